@@ -1,0 +1,65 @@
+"""Spans, blocks and runs: how a matrix is cut, and what a statistic is given to measure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+SUPPORTED_DTYPES = ("float16", "float32", "float64", "int8", "int16", "int32", "uint8", "bool")
+
+
+@dataclass(frozen=True, order=True)
+class Span:
+    """The half-open range ``[start, stop)`` of rows or of columns."""
+
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    @property
+    def slice(self) -> slice:
+        return slice(self.start, self.stop)
+
+
+@dataclass
+class Block:
+    """A rectangle of a matrix in memory, in the dtype it is computed in.
+
+    ``values`` (rows, columns) belongs to whoever holds the block and may be overwritten.
+    """
+
+    values: np.ndarray
+    rows: Span
+    columns: Span
+    uri: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """Neighbouring blocks that one task folds: ``[start, stop)`` in steps of ``step``."""
+
+    index: int
+    start: int
+    stop: int
+    step: int
+
+    def spans(self) -> Iterator[Span]:
+        for start in range(self.start, self.stop, self.step):
+            yield Span(start, min(start + self.step, self.stop))
+
+
+def runs(length: int, step: int, n_runs: int) -> tuple[Run, ...]:
+    """Cut ``length`` into blocks of ``step`` and give them to about ``n_runs`` runs evenly."""
+    n_blocks = -(-length // step)
+    n_runs = max(1, min(n_runs, n_blocks))
+    edges = [i * n_blocks // n_runs * step for i in range(n_runs)] + [length]
+    return tuple(Run(i, edges[i], edges[i + 1], step) for i in range(n_runs))
+
+
+def compute_dtype(dtype: np.dtype) -> np.dtype:
+    """float32 where it holds every value of ``dtype`` exactly, else float64."""
+    return np.dtype(np.float32 if np.can_cast(dtype, np.float32, "safe") else np.float64)

@@ -1,0 +1,25 @@
+"""What can go wrong, told in one line: what, where, and what to do."""
+
+
+class LazypipeError(Exception):
+    """Base of every error that a user can mend; its message is one line."""
+
+
+class DataError(LazypipeError, ValueError):
+    """A source or an output cannot be used as it is."""
+
+
+class PlanError(LazypipeError):
+    """The work as asked for cannot be done, known before any data is read."""
+
+
+class MemoryPlanError(PlanError, MemoryError):
+    """The work needs more memory than its budget."""
+
+
+class ConfigError(LazypipeError, ValueError):
+    """A parameter has a wrong name or value."""
+
+
+class EngineError(LazypipeError, RuntimeError):
+    """A cluster cannot be reached, or cannot run the work."""

@@ -1,0 +1,38 @@
+"""What a matrix source is: a recipe that is cheap to pickle, opened where it is read."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+import numpy as np
+
+from lazypipe.blocks import Span
+
+
+class Reader(Protocol):
+    """An open source. Used by one thread; holds no more than ``Matrix.reader_nbytes`` says."""
+
+    def read(self, rows: Span, columns: Span, out: np.ndarray) -> None:
+        """Fill ``out`` (len(rows), len(columns)) with that rectangle, cast to ``out.dtype``."""
+
+
+class Matrix(Protocol):
+    """A matrix on disk (or in memory): ``shape`` (n_rows, n_columns), never its data.
+
+    ``reads_columns`` is True where a column stripe can be read without reading the whole file.
+    """
+
+    uri: str
+    shape: tuple[int, int]
+    dtype: np.dtype
+    reads_columns: bool
+
+    def open(self, window: int) -> AbstractContextManager[Reader]:
+        """Open for reading; memory-mapped pages stay below about ``window`` bytes."""
+
+    def reader_nbytes(self, n_rows: int, n_columns: int, window: int) -> int:
+        """Bytes the reader holds beside ``out`` while it reads such a block (decoded groups, maps)."""
+
+    def fingerprint(self) -> str:
+        """A short hash of what the data are: uri, shape, dtype, sizes and modification times."""

@@ -1,0 +1,56 @@
+"""Events of a run, and who listens: kernels are silent, engines emit, the driver shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class StageStarted:
+    """A stage (a pass over the data, a conversion) begins: ``n_tasks`` tasks, ``n_bytes`` to read."""
+
+    title: str
+    n_tasks: int
+    n_bytes: int = 0
+    passes_left: int | None = None  # passes expected after this one, where that is known
+
+
+@dataclass(frozen=True)
+class TaskDone:
+    """One more task of the stage is done."""
+
+    n_done: int
+    n_tasks: int
+
+
+@dataclass(frozen=True)
+class StageDone:
+    """The stage is over."""
+
+    title: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class PassDone:
+    """An iterative method has judged its state after pass ``index`` (from 1)."""
+
+    index: int
+    residual: float  # largest relative residual of the wanted components
+    explained_variance: tuple[float, ...] = field(default=())
+
+
+Event = StageStarted | TaskDone | StageDone | PassDone
+Listener = Callable[[Event], None]
+
+
+class Progress:
+    """Hands each event to every listener."""
+
+    def __init__(self, listeners: tuple[Listener, ...] = ()):
+        self.listeners = list(listeners)
+
+    def emit(self, event: Event) -> None:
+        for listener in self.listeners:
+            listener(event)
