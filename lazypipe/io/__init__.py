@@ -1,0 +1,95 @@
+"""Matrices on disk: ``open_matrix`` finds the format. A new format is one file and one line here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+
+from lazypipe.errors import DataError
+from lazypipe.io.array import from_array
+from lazypipe.io.matrix import Matrix, Reader
+from lazypipe.io.sources import one_line
+
+__all__ = ["Matrix", "Reader", "open_matrix"]
+
+
+@dataclass(frozen=True)
+class Format:
+    """How to recognise a format; ``module`` has ``open_source(path, column) -> Matrix``."""
+
+    module: str
+    suffixes: tuple[str, ...]
+    magic: bytes | None = None  # how a file begins
+    inside: tuple[str, ...] = ()  # what a directory holds, as glob patterns
+
+
+FORMATS = (
+    Format("lazypipe.io.npy", (".npy",), magic=b"\x93NUMPY"),
+    Format("lazypipe.io.arrow", (".arrow", ".feather", ".ipc"), magic=b"ARROW1"),
+    Format("lazypipe.io.parquet", (".parquet", ".pq"), magic=b"PAR1", inside=("*.parquet", "*.pq")),
+    Format("lazypipe.io.zarr", (".zarr",), inside=("zarr.json", ".zarray", ".zgroup")),
+)
+
+
+def open_matrix(source: str | Path | np.ndarray | Matrix, column: str | None = None) -> Matrix:
+    """Open a matrix for reading; only metadata are read.
+
+    ``source`` is a path or ``file://`` address of a .npy, Arrow IPC, Parquet (a file or a directory of
+    parts) or Zarr matrix, a 2-D array, or an already open matrix, which is returned as it is.
+    ``column`` names the list column of an Arrow or Parquet table, or the array of a Zarr group, where
+    there are several. Raises DataError, in one line, for all that cannot be read as a matrix.
+    """
+    if isinstance(source, np.ndarray):
+        return from_array(source)
+    if not isinstance(source, (str, Path)):
+        if all(hasattr(source, name) for name in ("uri", "shape", "dtype", "open", "reader_nbytes")):
+            return source
+        raise DataError(
+            f"{type(source).__name__}: cannot be opened as a matrix. "
+            f"Pass a path, a 2-D numpy array, or what open_matrix returned."
+        )
+    path = _local_path(source)
+    if not path.exists():
+        raise DataError(f"{path}: no such file or directory. Check the path.")
+    matrix: Matrix = import_module(_format_of(path).module).open_source(path, column)
+    return matrix
+
+
+def _local_path(source: str | Path) -> Path:
+    text = str(source)
+    if "://" in text:
+        address = urlsplit(text)
+        if address.scheme != "file":
+            raise DataError(f"{text}: cannot read from {address.scheme}://. Copy the data to a local path.")
+        text = unquote(address.path)
+    return Path(text).expanduser().absolute()
+
+
+def _format_of(path: Path) -> Format:
+    """By suffix, else by the first bytes of a file or the contents of a directory."""
+    known = ", ".join(suffix for entry in FORMATS for suffix in entry.suffixes)
+    if path.is_dir():
+        for entry in FORMATS:
+            if any(next(path.glob(pattern), None) for pattern in entry.inside):
+                return entry
+        raise DataError(
+            f"{path}: is a directory without data. Pass a directory of .parquet parts, a Zarr array, "
+            f"or one file ({known})."
+        )
+    for entry in FORMATS:
+        if path.suffix.lower() in entry.suffixes:
+            return entry
+    try:
+        with open(path, "rb") as file:
+            start = file.read(8)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({one_line(error)}). Check its rights.") from error
+    for entry in FORMATS:
+        if entry.magic and start.startswith(entry.magic):
+            return entry
+    what = f"unknown suffix {path.suffix!r}" if path.suffix else "no suffix, and its first bytes tell nothing"
+    raise DataError(f"{path}: {what}. Known formats: {known}.")

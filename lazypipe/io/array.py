@@ -1,0 +1,69 @@
+"""A matrix that is already in memory, for tests, small data, and other people's arrays."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+
+from lazypipe.blocks import Span
+from lazypipe.io.sources import checked_dtype, checked_rectangle, checked_shape
+
+HASH_WHOLE_NBYTES = 64 * 1024**2
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayMatrix:
+    """An ndarray (n_rows, n_columns) as a source. Pickling it copies the data: save large ones as .npy."""
+
+    array: np.ndarray
+    uri: str = "<array>"
+    reads_columns: bool = True
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.array.shape[0], self.array.shape[1]
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.array.dtype.newbyteorder("=")
+
+    def open(self, window: int) -> AbstractContextManager[ArrayReader]:
+        """A reader; ``window`` does not matter."""
+        return nullcontext(ArrayReader(self))
+
+    def reader_nbytes(self, n_rows: int, n_columns: int, window: int) -> int:
+        """Nothing beside the array itself, which is the caller's."""
+        return 0
+
+    def fingerprint(self) -> str:
+        """Hash of shape, dtype and content: all of it below 64 MiB, else about 4 million sampled entries."""
+        digest = hashlib.sha256(f"{self.shape} {self.dtype.str}".encode())
+        values = self.array
+        if values.nbytes >= HASH_WHOLE_NBYTES:
+            row_step, column_step = (max(1, -(-n // 2048)) for n in values.shape)
+            digest.update(np.ascontiguousarray(values[-1:]).tobytes()[:HASH_WHOLE_NBYTES])
+            values = values[::row_step, ::column_step]
+        digest.update(np.ascontiguousarray(values).tobytes())
+        return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayReader:
+    """Copies rectangles out of an array."""
+
+    source: ArrayMatrix
+
+    def read(self, rows: Span, columns: Span, out: np.ndarray) -> None:
+        """Fill ``out`` (len(rows), len(columns)) with that rectangle, cast to ``out.dtype``."""
+        checked_rectangle(rows, columns, self.source.shape, out, self.source.uri)
+        np.copyto(out, self.source.array[rows.slice, columns.slice], casting="unsafe")
+
+
+def from_array(array: np.ndarray) -> ArrayMatrix:
+    """``array`` (n_rows, n_columns) as a source; DataError if its shape or dtype is not a matrix's."""
+    checked_shape(array.shape, "<array>")
+    checked_dtype(array.dtype, "<array>")
+    return ArrayMatrix(array)

@@ -1,0 +1,52 @@
+"""NumPy's .npy files: the header here, the data through raw_rows (C and Fortran order)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.lib import format as npy_format
+
+from lazypipe.errors import DataError
+from lazypipe.io.raw_rows import RawRowsMatrix, Segment
+from lazypipe.io.sources import checked_dtype, checked_shape, one_line
+
+
+def open_source(path: Path, column: str | None) -> RawRowsMatrix:
+    """Open a 2-D ``.npy`` file; either order of axes, either byte order.
+
+    Raises DataError for a damaged or truncated file, another number of dimensions, or a dtype that
+    a matrix cannot have.
+    """
+    uri = str(path)
+    if column is not None:
+        raise DataError(f"{uri}: a .npy file has no named columns. Leave out column={column!r}.")
+    shape, fortran, stored, offset, size = _header(path)
+    dtype = checked_dtype(stored, uri)
+    n_rows, n_columns = checked_shape(shape, uri)
+    expected = offset + n_rows * n_columns * dtype.itemsize
+    if size < expected:
+        raise DataError(
+            f"{uri}: is truncated: {size:,} bytes, its header says {expected:,}. Write or copy it again."
+        )
+    segment = Segment(uri, offset, n_columns if fortran else n_rows)
+    return RawRowsMatrix(uri, (n_rows, n_columns), stored.str, (segment,), transposed=fortran)
+
+
+def _header(path: Path) -> tuple[tuple[int, ...], bool, np.dtype, int, int]:
+    """(shape, Fortran order, dtype, offset of the data, size of the file)."""
+    try:
+        with open(path, "rb") as file:
+            version = npy_format.read_magic(file)
+            if version == (1, 0):
+                shape, fortran, dtype = npy_format.read_array_header_1_0(file)
+            elif version == (2, 0):
+                shape, fortran, dtype = npy_format.read_array_header_2_0(file)
+            else:
+                raise ValueError(f"version {version} of the format, which is for structured records")
+            return shape, fortran, dtype, file.tell(), os.fstat(file.fileno()).st_size
+    except (ValueError, OSError, EOFError, SyntaxError) as error:
+        raise DataError(
+            f"{path}: is not a readable .npy file ({one_line(error)}). Write it again."
+        ) from error

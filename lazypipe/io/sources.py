@@ -1,0 +1,77 @@
+"""What every matrix source shares: the checks on shape and dtype, and the fingerprint of files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lazypipe.blocks import SUPPORTED_DTYPES, Span
+from lazypipe.errors import DataError
+
+
+def one_line(error: BaseException) -> str:
+    """The message of a third-party error on a single line, without its final full stop."""
+    return (" ".join(str(error).split()) or type(error).__name__).rstrip(".")
+
+
+def checked_dtype(dtype: np.dtype, uri: str) -> np.dtype:
+    """``dtype`` in native byte order; DataError if a matrix cannot have it."""
+    if dtype.fields is not None or dtype.subdtype is not None:
+        found = "structured records"
+    elif dtype.kind in "OSUV":
+        found = f"text or objects (dtype {dtype.name})"
+    elif dtype.name not in SUPPORTED_DTYPES:
+        found = f"dtype {dtype.name}"
+    else:
+        return dtype.newbyteorder("=")
+    raise DataError(f"{uri}: holds {found}. Convert it to one of {', '.join(SUPPORTED_DTYPES)}.")
+
+
+def checked_shape(shape: Sequence[int], uri: str) -> tuple[int, int]:
+    """``shape`` as (n_rows, n_columns); DataError if it is not that of a matrix with something in it."""
+    if len(shape) == 1:
+        raise DataError(
+            f"{uri}: has 1 dimension {tuple(shape)}. Reshape it to (n_rows, n_columns), "
+            f"for instance with array.reshape(1, -1) or array.reshape(-1, 1)."
+        )
+    if len(shape) != 2:
+        raise DataError(
+            f"{uri}: has {len(shape)} dimensions {tuple(shape)}. Reshape it to (n_rows, n_columns)."
+        )
+    n_rows, n_columns = int(shape[0]), int(shape[1])
+    if n_rows == 0 or n_columns == 0:
+        what = "rows" if n_rows == 0 else "columns"
+        raise DataError(f"{uri}: is empty: no {what}, shape ({n_rows}, {n_columns}). Check what wrote it.")
+    return n_rows, n_columns
+
+
+def checked_rectangle(rows: Span, columns: Span, shape: tuple[int, int], out: np.ndarray, uri: str) -> None:
+    """DataError unless the rectangle lies in the matrix and ``out`` has its shape."""
+    inside = 0 <= rows.start <= rows.stop <= shape[0] and 0 <= columns.start <= columns.stop <= shape[1]
+    if not inside:
+        raise DataError(
+            f"{uri}: rows {rows.start}:{rows.stop}, columns {columns.start}:{columns.stop} are not all "
+            f"inside its shape {shape}. Ask for a smaller rectangle."
+        )
+    if out.shape != (len(rows), len(columns)):
+        raise DataError(
+            f"{uri}: out has shape {out.shape}, the rectangle {(len(rows), len(columns))}. Make them equal."
+        )
+
+
+def fingerprint_files(paths: Iterable[str | Path], shape: tuple[int, int], dtype: np.dtype) -> str:
+    """A short hash of shape, dtype, and the absolute path, size and modification time of each file."""
+    digest = hashlib.sha256(f"{shape} {np.dtype(dtype).str}".encode())
+    for path in paths:
+        absolute = Path(path).absolute()
+        try:
+            stat = absolute.stat()
+        except OSError as error:
+            raise DataError(
+                f"{absolute}: cannot be read any more ({one_line(error)}). Open it again."
+            ) from error
+        digest.update(f"\n{absolute} {stat.st_size} {stat.st_mtime_ns}".encode())
+    return digest.hexdigest()[:16]
