@@ -1,0 +1,242 @@
+"""Dask: threads of this process by default, or a cluster at an address."""
+
+from __future__ import annotations
+
+import logging
+import pkgutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import dask
+from distributed import Client, Future, KilledWorker, LocalCluster, as_completed
+from threadpoolctl import threadpool_limits
+
+import lazypipe
+from lazypipe.engines import resident
+from lazypipe.engines.base import DEFAULT_MEMORY, Result, Task
+from lazypipe.engines.tasks import fold_run, merge_group, use_one_blas_thread
+from lazypipe.blocks import Run
+from lazypipe.errors import EngineError, MemoryPlanError
+from lazypipe.io.matrix import Matrix
+from lazypipe.plan import FAN_IN, FoldPlan, Host
+from lazypipe.progress import Progress, StageDone, StageStarted, TaskDone
+from lazypipe.sizes import MIB, show_bytes
+from lazypipe.stats.base import Statistic
+
+CONNECT_SECONDS = 8
+SLOTS = "lazypipe-slots"  # a resource of the in-process worker: how much of the budget a task takes
+
+
+def _fold_run(run: Run, statistic: Statistic, matrix: Matrix, window: int, own_process: bool) -> Any:
+    if own_process:
+        use_one_blas_thread()
+    return fold_run(statistic, matrix, run, window)
+
+
+def _call(task: Task, function: Callable[[Task], Result], own_process: bool) -> Result:
+    if own_process:
+        use_one_blas_thread()
+    return function(task)
+
+
+class DaskEngine:
+    """Leaf tasks fold runs of blocks; states merge four at a time, in index order, on the workers."""
+
+    kind = "dask"
+
+    def __init__(self, address: str | None, memory: int | None, workers: int | None, progress: Progress):
+        self.progress = progress
+        self.address = address
+        self._cluster: LocalCluster | None = None
+        self._limit: threadpool_limits | None = None
+        if address is None:
+            self._start(memory or DEFAULT_MEMORY, workers or dask.system.CPU_COUNT)
+        else:
+            self._connect(address, memory)
+
+    def _start(self, memory: int, threads: int) -> None:
+        # The plan bounds the memory. Dask's own monitor counts pages of mapped files as used, so it
+        # would pause workers that hold little.
+        self._cluster = LocalCluster(
+            n_workers=1,
+            threads_per_worker=threads,
+            processes=False,
+            dashboard_address=None,
+            memory_limit=None,
+            resources={SLOTS: 1.0},
+            silence_logs=logging.ERROR,
+        )
+        self.client = Client(self._cluster)
+        self._limit = threadpool_limits(1)
+        self.host = Host(memory, threads, shared=True, base=resident.base_nbytes(threads))
+
+    def _connect(self, address: str, memory: int | None) -> None:
+        logging.getLogger("distributed").setLevel(logging.ERROR)
+        try:
+            self.client = Client(address, timeout=CONNECT_SECONDS)
+        except (OSError, TimeoutError, ValueError) as error:
+            raise EngineError(
+                f"dask: no scheduler answers at {address} ({type(error).__name__}). Start one with "
+                f"`dask scheduler`, or leave the address out to work on this machine."
+            ) from error
+        try:
+            self._check_workers(address)
+            workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
+            threads = max(worker["nthreads"] for worker in workers)
+            bases = self.client.run(resident.base_nbytes, threads)
+            base = max(*bases.values(), resident.base_nbytes(1))
+            limits = [worker["memory_limit"] for worker in workers if worker["memory_limit"]]
+            if memory is None:
+                # Dask's nanny ends a worker at 95% of its limit, and pauses it at 80%.
+                memory = int(0.8 * min(limits)) - base if limits else DEFAULT_MEMORY
+                if memory < 16 * MIB:
+                    raise MemoryPlanError(
+                        f"dask: workers of {show_bytes(min(limits))} have no room beside the libraries' "
+                        f"{show_bytes(base)}. Start them with a larger --memory-limit."
+                    )
+            elif limits and memory + base > min(limits):
+                raise MemoryPlanError(
+                    f"dask: a budget of {show_bytes(memory)} and the libraries' {show_bytes(base)} exceed "
+                    f"the workers' limit of {show_bytes(min(limits))}. Lower the budget, or start "
+                    f"workers with a larger --memory-limit."
+                )
+            self.host = Host(memory, threads, shared=False, base=base)
+        except BaseException:
+            self.client.close()
+            raise
+
+    def _check_workers(self, address: str) -> None:
+        deadline = time.monotonic() + CONNECT_SECONDS
+        while not self.client.scheduler_info(n_workers=-1)["workers"]:
+            if time.monotonic() > deadline:
+                raise EngineError(
+                    f"dask: the scheduler at {address} has no workers. Start one with "
+                    f"`dask worker {address} --nthreads 1`."
+                )
+            time.sleep(0.1)
+        # A function of the standard library, so that it arrives where lazypipe is missing.
+        found = self.client.run(pkgutil.resolve_name, "lazypipe:__version__", on_error="return")
+        for worker, version in found.items():
+            if version != lazypipe.__version__:
+                what = (
+                    "cannot import lazypipe"
+                    if isinstance(version, Exception)
+                    else f"has lazypipe {version}, the driver {lazypipe.__version__}"
+                )
+                raise EngineError(
+                    f"dask: the worker at {worker} {what}. Install lazypipe {lazypipe.__version__} in the "
+                    f"environment that the worker runs in, and start the worker again."
+                )
+
+    def fold(self, statistic: Statistic, matrix: Matrix, plan: FoldPlan) -> Any:
+        self._check_slots(plan)
+        there = not self.host.shared
+        statistic_there, matrix_there = self.client.scatter([statistic, matrix], broadcast=there, hash=False)
+        leaves = self.client.map(
+            _fold_run,
+            plan.runs,
+            statistic=statistic_there,
+            matrix=matrix_there,
+            window=plan.window,
+            own_process=there,
+            resources=self._slot(plan),
+            pure=False,
+        )
+        level = list(leaves)
+        while len(level) > 1:  # merges go before leaves, so that few states wait
+            level = [
+                self.client.submit(
+                    merge_group, statistic_there, level[i : i + FAN_IN], pure=False, priority=10
+                )
+                for i in range(0, len(level), FAN_IN)
+            ]
+        for _ in self._watch(leaves, plan):
+            pass
+        return statistic.finish(self._result(level[0]))
+
+    def map(self, function: Callable[[Task], Result], tasks: Sequence[Task], plan: FoldPlan) -> Iterator[Result]:
+        self._check_slots(plan)
+        futures = self.client.map(
+            _call,
+            tasks,
+            function=self.client.scatter(function, broadcast=not self.host.shared, hash=False),
+            own_process=not self.host.shared,
+            resources=self._slot(plan),
+            pure=False,
+        )
+        place = {future.key: i for i, future in enumerate(futures)}
+        ready: dict[int, Result] = {}
+        turn = 0
+        for future in self._watch(futures, plan):
+            ready[place[future.key]] = self._result(future)
+            while turn in ready:
+                yield ready.pop(turn)
+                turn += 1
+
+    def _slot(self, plan: FoldPlan) -> dict[str, float] | None:
+        return {SLOTS: 1 / plan.concurrency} if self.host.shared else None
+
+    def _check_slots(self, plan: FoldPlan) -> None:
+        if not self.host.shared and plan.concurrency < min(self.host.threads, len(plan.runs)):
+            raise MemoryPlanError(
+                f"dask: {self.host.threads} tasks at once of {show_bytes(plan.task_nbytes)} each exceed the "
+                f"budget of {show_bytes(self.host.memory)} a worker. Start workers with --nthreads "
+                f"{plan.concurrency}, or raise the budget."
+            )
+
+    def _watch(self, futures: list[Future], plan: FoldPlan) -> Iterator[Future]:
+        """Each future as it ends, told to the progress. Takes the list over and empties it.
+
+        A state lives as long as a future of it: holding none lets the cluster drop what is merged,
+        and, where one task fails, all that has not begun.
+        """
+        n_tasks = len(futures)
+        self.progress.emit(StageStarted(plan.title, n_tasks, plan.bytes_read))
+        begun = time.monotonic()
+        ended = as_completed(futures)
+        futures.clear()
+        for n_done, future in enumerate(ended, 1):
+            if future.status == "error":
+                self._result(future)
+            yield future
+            self.progress.emit(TaskDone(n_done, n_tasks))
+        self.progress.emit(StageDone(plan.title, time.monotonic() - begun))
+
+    def _result(self, future: Future) -> Any:
+        try:
+            return future.result()
+        except KilledWorker as error:
+            raise EngineError(
+                f"dask: {error.last_worker} and others died at the same task, most likely out of memory. "
+                f"Lower the budget (memory=), or start workers with a larger --memory-limit."
+            ) from error
+
+    def describe(self) -> str:
+        if self.address is None:
+            return f"dask: {self.host.threads} threads of this process"
+        workers = len(self.client.scheduler_info(n_workers=-1)["workers"])
+        return f"dask: {workers} workers x {self.host.threads} threads at {self.address}"
+
+    def peak_memory(self) -> int:
+        if self.host.shared:
+            return resident.peak_nbytes()
+        return max(*self.client.run(resident.peak_nbytes).values(), resident.peak_nbytes())
+
+    def reset_peak(self) -> None:
+        resident.reset_peak()
+        if not self.host.shared:
+            self.client.run(resident.reset_peak)
+
+    def close(self) -> None:
+        self.client.close()
+        if self._cluster is not None:
+            self._cluster.close()
+        if self._limit is not None:
+            self._limit.restore_original_limits()
+
+    def __enter__(self) -> DaskEngine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,45 @@
+"""Resident memory of this process: now, and at its highest."""
+
+from __future__ import annotations
+
+import resource
+import sys
+
+import psutil
+
+from lazypipe.sizes import MIB
+
+LIBRARY_SLACK = 64 * MIB  # modules loaded during the work, allocator caches
+BLAS_SLACK = 24 * MIB  # packing buffers of one BLAS thread
+
+
+def resident_nbytes() -> int:
+    """Resident memory of this process now."""
+    return int(psutil.Process().memory_info().rss)
+
+
+def base_nbytes(threads: int) -> int:
+    """What the interpreter and its libraries take here, with ``threads`` BLAS calls at once."""
+    return resident_nbytes() + LIBRARY_SLACK + threads * BLAS_SLACK
+
+
+def reset_peak() -> None:
+    """Restart the high-water mark of this process. Linux only: elsewhere it stays."""
+    try:
+        with open("/proc/self/clear_refs", "w") as clear_refs:
+            clear_refs.write("5")
+    except OSError:
+        return
+
+
+def peak_nbytes(_: object = None) -> int:
+    """Highest resident memory of this process since ``reset_peak``, or since its start."""
+    try:
+        with open("/proc/self/status") as status:
+            for line in status:
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

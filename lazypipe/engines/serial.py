@@ -1,0 +1,61 @@
+"""One task after another, in this process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from threadpoolctl import threadpool_limits
+
+from lazypipe.engines import resident
+from lazypipe.engines.base import DEFAULT_MEMORY, Result, Task
+from lazypipe.engines.tasks import fold_run, merge_in_order
+from lazypipe.errors import ConfigError
+from lazypipe.io.matrix import Matrix
+from lazypipe.plan import FoldPlan, Host
+from lazypipe.progress import Progress, StageDone, StageStarted, TaskDone
+from lazypipe.stats.base import Statistic
+
+
+class SerialEngine:
+    """The reference that every other engine must equal, bit for bit."""
+
+    kind = "serial"
+
+    def __init__(self, address: str | None, memory: int | None, workers: int | None, progress: Progress):
+        if address is not None:
+            raise ConfigError(f"engine: serial has no address ({address}). Leave it out, or use dask or spark.")
+        self.progress = progress
+        self.host = Host(memory or DEFAULT_MEMORY, 1, shared=True, base=resident.base_nbytes(1))
+        self._limit = threadpool_limits(1)
+
+    def fold(self, statistic: Statistic, matrix: Matrix, plan: FoldPlan) -> Any:
+        states = self.map(lambda run: fold_run(statistic, matrix, run, plan.window), plan.runs, plan)
+        return statistic.finish(merge_in_order(statistic, states))
+
+    def map(self, function: Callable[[Task], Result], tasks: Sequence[Task], plan: FoldPlan) -> Iterator[Result]:
+        self.progress.emit(StageStarted(plan.title, len(tasks), plan.bytes_read))
+        begun = time.monotonic()
+        for i, task in enumerate(tasks):
+            yield function(task)
+            self.progress.emit(TaskDone(i + 1, len(tasks)))
+        self.progress.emit(StageDone(plan.title, time.monotonic() - begun))
+
+    def describe(self) -> str:
+        return "serial: one task at a time in this process"
+
+    def peak_memory(self) -> int:
+        return resident.peak_nbytes()
+
+    def reset_peak(self) -> None:
+        resident.reset_peak()
+
+    def close(self) -> None:
+        self._limit.restore_original_limits()
+
+    def __enter__(self) -> SerialEngine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,244 @@
+"""What a run will take: blocks, runs, bytes and passes, from metadata and the memory budget alone.
+
+The cuts depend on the matrix, on the size of the statistic's state and on the budget, never on the
+engine or on the number of workers: so every engine adds the same numbers in the same order, and their
+answers agree bit for bit. How many tasks of a plan run at once in one process is the engine's, and
+is lowered where the budget asks for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from lazypipe.blocks import Run, compute_dtype, runs
+from lazypipe.errors import MemoryPlanError
+from lazypipe.io.matrix import Matrix
+from lazypipe.sizes import GIB, KIB, MIB, show_bytes
+from lazypipe.stats.base import Axis, Statistic
+
+BLOCK_NBYTES = 8 * MIB  # near the share of the last-level cache that one core has
+STRIPE_ROW_NBYTES = 4 * KIB  # a page: narrower column stripes read more than they use
+WINDOW_NBYTES = 256 * MIB
+RUN_NBYTES = 128 * MIB
+MAX_RUNS = 4096
+FAN_IN = 4
+
+
+@dataclass(frozen=True)
+class Host:
+    """Where a plan is to run: the budget, and how processes share it."""
+
+    memory: int  # bytes for the job's arrays, in each worker process and on the driver
+    threads: int  # tasks at once in one worker process
+    shared: bool  # True where the workers live in the driver's own process
+    base: int  # bytes the interpreter and its libraries take
+
+
+@dataclass(frozen=True)
+class FoldPlan:
+    """One pass over a matrix: its cuts, and the bytes it takes."""
+
+    title: str
+    axis: Axis
+    step: int  # rows (or columns) a block
+    runs: tuple[Run, ...]
+    window: int  # bytes of memory-mapped pages a reader may keep
+    state_nbytes: int
+    live_states: int  # states that may wait to be merged
+    task_nbytes: int  # block, scratch and reader of one task
+    reserved: int  # bytes of the model on the driver meanwhile
+    concurrency: int  # tasks at once in one process
+    bytes_read: int
+    shared: bool = True
+
+    @property
+    def worker_nbytes(self) -> int:
+        return self.concurrency * self.task_nbytes + self.live_states * self.state_nbytes
+
+    @property
+    def driver_nbytes(self) -> int:
+        return self.reserved + (self.live_states + 1) * self.state_nbytes
+
+    @property
+    def peak_nbytes(self) -> int:
+        """The largest process: one that is both driver and worker, or the larger of the two."""
+        if self.shared:
+            return self.worker_nbytes + self.state_nbytes + self.reserved
+        return max(self.worker_nbytes, self.driver_nbytes)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a whole job will take. ``str(plan)`` and ``lines()`` print it."""
+
+    job: str
+    uri: str
+    shape: tuple[int, int]
+    dtype: str
+    host: Host
+    folds: tuple[FoldPlan, ...]
+    passes: int | None  # passes expected over the data; None where the data decide
+    solver: str | None = None
+    reason: str = ""
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def arrays_nbytes(self) -> int:
+        return max(fold.peak_nbytes for fold in self.folds)
+
+    @property
+    def peak_nbytes(self) -> int:
+        """Resident memory to expect of the largest process: libraries and arrays."""
+        return self.host.base + self.arrays_nbytes
+
+    @property
+    def peak_bytes(self) -> int:
+        return self.peak_nbytes
+
+    def lines(self) -> list[str]:
+        n_rows, n_columns = self.shape
+        size = self.folds[0].bytes_read
+        lines = [
+            f"plan      {self.job} of {self.uri}",
+            f"matrix    {n_rows:,} rows x {n_columns:,} columns, {self.dtype}, {show_bytes(size)}",
+        ]
+        if self.solver:
+            lines.append(f"solver    {self.solver}: {self.reason}")
+        passes = "as many as it takes" if self.passes is None else f"{self.passes} expected"
+        lines.append(
+            f"passes    {passes}"
+            + ("" if self.passes is None else f", {show_bytes(self.passes * size)} to read in all")
+        )
+        for fold in self.folds:
+            lines.append(
+                f"{'pass':<9} {fold.title}: {len(fold.runs):,} tasks, blocks of {fold.step:,} {fold.axis}; "
+                f"a task {show_bytes(fold.task_nbytes)}, a state {show_bytes(fold.state_nbytes)} "
+                f"(up to {fold.live_states}), {fold.concurrency} at once; "
+                f"the driver {show_bytes(fold.reserved)}"
+            )
+        lines.append(
+            f"memory    {show_bytes(self.arrays_nbytes)} of arrays (budget {show_bytes(self.host.memory)}) "
+            f"+ {show_bytes(self.host.base)} of libraries = {show_bytes(self.peak_nbytes)} at the peak, "
+            f"in the largest process"
+        )
+        lines.extend(f"note      {note}" for note in self.notes)
+        return lines
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "job": self.job,
+            "solver": self.solver,
+            "reason": self.reason,
+            "passes": self.passes,
+            "budget_bytes": self.host.memory,
+            "arrays_bytes": self.arrays_nbytes,
+            "base_bytes": self.host.base,
+            "peak_bytes": self.peak_nbytes,
+            "bytes_read_a_pass": self.folds[0].bytes_read,
+            "notes": list(self.notes),
+        }
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+
+def plan_fold(title: str, statistic: Statistic, matrix: Matrix, host: Host, reserved: int = 0) -> FoldPlan:
+    """Cut ``matrix`` for ``statistic``; raise MemoryPlanError if one task at a time does not fit.
+
+    ``reserved`` bytes are held on the driver meanwhile.
+    """
+    n_rows, n_columns = matrix.shape
+    itemsize = compute_dtype(matrix.dtype).itemsize
+    by_rows = statistic.axis == "rows"
+    length, line = (n_rows, n_columns) if by_rows else (n_columns, n_rows)
+    line_nbytes = line * itemsize
+    total_nbytes = n_rows * n_columns * itemsize
+    window = _between(host.memory // 8, MIB, WINDOW_NBYTES)
+
+    block = _between(total_nbytes // 32, 256 * KIB, _between(host.memory // 32, 256 * KIB, BLOCK_NBYTES))
+    step = block // line_nbytes
+    if not by_rows:  # a stripe reads a piece of every row: no narrower than a page while memory allows
+        page = STRIPE_ROW_NBYTES // matrix.dtype.itemsize
+        step = max(step, min(page, host.memory // 8 // line_nbytes))
+    step = _between(step, 1, length)
+
+    shape = (step, line) if by_rows else (line, step)
+    state = statistic.state_nbytes(n_rows, n_columns)
+    task = (
+        step * line_nbytes
+        + statistic.scratch_nbytes(*shape, itemsize)
+        + matrix.reader_nbytes(*shape, window)
+    )
+    n_runs = _between(-(-total_nbytes // RUN_NBYTES), min(8, -(-length // step)), MAX_RUNS)
+    while n_runs > 1 and _live_states(n_runs) * state > host.memory // 2:
+        n_runs = n_runs // 2
+    cut = runs(length, step, n_runs)
+    n_live = _live_states(len(cut))
+
+    def at(concurrency: int) -> FoldPlan:
+        return FoldPlan(
+            title,
+            statistic.axis,
+            step,
+            cut,
+            window,
+            state,
+            n_live,
+            task,
+            reserved,
+            concurrency,
+            n_rows * n_columns * matrix.dtype.itemsize,
+            host.shared,
+        )
+
+    plan = at(1)
+    if plan.peak_nbytes > host.memory:
+        raise MemoryPlanError(
+            f"{matrix.uri}: {title} needs {show_bytes(plan.peak_nbytes)} of arrays at least: "
+            f"{show_bytes(task)} a task, {n_live} x {show_bytes(state)} of state, "
+            f"{show_bytes(reserved)} on the driver; the budget is {show_bytes(host.memory)}."
+        )
+    for concurrency in range(min(host.threads, len(cut)), 1, -1):
+        if at(concurrency).peak_nbytes <= host.memory:
+            return at(concurrency)
+    return plan
+
+
+PlanType = TypeVar("PlanType")
+
+
+def or_say_what_fits(make: Callable[[Host], PlanType], host: Host, remedy: str) -> PlanType:
+    """``make(host)``; where the budget is too small, add to the error the budget that would do."""
+    try:
+        return make(host)
+    except MemoryPlanError as error:
+        memory = host.memory
+        while memory < 2**50:
+            memory = memory * 5 // 4
+            try:
+                make(Host(memory, host.threads, host.shared, host.base))
+            except MemoryPlanError:
+                continue
+            raise MemoryPlanError(
+                f"{error} It fits in memory={show_bytes(_round_up(memory))!r}; {remedy}"
+            ) from None
+        raise
+
+
+def _live_states(n_runs: int) -> int:
+    """Partial states that can wait at once in a tree of fan-in 4 that is worked off in order."""
+    depth = 0
+    while FAN_IN**depth < n_runs:
+        depth += 1
+    return min(n_runs, (FAN_IN - 1) * depth + 8)
+
+
+def _round_up(n: int) -> int:
+    unit = GIB if n >= 4 * GIB else 64 * MIB if n >= 256 * MIB else MIB
+    return -(-n // unit) * unit
+
+
+def _between(value: int, low: int, high: int) -> int:
+    return max(low, min(value, high))

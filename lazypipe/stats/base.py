@@ -1,0 +1,63 @@
+"""The three verbs of a statistic, and the check that its sums are finite."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from lazypipe.blocks import Block
+from lazypipe.errors import DataError
+
+Axis = Literal["rows", "columns"]
+
+
+class Statistic(Protocol):
+    """One statistic of a matrix, summed over blocks of rows or of columns."""
+
+    axis: Axis
+
+    def measure(self, block: Block) -> Any:
+        """The state of one block; may overwrite ``block.values``."""
+
+    def merge(self, left: Any, right: Any) -> Any:
+        """The state of both; may reuse the memory of ``left``, never that of ``right``."""
+
+    def finish(self, total: Any) -> Any:
+        """The answer, from the state of the whole matrix; may reuse its memory."""
+
+    def state_nbytes(self, n_rows: int, n_columns: int) -> int:
+        """Bytes of one state of a matrix of that shape."""
+
+    def scratch_nbytes(self, n_rows: int, n_columns: int, itemsize: int) -> int:
+        """Bytes ``measure`` takes beside a block of that shape, its result included."""
+
+
+def accumulate(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """``left + right`` in float64, in the memory of ``left`` where that is float64 already."""
+    if left.dtype != np.float64:
+        left = left.astype(np.float64)
+    left += right
+    return left
+
+
+def require_finite(sums: np.ndarray, block: Block) -> None:
+    """Raise DataError if the sums over ``block`` are not finite, naming the first value at fault.
+
+    A NaN or an infinity in a block makes the sums that it enters NaN or infinite, so looking at the
+    sums costs nothing; the block itself is searched only once they tell of trouble.
+    """
+    if np.isfinite(sums).all():
+        return
+    found = np.argwhere(~np.isfinite(block.values))
+    if len(found) == 0:
+        raise DataError(
+            f"{block.uri}: values so large that their products overflow {block.values.dtype} near row "
+            f"{block.rows.start:,}, column {block.columns.start:,}. Divide the data by a constant first."
+        )
+    i, j = found[0]
+    what = "NaN" if np.isnan(block.values[i, j]) else "infinity"
+    raise DataError(
+        f"{block.uri}: {what} at row {block.rows.start + i:,}, column {block.columns.start + j:,} "
+        f"(first of {len(found):,} in its block). Remove or fill such values before this job."
+    )

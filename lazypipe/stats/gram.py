@@ -1,0 +1,46 @@
+"""The Gram matrix of the rows, ``H X Xᵀ H`` with ``H`` the centring of columns: one pass over stripes.
+
+A column stripe holds every row, so centring needs no mean of the data: products of the provisionally
+shifted stripe are summed in float64 and centred on both sides at the end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from lazypipe.blocks import Block
+from lazypipe.stats.base import Axis, accumulate, require_finite
+from lazypipe.stats.products import HEAD_ROWS, subtract_head_mean
+
+
+@dataclass(frozen=True)
+class Gram:
+    """``H X Xᵀ H`` (n_rows, n_rows) in float64, symmetric; its trace is the total sum of squares."""
+
+    axis: ClassVar[Axis] = "columns"
+
+    def measure(self, block: Block) -> np.ndarray:
+        subtract_head_mean(block.values, always=True)
+        product = np.matmul(block.values, block.values.T)
+        require_finite(product.diagonal(), block)
+        return product
+
+    def merge(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        return accumulate(left, right)
+
+    def finish(self, total: np.ndarray) -> np.ndarray:
+        gram = total.astype(np.float64, copy=False)
+        mean = gram.mean(axis=0)
+        grand = mean.mean()
+        for i, row in enumerate(gram):
+            row -= mean + (mean[i] - grand)
+        return gram
+
+    def state_nbytes(self, n_rows: int, n_columns: int) -> int:
+        return 8 * n_rows * n_rows
+
+    def scratch_nbytes(self, n_rows: int, n_columns: int, itemsize: int) -> int:
+        return itemsize * (n_rows * n_rows + 3 * HEAD_ROWS * n_columns)
