@@ -1,0 +1,35 @@
+PYTHON ?= python3
+BIN := .venv/bin
+TRACKING ?= sqlite:///mlflow.db
+
+.PHONY: help demo test lint ui clean
+
+help:  ## list what can be made
+	@grep -hE '^[a-z.]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+.venv: .venv/.complete  ## the virtual environment, from the lock file constraints.txt
+
+.venv/.complete: constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[demo,test]'
+	@touch $@
+
+demo: .venv  ## PCA of MNIST and of a generated 2,000 x 200,000 matrix, as tracked flows
+	$(BIN)/python -m flows.demo
+
+test: .venv  ## every test (those of Spark need Java 17 or 21)
+	$(BIN)/python -m pytest
+
+lint: .venv  ## style, types and import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+ui: .venv  ## browse the experiments
+	$(BIN)/mlflow ui --backend-store-uri $(TRACKING)
+
+clean:  ## remove what runs and tools left behind; data/, mlflow.db and .venv stay
+	rm -rf results .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache spark-warehouse metastore_db
+	find . -path ./.venv -prune -o -name __pycache__ -type d -print | xargs rm -rf
