@@ -23,3 +23,7 @@ class ConfigError(LazypipeError, ValueError):
 
 class EngineError(LazypipeError, RuntimeError):
     """A cluster cannot be reached, or cannot run the work."""
+
+
+class ConvergenceWarning(UserWarning):
+    """An iteration stopped before its tolerance; the message says by how much."""

@@ -1,0 +1,42 @@
+"""lazypipe: statistics and learning on data too wide or too long for memory.
+
+>>> import lazypipe as lp
+>>> matrix = lp.open_matrix("data/wide.npy")
+>>> with lp.open_engine("dask", memory="2GiB") as engine:
+...     pca = lp.PCA(n_components=10).fit(matrix, engine=engine)
+"""
+
+__version__ = "0.1.0"
+
+from lazypipe.engines import open_engine
+from lazypipe.errors import (
+    ConfigError,
+    ConvergenceWarning,
+    DataError,
+    EngineError,
+    LazypipeError,
+    MemoryPlanError,
+    PlanError,
+)
+from lazypipe.io import open_matrix  # convert generate soon
+from lazypipe.models.covariance import CovarianceResult, covariance, plan_covariance
+from lazypipe.models.pca import PCA, plan_pca
+
+__all__ = [
+    "PCA",
+    "ConfigError",
+    "ConvergenceWarning",
+    "CovarianceResult",
+    "DataError",
+    "EngineError",
+    "LazypipeError",
+    "MemoryPlanError",
+    "PlanError",
+    "convert",
+    "covariance",
+    "generate",
+    "open_engine",
+    "open_matrix",
+    "plan_covariance",
+    "plan_pca",
+]

@@ -1,0 +1,28 @@
+"""Engines shared by the tests: one of each kind a session."""
+
+import pytest
+
+import lazypipe as lp
+
+
+@pytest.fixture(scope="session")
+def serial_engine():
+    with lp.open_engine("serial") as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def dask_engine():
+    with lp.open_engine("dask", workers=2) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def spark_engine():
+    with lp.open_engine("spark", workers=2) as engine:
+        yield engine
+
+
+@pytest.fixture(params=["dask", "spark"])
+def cluster_engine(request):
+    return request.getfixturevalue(f"{request.param}_engine")
