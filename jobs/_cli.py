@@ -1,0 +1,142 @@
+"""The command line of a job, made from its config: every field is an option, its description the help."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn, get_args
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from jobs._config import Config, ConfigType, resolve
+from jobs._messages import nearest, option
+from lazypipe.errors import ConfigError, LazypipeError
+
+__all__ = ["command", "nearest", "reported"]
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse that raises ConfigError where it would exit."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message[0].lower() + message[1:]}. See {self.prog} --help.")
+
+
+def command(
+    name: str,
+    model: type[ConfigType],
+    run: Callable[[ConfigType], Any],
+    argv: list[str] | None = None,
+) -> int:
+    """Parse, resolve and ``run``; return the exit code: 0, 2 for what a user can mend, 130 for Ctrl-C."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    debug = "--debug" in arguments
+    try:
+        run(parse(name, model, arguments))
+    except (LazypipeError, KeyboardInterrupt) as error:
+        return reported(error, debug)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        return reported(LazypipeError(f"{error.filename}: {error.strerror}."), debug)
+    return 0
+
+
+def reported(error: BaseException, debug: bool) -> int:
+    """Tell ``error`` on stderr, in one line unless ``debug``, and return the exit code."""
+    if debug:
+        traceback.print_exception(error)
+    elif isinstance(error, KeyboardInterrupt):
+        print("Interrupted.", file=sys.stderr)
+    else:
+        print(f"{type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
+    return 130 if isinstance(error, KeyboardInterrupt) else 2
+
+
+def parse(name: str, model: type[ConfigType], arguments: list[str]) -> ConfigType:
+    """The config that ``arguments`` ask for; ConfigError names an unknown option and the nearest one."""
+    parser = _parser(name, model)
+    known, unknown = parser.parse_known_args([_kebab(argument) for argument in arguments])
+    if unknown:
+        options = [flag for action in parser._actions for flag in action.option_strings]
+        word = next((text for text in unknown if text.startswith("-")), unknown[0]).split("=")[0]
+        what = "unknown option" if word.startswith("-") else "unexpected argument"
+        raise ConfigError(f"{word}: {what}{nearest(word, options)}. See {parser.prog} --help.")
+    given = vars(known)
+    parts = {name: Path(given[name]) for name, _ in _parts(model) if given.get(name)}
+    fields = [dotted for dotted, _, _ in _fields(model)]
+    options_given = {dotted: given[dotted] for dotted in fields if dotted in given}
+    path = Path(given["config"]) if "config" in given else None
+    return resolve(model, options_given, path, parts)
+
+
+def _parser(name: str, model: type[Config]) -> _Parser:
+    parser = _Parser(
+        prog=f"python -m jobs {name}",
+        description=model.__doc__,
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+        epilog="Defaults < --config FILE < --engine FILE < options.",
+    )
+    parser.add_argument("--config", metavar="FILE", help="YAML file with any of the options below")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    groups: dict[str, Any] = {"": parser}
+    for part, field in _parts(model):
+        inner = field.annotation
+        groups[part] = parser.add_argument_group(part, inner.__doc__ if inner else None)
+        groups[part].add_argument(
+            option(part), metavar="FILE", help=f"YAML file with all of these (conf/{part}s/ holds some)"
+            if part == "engine" else "YAML file with all of these",
+        )
+    for dotted, part, field in _fields(model):
+        text = (field.description or "").replace("%", "%%")
+        default = "required" if field.is_required() else f"default: {_shown(field.default)}"
+        flag = {"nargs": "?", "const": "true"} if field.annotation is bool else {}
+        groups[part].add_argument(
+            option(dotted), dest=dotted, metavar=_metavar(field), help=f"{text} ({default})", **flag
+        )
+    return parser
+
+
+def _parts(model: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
+    """The nested models among the fields of ``model``."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield name, field
+
+
+def _fields(model: type[BaseModel]) -> Iterable[tuple[str, str, FieldInfo]]:
+    """(dotted name, nested model it is in or "", field) of all that is not a nested model."""
+    nested = dict(_parts(model))
+    for name, field in model.model_fields.items():
+        if name not in nested:
+            yield name, "", field
+    for part, field in nested.items():
+        assert field.annotation is not None
+        for name, inner in field.annotation.model_fields.items():
+            yield f"{part}.{name}", part, inner
+
+
+def _kebab(argument: str) -> str:
+    """``--n_components=3`` as ``--n-components=3``."""
+    name, equals, value = argument.partition("=")
+    return name.replace("_", "-") + equals + value if argument.startswith("--") else argument
+
+
+def _metavar(field: FieldInfo) -> str:
+    names = {int: "INT", float: "NUMBER", bool: "true|false", str: "TEXT"}
+    choices = get_args(field.annotation)
+    if choices and all(isinstance(choice, str) for choice in choices):
+        return "{" + ",".join(choices) + "}"
+    kinds = [kind for kind in (choices or (field.annotation,)) if kind is not type(None)]
+    return "|".join(dict.fromkeys(names.get(kind, "TEXT") for kind in kinds))
+
+
+def _shown(value: Any) -> str:
+    return "none" if value is None or value is PydanticUndefined else str(value).lower() \
+        if isinstance(value, bool) else str(value)

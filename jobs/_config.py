@@ -1,0 +1,135 @@
+"""What every job's config shares, and how it is resolved, once: defaults < YAML < command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from jobs._messages import explain
+from lazypipe.errors import ConfigError
+from lazypipe.sizes import parse_bytes
+
+
+def _checked_size(text: str) -> str:
+    parse_bytes(text)
+    return text
+
+
+MemorySize = Annotated[str, AfterValidator(_checked_size)]
+
+
+class Config(BaseModel):
+    """Read-only, and with no room for misspelt names."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EngineConfig(Config):
+    """Where the work is done."""
+
+    kind: Literal["serial", "dask", "spark"] = Field(
+        "dask", description="what runs the tasks: this process alone, Dask, or Spark (needs Java 17 or 21)"
+    )
+    address: str | None = Field(
+        None,
+        description="a running cluster, tcp://host:8786 (Dask) or spark://host:7077 (Spark); "
+        "without it the cores of this machine, nothing to start first",
+    )
+    memory: MemorySize | None = Field(
+        "2GiB",
+        description="budget for the job's arrays in each worker process and on the driver, such as 512MiB or "
+        "2GiB, on top of what the libraries take; none: the worker's own limit less that share",
+    )
+    workers: int | None = Field(None, ge=1, description="workers to use; without it one for each core")
+
+
+class TrackingConfig(Config):
+    """Where the run is recorded."""
+
+    enabled: bool = Field(True, description="record the run in MLflow")
+    uri: str = Field(
+        "sqlite:///mlflow.db",
+        min_length=1,
+        description="MLflow tracking store: sqlite:///FILE, postgresql://..., or http://host:5000",
+    )
+    experiment: str | None = Field(None, description="experiment that gets the run; without it the job's name")
+
+
+class JobConfig(Config):
+    """What the jobs that compute something from a matrix have in common."""
+
+    source: str = Field(
+        min_length=1, description="matrix to read, a row a sample: .npy, Arrow IPC, Parquet or Zarr"
+    )
+    column: str | None = Field(
+        None, description="list column of a table, or array of a Zarr group, where the source has several"
+    )
+    out: str | None = Field(
+        None, description="folder for result.json and the arrays; without it results/JOB-<UTC time>"
+    )
+    overwrite: bool = Field(False, description="replace the result folder if it exists")
+    engine: EngineConfig = Field(EngineConfig(), description="where the work is done")
+    tracking: TrackingConfig = Field(TrackingConfig(), description="where the run is recorded")
+
+
+ConfigType = TypeVar("ConfigType", bound=Config)
+
+
+def resolve(
+    model: type[ConfigType], options: Mapping[str, str], path: Path | None, parts: Mapping[str, Path]
+) -> ConfigType:
+    """The config of a command line, validated; ConfigError in one line names the file or option at fault.
+
+    ``options`` maps dotted field names to text, ``path`` is the job's YAML file, and ``parts`` maps a
+    nested field (``engine``) to a YAML file that holds the whole of it.
+    """
+    values: dict[str, Any] = {} if path is None else read_yaml(path)
+    origin = {name: str(path) for name, _ in leaves(values)}
+    for name, file in parts.items():
+        values[name] = read_yaml(file)
+        origin |= {leaf: str(file) for leaf, _ in leaves({name: values[name]})}
+    for name, text in options.items():
+        *parents, leaf = name.split(".")
+        inner = values
+        for parent in parents:
+            if not isinstance(inner.get(parent), dict):
+                inner[parent] = {}
+            inner = inner[parent]
+        inner[leaf] = None if text.lower() in ("none", "null") else text
+        origin[name] = "command line"
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(explain(error, model, origin)) from error
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; an empty file is an empty mapping."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise ConfigError(f"{path}: cannot be read: {why}. Check the path.") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "bad syntax"
+        raise ConfigError(f"{path}: is not YAML{where}: {problem}.") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise ConfigError(f"{path}: must hold 'name: value' lines, found a {type(values).__name__}.")
+    return values
+
+
+def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names and values of a nested mapping."""
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

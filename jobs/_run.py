@@ -1,0 +1,220 @@
+"""The course of a job that computes something from a matrix, and what it leaves.
+
+Everything that can be refused is refused first: the output folder, the source, the engine, the plan,
+the tracking store. Then comes the work; its result is moved into place whole, and only then logged.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import lazypipe as lp
+from jobs._config import EngineConfig, JobConfig
+from lazypipe import tracking
+from lazypipe.console import ConsoleProgress
+from lazypipe.engines import Engine
+from lazypipe.io.atomic import replacing
+from lazypipe.io.matrix import Matrix
+from lazypipe.plan import Plan
+from lazypipe.progress import Event, PassDone, Progress
+from lazypipe.sizes import show_bytes
+
+
+@dataclass
+class Answer:
+    """What the work gave: arrays to save, figures for result.json, and what MLflow shows besides."""
+
+    model: Any  # the fitted object
+    plan: Plan
+    arrays: dict[str, np.ndarray]
+    figures: dict[str, Any]  # JSON values
+    metrics: dict[str, float]
+    pictures: Callable[[], dict[str, Any]] = dict  # file name -> matplotlib figure
+    projection: tuple[np.ndarray, np.ndarray] | None = None  # mean, components
+    warning: str = ""
+
+
+@dataclass(frozen=True)
+class Work:
+    """A job's own part: its name, its plan, and the work itself. ``work`` gets the passes so far."""
+
+    name: str
+    plan: Callable[[Matrix, Engine], Plan]
+    work: Callable[[Matrix, Engine, list[PassDone]], Answer]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a job left: the folder ``out``, all its figures, its MLflow run, and the fitted ``model``."""
+
+    job: str
+    out: Path
+    figures: dict[str, Any]
+    model: Any = field(repr=False)
+    run_id: str | None = None
+    tracking_uri: str = ""
+
+    def lines(self) -> list[str]:
+        """Where the result is, and how to look at the run."""
+        lines = [f"result    {self.out}"]
+        if self.run_id:
+            lines += [
+                f"mlflow    run {self.run_id}, experiment {self.figures['mlflow']['experiment']}",
+                f"browse    {browse(self.tracking_uri)}",
+            ]
+        return lines
+
+
+def browse(uri: str) -> str:
+    """How to open the MLflow UI of a store."""
+    return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
+
+
+def open_engine(config: EngineConfig, progress: Progress | None = None) -> Engine:
+    """The engine that ``config`` asks for."""
+    return lp.open_engine(
+        config.kind,
+        address=config.address,
+        memory=config.memory,
+        workers=config.workers,
+        progress=progress or Progress(),
+    )
+
+
+def plan(config: JobConfig, work: Work) -> Plan:
+    """What the job would take; checks source, output folder and engine too, and reads no data."""
+    output_folder(config, work.name)
+    matrix = lp.open_matrix(config.source, column=config.column)
+    _load_libraries(config)
+    with open_engine(config.engine) as engine:
+        return work.plan(matrix, engine)
+
+
+def carry_out(config: JobConfig, work: Work) -> Result:
+    """Do the work of ``config``, save it, log it."""
+    out = output_folder(config, work.name)
+    matrix = lp.open_matrix(config.source, column=config.column)
+    _load_libraries(config)
+    history: list[PassDone] = []
+
+    def remember(event: Event) -> None:
+        if isinstance(event, PassDone):
+            history.append(event)
+
+    with ConsoleProgress(work.name) as console:
+        progress = Progress((console, remember))
+        with open_engine(config.engine, progress) as engine:
+            planned = work.plan(matrix, engine)
+            with _tracked(config, work.name, matrix, planned) as run:
+                if run is not None:
+                    progress.listeners.append(run)
+                engine.reset_peak()
+                begun = time.monotonic()
+                answer = work.work(matrix, engine, history)
+                measured = {"seconds": time.monotonic() - begun, "peak_memory_bytes": engine.peak_memory()}
+                figures = {
+                    "job": work.name,
+                    **answer.figures,
+                    **measured,
+                    "engine": engine.describe(),
+                    "plan": answer.plan.to_dict(),
+                    "history": [
+                        {
+                            "pass": event.index,
+                            "residual": event.residual,
+                            "explained_variance": list(event.explained_variance),
+                        }
+                        for event in history
+                    ],
+                    "source": {
+                        "uri": matrix.uri,
+                        "shape": list(matrix.shape),
+                        "dtype": str(matrix.dtype),
+                        "fingerprint": matrix.fingerprint(),
+                    },
+                    "config": config.model_dump(mode="json"),
+                    "mlflow": None if run is None else run.describe(),
+                    "lazypipe": lp.__version__,
+                    "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+                }
+                _save(out, config.overwrite, figures, answer.arrays)
+                if run is not None:
+                    _log(run, out, answer, measured)
+    if answer.warning:
+        print(f"Warning: {answer.warning}", file=sys.stderr)
+    uri = config.tracking.uri
+    return Result(work.name, out, figures, answer.model, run.run_id if run else None, uri if run else "")
+
+
+def output_folder(config: JobConfig, name: str) -> Path:
+    """Where the result goes; DataError if that is taken, or holds something that is no result."""
+    if config.out is None:
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        return Path("results") / f"{name}-{now.removesuffix('+00:00').replace(':', '').replace('-', '')}Z"
+    out = Path(config.out).expanduser()
+    if out.exists() or out.is_symlink():
+        if not config.overwrite:
+            raise lp.DataError(f"{out}: exists. Pass --overwrite to replace it, or another --out.")
+        if not (out / "result.json").is_file() and not (out.is_dir() and not any(out.iterdir())):
+            raise lp.DataError(
+                f"{out}: is no result of a job (it holds no result.json), so it is not replaced. "
+                f"Pass another --out."
+            )
+    return out
+
+
+def memory_line(figures: dict[str, Any]) -> str:
+    """Measured and planned memory, and time, as a line of a job's summary."""
+    peak, planned = figures["peak_memory_bytes"], figures["plan"]["peak_bytes"]
+    return f"memory    peak {show_bytes(peak)}, planned {show_bytes(planned)}"
+
+
+def _load_libraries(config: JobConfig) -> None:
+    """Before the plan is made, which counts the memory that libraries take."""
+    if config.tracking.enabled:
+        import matplotlib.figure  # noqa: F401
+
+        tracking.load_libraries()
+
+
+def _tracked(config: JobConfig, name: str, matrix: Matrix, plan: Plan) -> Any:
+    if not config.tracking.enabled:
+        return nullcontext()
+    parameters = config.model_dump(mode="json", exclude={"tracking"})
+    planned = {"solver": plan.solver, "passes": plan.passes, "peak_bytes": plan.peak_bytes}
+    parameters |= {"plan": {key: value for key, value in planned.items() if value is not None}}
+    experiment = config.tracking.experiment or name
+    return tracking.tracked_run(config.tracking.uri, experiment, parameters, matrix)
+
+
+def _save(out: Path, overwrite: bool, figures: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    n_bytes = sum(array.nbytes for array in arrays.values())
+    with replacing(out, overwrite, n_bytes) as folder:
+        folder.mkdir(exist_ok=True)
+        for name, array in arrays.items():
+            np.save(folder / f"{name}.npy", array)
+        (folder / "result.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+def _log(run: tracking.TrackedRun, out: Path, answer: Answer, measured: dict[str, float]) -> None:
+    try:
+        run.log_metrics(answer.metrics | measured)
+        run.log_file(out / "result.json")
+        run.log_figures(answer.pictures())
+        if answer.projection is not None:
+            run.log_projection(*answer.projection)
+    except Exception as error:
+        what = " ".join(str(error).split())[:200]
+        raise lp.EngineError(
+            f"{run.uri}: the result is saved in {out}, but MLflow did not take it: {what}."
+        ) from error

@@ -1,0 +1,240 @@
+"""Runs, figures and models in MLflow: what was asked, on which data, how it went, what came out.
+
+Everything is logged from the driver, and never from a block. MLflow takes seconds to import: the
+functions here do so when they are called.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+
+from lazypipe.errors import ConfigError, EngineError
+from lazypipe.io.matrix import Matrix
+from lazypipe.progress import Event, PassDone
+
+CONNECT_SECONDS = 4
+PARAMETER_LENGTH = 500
+COMPONENTS_LOGGED = 20  # a metric each; past about 100 columns MLflow's pages slow down
+PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
+MODEL_CODE = Path(__file__).with_name("projection.py")
+MODEL_NEEDS = ("mlflow", "numpy", "pandas")
+
+
+def load_libraries() -> None:
+    """Import what a run will need, so that a plan made afterwards counts its memory."""
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "8")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+    import mlflow
+    import mlflow.pyfunc
+
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    mlflow.utils.logging_utils.disable_logging()
+
+
+class TrackedRun:
+    """One MLflow run. Call it with events: each ``PassDone`` becomes metrics at step ``index``."""
+
+    def __init__(self, client: Any, uri: str, run_id: str, experiment: str, experiment_id: str):
+        self.client = client
+        self.uri = uri
+        self.run_id = run_id
+        self.experiment = experiment
+        self.experiment_id = experiment_id
+        self._waiting: list[tuple[str, float, int, int]] = []
+
+    def __call__(self, event: Event) -> None:
+        if not isinstance(event, PassDone):
+            return
+        now = int(time.time() * 1000)
+        self._waiting.append(("residual", event.residual, now, event.index))
+        for i, value in enumerate(event.explained_variance[:COMPONENTS_LOGGED], 1):
+            self._waiting.append((f"explained_variance_{i}", value, now, event.index))
+        try:
+            self._flush()
+        except Exception:  # a store that is away for a while must not cost a long fit: send it later
+            logging.getLogger(__name__).warning("MLflow does not answer; the metrics will be sent later.")
+
+    def log_metrics(self, metrics: Mapping[str, float]) -> None:
+        """Figures of the whole run, each logged once."""
+        now = int(time.time() * 1000)
+        self._waiting += [(name, float(value), now, 0) for name, value in metrics.items()]
+        self._flush()
+
+    def log_figures(self, figures: Mapping[str, Any]) -> None:
+        """matplotlib figures, by file name."""
+        for name, figure in figures.items():
+            self.client.log_figure(self.run_id, figure, name, save_kwargs={"dpi": 150})
+
+    def log_file(self, path: Path) -> None:
+        """A small file, beside the figures."""
+        self.client.log_artifact(self.run_id, str(path))
+
+    def log_projection(self, mean: np.ndarray, components: np.ndarray) -> None:
+        """Mean (D,) and components (k, D) as a pyfunc model: rows (n, D) in, scores (n, k) out.
+
+        ``mlflow.pyfunc.load_model("runs:/<run id>/model")`` brings it back; it needs numpy alone, not
+        lazypipe. It has no signature: a million columns would make one of 100 MB.
+        """
+        from importlib.metadata import version
+
+        import mlflow
+
+        mlflow.set_tracking_uri(self.uri)
+        with tempfile.TemporaryDirectory(prefix="lazypipe-model-") as folder:
+            arrays = {"mean": mean, "components": components}
+            for name, array in arrays.items():
+                np.save(f"{folder}/{name}.npy", array)
+            with mlflow.start_run(run_id=self.run_id):
+                mlflow.pyfunc.log_model(
+                    name="model",
+                    python_model=str(MODEL_CODE),
+                    artifacts={name: f"{folder}/{name}.npy" for name in arrays},
+                    pip_requirements=[f"{name}=={version(name)}" for name in MODEL_NEEDS],
+                )
+
+    def describe(self) -> dict[str, str]:
+        """Where to find the run."""
+        return {
+            "uri": self.uri,
+            "run_id": self.run_id,
+            "experiment": self.experiment,
+            "experiment_id": self.experiment_id,
+        }
+
+    def _flush(self) -> None:
+        from mlflow.entities import Metric
+
+        if self._waiting:
+            self.client.log_batch(self.run_id, metrics=[Metric(*values) for values in self._waiting])
+            self._waiting.clear()
+
+
+@contextmanager
+def tracked_run(uri: str, experiment: str, parameters: Mapping[str, Any], matrix: Matrix) -> Iterator[TrackedRun]:
+    """A run of ``experiment`` (made if new) in the store at ``uri``; FAILED, with the error, if the body raises.
+
+    ``parameters`` are logged whole, nested names joined by dots; ``matrix`` becomes the run's dataset.
+    Raises ConfigError for an address that is none, EngineError within 10 s where nobody answers.
+    """
+    load_libraries()
+    require_store(uri)
+    from mlflow import MlflowClient
+
+    # Left from an outer run, this would make every run below its child.
+    os.environ.pop("MLFLOW_RUN_ID", None)
+    try:
+        client = MlflowClient(tracking_uri=uri)
+        experiment_id = _experiment_id(client, experiment, uri)
+        run_id = client.create_run(experiment_id).info.run_id
+    except Exception as error:  # of MLflow, of its database driver, of HTTP: each has its own family
+        what = " ".join(str(error).split("\n[SQL")[0].split())[:200].rstrip(".")
+        raise EngineError(f"{uri}: MLflow cannot use this store: {what}. See --tracking.uri.") from error
+    try:
+        client.set_tag(run_id, "mlflow.source.name", "lazypipe")
+        _log_parameters(client, run_id, parameters)
+        _log_dataset(client, run_id, matrix)
+        yield TrackedRun(client, uri, run_id, experiment, experiment_id)
+    except BaseException as error:
+        client.set_tag(run_id, "error", f"{type(error).__name__}: {error}"[:PARAMETER_LENGTH])
+        client.set_terminated(run_id, "FAILED")
+        raise
+    client.set_terminated(run_id, "FINISHED")
+
+
+def require_store(uri: str) -> None:
+    """Raise ConfigError or EngineError, within seconds, where ``uri`` cannot hold runs."""
+    address = urlsplit(uri)
+    scheme = address.scheme.split("+")[0]
+    if scheme == "sqlite":
+        file = _sqlite_file(uri)
+        if not file.parent.is_dir():
+            raise ConfigError(f"{uri}: no such folder {file.parent}. Make it, or change --tracking.uri.")
+        return
+    if scheme not in PORTS:
+        known = ", ".join(["sqlite", *PORTS])
+        raise ConfigError(f"tracking.uri: {uri!r} is no tracking store. Write it as one of {known}://...")
+    try:
+        port = address.port or PORTS[scheme]
+        socket.create_connection((address.hostname or "", port), timeout=CONNECT_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise EngineError(
+            f"{uri}: no MLflow store answers ({error}). Start one with `mlflow server`, "
+            f"or pass --tracking.enabled false."
+        ) from error
+
+
+def _sqlite_file(uri: str) -> Path:
+    return Path(unquote(uri.partition(":///")[2])).absolute()
+
+
+def _experiment_id(client: Any, name: str, uri: str) -> str:
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        # Beside the database, and not in whatever folder the first run happened to start from.
+        place = (_sqlite_file(uri).parent / "mlruns" / name).as_uri() if uri.startswith("sqlite") else None
+        try:
+            return str(client.create_experiment(name, artifact_location=place))
+        except MlflowException:  # another run may have made it meanwhile
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    return str(found.experiment_id)
+
+
+def _log_parameters(client: Any, run_id: str, parameters: Mapping[str, Any]) -> None:
+    from mlflow.entities import Param
+
+    flat = [Param(name, str(value)[:PARAMETER_LENGTH]) for name, value in flatten(parameters).items()]
+    client.log_batch(run_id, params=flat)
+
+
+def _log_dataset(client: Any, run_id: str, matrix: Matrix) -> None:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    n_rows, n_columns = matrix.shape
+    profile = {"n_rows": n_rows, "n_columns": n_columns, "dtype": str(matrix.dtype)}
+    dataset = Dataset(
+        name=Path(matrix.uri).name or matrix.uri,
+        digest=matrix.fingerprint()[:36],
+        source_type="local",
+        source=json.dumps({"uri": matrix.uri}),
+        schema=json.dumps({"mlflow_tensorspec": _tensor_spec(matrix)}),
+        profile=json.dumps(profile),
+    )
+    client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "fit")])])
+
+
+def _tensor_spec(matrix: Matrix) -> dict[str, Any]:
+    spec = {"type": "tensor", "tensor-spec": {"dtype": str(matrix.dtype), "shape": [-1, matrix.shape[1]]}}
+    return {"features": json.dumps([spec]), "targets": None}
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``{"engine": {"kind": "dask"}}`` as ``{"engine.kind": "dask"}``."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat

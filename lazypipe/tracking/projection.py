@@ -1,0 +1,25 @@
+"""The code of a logged model, which MLflow copies into it: centre new rows and project them.
+
+It imports nothing of lazypipe, so that the model loads wherever MLflow and numpy are.
+"""
+
+import mlflow
+import numpy as np
+
+
+class Projection(mlflow.pyfunc.PythonModel):
+    """Rows (n, D), a DataFrame or an array, to their scores (n, k) on the components."""
+
+    def load_context(self, context):
+        self.mean = np.load(context.artifacts["mean"])
+        self.components = np.load(context.artifacts["components"])
+
+    # MLflow turns most type hints into a signature, and warns where there is none; not at np.ndarray.
+    def predict(self, context, model_input: np.ndarray, params=None):
+        rows = np.asarray(model_input)
+        if rows.ndim != 2 or rows.shape[1] != len(self.mean):
+            raise ValueError(f"rows have shape {rows.shape}; expected (n, {len(self.mean)}).")
+        return (rows - self.mean) @ self.components.T
+
+
+mlflow.models.set_model(Projection())
