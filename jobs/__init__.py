@@ -1,4 +1,4 @@
-"""One file a job: its typed config, ``run(config)``, and its command line. A new job is one file and one line here."""
+"""One file a job: its typed config, ``run(config)``, its command line. A new job adds one file and a line here."""
 
 JOBS = {
     "pca": "leading principal components of a matrix wider than memory",

@@ -90,8 +90,11 @@ def _parser(name: str, model: type[Config]) -> _Parser:
         inner = field.annotation
         groups[part] = parser.add_argument_group(part, inner.__doc__ if inner else None)
         groups[part].add_argument(
-            option(part), metavar="FILE", help=f"YAML file with all of these (conf/{part}s/ holds some)"
-            if part == "engine" else "YAML file with all of these",
+            option(part),
+            metavar="FILE",
+            help=f"YAML file with all of these (conf/{part}s/ holds some)"
+            if part == "engine"
+            else "YAML file with all of these",
         )
     for dotted, part, field in _fields(model):
         text = (field.description or "").replace("%", "%%")
@@ -138,5 +141,10 @@ def _metavar(field: FieldInfo) -> str:
 
 
 def _shown(value: Any) -> str:
-    return "none" if value is None or value is PydanticUndefined else str(value).lower() \
-        if isinstance(value, bool) else str(value)
+    return (
+        "none"
+        if value is None or value is PydanticUndefined
+        else str(value).lower()
+        if isinstance(value, bool)
+        else str(value)
+    )

@@ -56,7 +56,9 @@ class TrackingConfig(Config):
         min_length=1,
         description="MLflow tracking store: sqlite:///FILE, postgresql://..., or http://host:5000",
     )
-    experiment: str | None = Field(None, description="experiment that gets the run; without it the job's name")
+    experiment: str | None = Field(
+        None, description="experiment that gets the run; without it the job's name"
+    )
 
 
 class JobConfig(Config):

@@ -68,7 +68,9 @@ def _work(config: CovarianceConfig) -> Work:
         )
 
     return Work(
-        "covariance", lambda matrix, engine: lp.plan_covariance(matrix, engine=engine, ddof=config.ddof), compute
+        "covariance",
+        lambda matrix, engine: lp.plan_covariance(matrix, engine=engine, ddof=config.ddof),
+        compute,
     )
 
 

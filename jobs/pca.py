@@ -26,17 +26,21 @@ from lazypipe.progress import PassDone
 class PCAConfig(JobConfig):
     """Leading principal components of a matrix, with the residual of each as its certificate."""
 
-    n_components: int = Field(10, ge=1, description="components to find, at most the rank of the centred data")
+    n_components: int = Field(
+        10, ge=1, description="components to find, at most the rank of the centred data"
+    )
     solver: Literal["auto", "gradient", "deflation", "gram", "covariance"] = Field(
         "auto",
-        description="gradient: a block of components at once, fits nearly anywhere; deflation: one component at a "
-        "time, as in textbooks; gram and covariance: exact, for a short side that fits; auto: the cheapest",
+        description="gradient: a block of components at once, fits nearly anywhere; deflation: one component "
+        "at a time, as in textbooks; gram and covariance: exact, for a short side that fits; auto: the cheapest",
     )
     tol: float = Field(
         1e-6, gt=0, lt=1, description="stop once every relative residual |Cv - λv|/λ is at most this"
     )
     max_passes: int | None = Field(
-        None, ge=1, description="give up after so many passes over the data; without it the solver's own limit"
+        None,
+        ge=1,
+        description="give up after so many passes over the data; without it the solver's own limit",
     )
     step: Literal["adaptive", "fixed"] = Field(
         "adaptive", description="step of the deflation solver: the best one each pass, or 1/λ₁ throughout"
@@ -109,8 +113,8 @@ def _answer(pca: lp.PCA, history: list[PassDone]) -> Answer:
         projection=(pca.mean_, pca.components_),
         warning=""
         if pca.converged_
-        else f"not converged: the largest residual is {worst:.1e} after {pca.n_passes_} passes, the tolerance "
-        f"{pca.tol:g}. Raise --max-passes, or --tol.",
+        else f"not converged: the largest residual is {worst:.1e} after {pca.n_passes_} passes, "
+        f"the tolerance {pca.tol:g}. Raise --max-passes, or --tol.",
     )
 
 

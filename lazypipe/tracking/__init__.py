@@ -126,8 +126,10 @@ class TrackedRun:
 
 
 @contextmanager
-def tracked_run(uri: str, experiment: str, parameters: Mapping[str, Any], matrix: Matrix) -> Iterator[TrackedRun]:
-    """A run of ``experiment`` (made if new) in the store at ``uri``; FAILED, with the error, if the body raises.
+def tracked_run(
+    uri: str, experiment: str, parameters: Mapping[str, Any], matrix: Matrix
+) -> Iterator[TrackedRun]:
+    """A run of ``experiment`` (made if new) in the store at ``uri``; FAILED, with why, if the body raises.
 
     ``parameters`` are logged whole, nested names joined by dots; ``matrix`` becomes the run's dataset.
     Raises ConfigError for an address that is none, EngineError within 10 s where nobody answers.

@@ -1,0 +1,153 @@
+"""Runs in a real MLflow store: what is asked, on which data, how it went, and the model that comes back."""
+
+import json
+import time
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+
+import lazypipe as lp
+from lazypipe import figures, tracking
+from lazypipe.progress import PassDone
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("store")
+    rng = np.random.default_rng(0)
+    rows = (rng.normal(size=(40, 6)) * [6, 5, 4, 3, 2, 1] + 10).astype(np.float32)
+    np.save(folder / "rows.npy", rows)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def logged(store):
+    """A fit that is logged whole: (run, matrix, pca)."""
+    uri = f"sqlite:///{store}/mlflow.db"
+    matrix = lp.open_matrix(store / "rows.npy")
+    parameters = {"n_components": 3, "engine": {"kind": "serial", "memory": None}, "long": "x" * 900}
+    history = [PassDone(i, 10.0**-i, (30.0 + i, 20.0, 10.0)) for i in (1, 2, 3)]
+    with lp.open_engine("serial") as engine, tracking.tracked_run(uri, "pca", parameters, matrix) as run:
+        pca = lp.PCA(n_components=3).fit(matrix, engine=engine)
+        for event in history:
+            run(event)
+        run.log_metrics({"seconds": 1.5, "converged": 1.0})
+        run.log_figures(
+            {"scree.png": figures.scree(pca), "convergence.png": figures.convergence(history, 1e-6)}
+        )
+        run.log_projection(pca.mean_, pca.components_)
+    mlflow.set_tracking_uri(uri)
+    return mlflow.get_run(run.run_id), matrix, pca
+
+
+def test_parameters_are_flat_and_whole(logged):
+    run, _, _ = logged
+    assert run.data.params["n_components"] == "3"
+    assert run.data.params["engine.kind"] == "serial"
+    assert run.data.params["engine.memory"] == "None"
+    assert run.data.params["long"] == "x" * tracking.PARAMETER_LENGTH
+    assert run.info.status == "FINISHED"
+    assert mlflow.get_experiment(run.info.experiment_id).name == "pca"
+
+
+def test_dataset_tells_source_shape_and_fingerprint(logged):
+    run, matrix, _ = logged
+    (found,) = run.inputs.dataset_inputs
+    assert found.dataset.digest == matrix.fingerprint()
+    assert found.dataset.name == "rows.npy"
+    assert json.loads(found.dataset.source)["uri"] == matrix.uri
+    assert json.loads(found.dataset.profile) == {"n_rows": 40, "n_columns": 6, "dtype": "float32"}
+    assert "float32" in found.dataset.schema
+
+
+def test_metrics_have_a_step_a_pass(logged):
+    run, _, _ = logged
+    client = mlflow.MlflowClient()
+    residuals = client.get_metric_history(run.info.run_id, "residual")
+    assert [(m.step, m.value) for m in residuals] == [(1, 0.1), (2, 0.01), (3, 0.001)]
+    first = client.get_metric_history(run.info.run_id, "explained_variance_1")
+    assert [m.value for m in first] == [31.0, 32.0, 33.0]
+    assert run.data.metrics["seconds"] == 1.5
+
+
+def test_figures_are_artifacts(logged):
+    run, _, _ = logged
+    names = {item.path for item in mlflow.MlflowClient().list_artifacts(run.info.run_id)}
+    assert {"scree.png", "convergence.png"} <= names
+
+
+def test_artifacts_lie_beside_the_database(logged, store):
+    run, _, _ = logged
+    assert (store / "mlruns" / "pca" / run.info.run_id / "artifacts" / "scree.png").is_file()
+
+
+def test_model_comes_back_and_transforms_new_rows(logged, recwarn):
+    run, _, pca = logged
+    model = mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/model")
+    rows = np.random.default_rng(1).normal(10, 3, size=(7, 6))
+    np.testing.assert_allclose(model.predict(rows), pca.transform(rows), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(model.predict(pd.DataFrame(rows)), pca.transform(rows), rtol=1e-5, atol=1e-5)
+    with pytest.raises(Exception, match=r"expected \(n, 6\)"):
+        model.predict(rows[:, :5])
+    assert not [w for w in recwarn if "type hint" in str(w.message).lower()]
+
+
+def test_a_million_columns_log_in_seconds(store):
+    uri = f"sqlite:///{store}/mlflow.db"
+    matrix = lp.open_matrix(store / "rows.npy")
+    begun = time.monotonic()
+    with tracking.tracked_run(uri, "wide", {}, matrix) as run:
+        run.log_projection(np.zeros(10**6, np.float32), np.ones((2, 10**6), np.float32))
+    mlflow.set_tracking_uri(uri)
+    model = mlflow.pyfunc.load_model(f"runs:/{run.run_id}/model")
+    assert model.predict(np.ones((1, 10**6), np.float32)).tolist() == [[1e6, 1e6]]
+    assert time.monotonic() - begun < 20
+
+
+def test_a_failed_run_says_why(store, monkeypatch):
+    uri = f"sqlite:///{store}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0123")  # of an outer run: must not become the parent
+    matrix = lp.open_matrix(store / "rows.npy")
+    with pytest.raises(lp.DataError), tracking.tracked_run(uri, "pca", {}, matrix) as run:
+        raise lp.DataError("rows.npy: NaN at row 3, column 1.")
+    mlflow.set_tracking_uri(uri)
+    found = mlflow.get_run(run.run_id)
+    assert found.info.status == "FAILED"
+    assert found.data.tags["error"] == "DataError: rows.npy: NaN at row 3, column 1."
+
+
+def test_a_store_that_goes_away_does_not_stop_the_fit(store, monkeypatch):
+    uri = f"sqlite:///{store}/mlflow.db"
+    with tracking.tracked_run(uri, "pca", {}, lp.open_matrix(store / "rows.npy")) as run:
+        log_batch = run.client.log_batch
+
+        def away(*args, **kwargs):
+            raise OSError("no route to host")
+
+        monkeypatch.setattr(run.client, "log_batch", away)
+        run(PassDone(1, 0.5))
+        monkeypatch.setattr(run.client, "log_batch", log_batch)
+        run(PassDone(2, 0.25))
+    mlflow.set_tracking_uri(uri)
+    residuals = mlflow.MlflowClient().get_metric_history(run.run_id, "residual")
+    assert [(m.step, m.value) for m in residuals] == [(1, 0.5), (2, 0.25)]
+
+
+@pytest.mark.parametrize(
+    ("uri", "error", "said"),
+    [
+        ("http://127.0.0.1:9", lp.EngineError, "no MLflow store answers"),
+        ("sqlite:////nonexistent/folder/mlflow.db", lp.ConfigError, "no such folder"),
+        ("mlflow.db", lp.ConfigError, "is no tracking store"),
+        ("sqlite:////dev/null", lp.EngineError, "cannot use this store"),
+    ],
+)
+def test_a_store_that_cannot_be_used_is_told_at_once(store, uri, error, said):
+    begun = time.monotonic()
+    matrix = lp.open_matrix(store / "rows.npy")
+    with pytest.raises(error, match=said) as caught, tracking.tracked_run(uri, "pca", {}, matrix):
+        pytest.fail("the work began")
+    assert "\n" not in str(caught.value)
+    assert time.monotonic() - begun < 10
