@@ -8,6 +8,7 @@
 
 __version__ = "0.1.0"
 
+from lazypipe import progress
 from lazypipe.engines import open_engine
 from lazypipe.errors import (
     ConfigError,

@@ -65,14 +65,14 @@ class DaskEngine:
             dashboard_address=None,
             memory_limit=None,
             resources={SLOTS: 1.0},
-            silence_logs=logging.ERROR,
+            silence_logs=logging.CRITICAL,
         )
         self.client = Client(self._cluster)
         self._limit = threadpool_limits(1)
         self.host = Host(memory, threads, shared=True, base=resident.base_nbytes(threads))
 
     def _connect(self, address: str, memory: int | None) -> None:
-        logging.getLogger("distributed").setLevel(logging.ERROR)
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)
         try:
             self.client = Client(address, timeout=CONNECT_SECONDS)
         except (OSError, TimeoutError, ValueError) as error:

@@ -15,7 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from py4j.protocol import Py4JError, Py4JJavaError
-from pyspark import SparkConf, SparkContext
+from pyspark import SparkContext
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 import lazypipe
@@ -70,8 +71,6 @@ class SparkEngine:
         elif not submitted and self._own:
             builder = builder.master(f"local[{workers or '*'}]").config("spark.driver.bindAddress", "127.0.0.1")
             builder = builder.config("spark.driver.host", "127.0.0.1").config("spark.ui.enabled", "false")
-        if not submitted:
-            builder = builder.config("spark.pyspark.python", sys.executable)
         if workers is not None and address is not None:
             builder = builder.config("spark.cores.max", workers)
         builder = (
@@ -81,12 +80,15 @@ class SparkEngine:
             .config("spark.python.worker.reuse", "true")
         )
         try:
-            return builder.getOrCreate()
-        except (Py4JError, RuntimeError, OSError) as error:
+            session = builder.getOrCreate()
+        except (Py4JError, PySparkException, RuntimeError, OSError) as error:
             raise EngineError(
                 f"spark: no session at {address or 'local[*]'}: {first_line(error)}. Check the master's "
                 f"address, and that Java runs (java -version)."
             ) from error
+        if not submitted and "PYSPARK_PYTHON" not in os.environ:  # else Spark takes any python3 on the PATH
+            session.sparkContext.pythonExec = sys.executable
+        return session
 
     def _require_executors(self) -> None:
         """A master with no free worker keeps a job waiting for ever: say so instead."""
@@ -105,7 +107,7 @@ class SparkEngine:
         names = ["lazypipe:__version__"] * self.context.defaultParallelism
         try:  # a function of the standard library, so that it arrives where lazypipe is missing
             versions = set(self.context.parallelize(names, len(names)).map(pkgutil.resolve_name).collect())
-        except Py4JJavaError as error:
+        except (Py4JJavaError, PySparkException) as error:
             raise EngineError(
                 f"spark: the workers of {self.context.master} cannot import lazypipe ({last_line(error)}). Install "
                 f"lazypipe {lazypipe.__version__} where they run and name that Python: "
@@ -165,7 +167,7 @@ class SparkEngine:
                         told = done
                         self.progress.emit(TaskDone(min(done, len(tasks)), len(tasks)))
                 results = future.result()
-            except Py4JJavaError as error:
+            except (Py4JJavaError, PySparkException) as error:
                 raise EngineError(
                     f"spark: {plan.title} failed: {last_line(error)}. If a Python worker ran out of memory, lower "
                     f"the budget (memory=) or give executors more."
@@ -255,7 +257,7 @@ def first_line(error: object) -> str:
     return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
 
 
-def last_line(error: Py4JJavaError) -> str:
+def last_line(error: Exception) -> str:
     """The line of a Spark error that names the Python exception, else its first."""
     lines = [line.strip() for line in str(error).splitlines()]
     named = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b: ", line)]

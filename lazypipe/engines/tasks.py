@@ -40,9 +40,10 @@ def blocks_of(matrix: Matrix, axis: Axis, run: Run, window: int) -> Iterable[Blo
 def fold_run(statistic: Statistic, matrix: Matrix, run: Run, window: int) -> Any:
     """The state of one run."""
     total = None
-    for block in blocks_of(matrix, statistic.axis, run, window):
-        state = statistic.measure(block)
-        total = state if total is None else statistic.merge(total, state)
+    with np.errstate(over="ignore", invalid="ignore"):  # the statistics look for it themselves
+        for block in blocks_of(matrix, statistic.axis, run, window):
+            state = statistic.measure(block)
+            total = state if total is None else statistic.merge(total, state)
     return total
 
 

@@ -17,6 +17,9 @@ from lazypipe.blocks import Block
 from lazypipe.stats.base import Axis, accumulate, require_finite
 
 
+MIN_SLAB = 256  # rows of one float32 product: errors grow with its root, adding it in float64 costs
+
+
 class ProductSum(NamedTuple):
     n: int
     total: np.ndarray  # (n_columns,) sum of shifted rows
@@ -44,10 +47,15 @@ class Covariance:
     def measure(self, block: Block) -> ProductSum:
         values = block.values
         np.subtract(values, self.shift, out=values)
-        total = np.ones(len(values), values.dtype) @ values
-        product = np.matmul(values.T, values)  # NumPy sees the transpose and calls syrk
+        n_rows, n_columns = values.shape
+        total = np.ones(n_rows, values.dtype) @ values
+        slab = max(MIN_SLAB, 2 * n_columns)
+        product = np.matmul(values[:slab].T, values[:slab])  # NumPy sees the transpose and calls syrk
+        for start in range(slab, n_rows, slab):
+            rows = values[start : start + slab]
+            product = accumulate(product, np.matmul(rows.T, rows))
         require_finite(product.diagonal(), block)
-        return ProductSum(len(values), total, product)
+        return ProductSum(n_rows, total, product)
 
     def merge(self, left: ProductSum, right: ProductSum) -> ProductSum:
         return ProductSum(
@@ -60,7 +68,7 @@ class Covariance:
         mean = total.total.astype(np.float64) / total.n
         covariance = total.product.astype(np.float64, copy=False)
         for i, row in enumerate(covariance):  # by rows: an outer product would be a second matrix
-            row -= (total.n * mean[i]) * mean
+            row -= total.n * (mean[i] * mean)
         covariance /= total.n - self.ddof
         return CovarianceMatrix(total.n, self.shift.astype(np.float64) + mean, covariance)
 
@@ -68,4 +76,4 @@ class Covariance:
         return 8 * n_columns * (n_columns + 1)
 
     def scratch_nbytes(self, n_rows: int, n_columns: int, itemsize: int) -> int:
-        return itemsize * (n_columns * n_columns + 2 * n_columns + n_rows)
+        return (itemsize + 8) * n_columns * n_columns + itemsize * (2 * n_columns + n_rows)

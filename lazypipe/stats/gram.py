@@ -36,7 +36,7 @@ class Gram:
         mean = gram.mean(axis=0)
         grand = mean.mean()
         for i, row in enumerate(gram):
-            row -= mean + (mean[i] - grand)
+            row -= (mean + mean[i]) - grand
         return gram
 
     def state_nbytes(self, n_rows: int, n_columns: int) -> int:

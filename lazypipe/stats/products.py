@@ -14,6 +14,7 @@ import numpy as np
 
 from lazypipe.blocks import Block, Span
 from lazypipe.stats.base import Axis, accumulate, require_finite
+from lazypipe.stats.provisional import coarse
 
 HEAD_ROWS = 16
 LARGE_MEAN = 8.0  # in standard deviations: beyond it a mean costs digits in float32 products
@@ -26,8 +27,9 @@ def subtract_head_mean(values: np.ndarray, always: bool = False) -> np.ndarray:
     mean far from zero from eating the digits of float32 products. Returns what was taken off.
     """
     head = values[:HEAD_ROWS]
-    shift = head.mean(axis=0)
-    if always or (np.abs(shift) > LARGE_MEAN * head.std(axis=0)).any():
+    deviation = head.std(axis=0)
+    shift = coarse(head.mean(axis=0), deviation).astype(values.dtype)
+    if always or (np.abs(shift) > LARGE_MEAN * deviation).any():
         np.subtract(values, shift, out=values)
         return shift
     return np.zeros_like(shift)

@@ -57,8 +57,8 @@ def choose(matrix: Matrix, k: int, solver: Solver, host: Host) -> Choice:
     if not choices:
         return MAKERS["gradient"](matrix, k, host)  # raises, with the numbers
     best, *others = sorted(choices, key=lambda choice: choice.seconds)
-    reason = f"cheapest by cost, {_cost(best)}"
-    reason += "".join(f"; {other.solver} {_cost(other)}" for other in others)
+    reason = f"cheapest on a nominal machine, {_cost(best)}"
+    reason += "".join(f"; {other.solver} would take {_cost(other)}" for other in others)
     if refused:
         reason += f"; {' and '.join(refused)} would not fit in {show_bytes(host.memory)}"
     return _explained(best, reason)
@@ -165,7 +165,7 @@ def _stripes(matrix: Matrix, k: int, host: Host, reserved: int) -> FoldPlan:
 def _output_nbytes(matrix: Matrix, k: int) -> int:
     """Components, their temporaries, and the mean, on the driver."""
     itemsize = compute_dtype(matrix.dtype).itemsize
-    return matrix.shape[1] * (3 * k * itemsize + 4 * 8)
+    return matrix.shape[1] * (2 * k * itemsize + 4 * 8)
 
 
 def _shape(matrix: Matrix, *shape: int) -> np.ndarray:
@@ -207,4 +207,4 @@ def _explained(choice: Choice, reason: str) -> Choice:
 
 def _cost(choice: Choice) -> str:
     passes = "many" if choice.plan.passes is None else f"{choice.plan.passes}"
-    return f"{passes} passes and about {choice.seconds:.3g} s on a nominal machine"
+    return f"{passes} passes, about {choice.seconds:.2g} s"

@@ -1,0 +1,152 @@
+"""The plan: a function of metadata and budget alone, refused before a byte is read, kept to."""
+
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import lazypipe as lp
+from lazypipe.io import open_matrix
+from lazypipe.sizes import MIB, parse_bytes, show_bytes
+
+
+class Unread:
+    """A matrix of a given shape that fails the test if anything reads it."""
+
+    def __init__(self, shape, reads_columns=True):
+        self.uri, self.shape, self.dtype, self.reads_columns = "<unread>", shape, np.dtype("float32"), reads_columns
+
+    def open(self, window):
+        raise AssertionError("a plan must not read")
+
+    def reader_nbytes(self, n_rows, n_columns, window):
+        return 0
+
+    def fingerprint(self):
+        return ""
+
+
+@pytest.mark.parametrize("solver", ["auto", "gradient", "gram", "covariance", "deflation"])
+def test_too_little_memory_is_refused_unread_with_what_would_fit(solver):
+    matrix = Unread((60_000, 1_000_000))
+    with lp.open_engine("serial", memory="16MiB") as engine:
+        with pytest.raises(lp.MemoryPlanError, match="the budget is 16MiB") as caught:
+            lp.PCA(10, solver=solver).fit(matrix, engine=engine)
+    message = str(caught.value)
+    assert "\n" not in message
+    fits = re.search(r"It fits in memory='([^']+)'", message)[1]
+    with lp.open_engine("serial", memory=fits) as engine:
+        plan = lp.plan_pca(matrix, lp.PCA(10, solver=solver), engine)
+    assert plan.arrays_nbytes <= parse_bytes(fits)
+
+
+def test_covariance_too_wide_is_refused_unread():
+    with lp.open_engine("serial", memory="1GiB") as engine, pytest.raises(lp.MemoryPlanError, match="fewer columns"):
+        lp.covariance(Unread((10_000, 100_000)), engine=engine)
+
+
+@pytest.mark.parametrize("memory", ["100MiB", "300MiB", "2GiB"])
+def test_arrays_stay_within_the_budget_by_plan(memory):
+    with lp.open_engine("dask", memory=memory, workers=16) as engine:
+        plan = lp.plan_pca(Unread((2_000, 500_000)), lp.PCA(10), engine)
+    assert plan.arrays_nbytes <= parse_bytes(memory)
+    assert plan.peak_nbytes == plan.arrays_nbytes + plan.host.base
+
+
+def test_cuts_do_not_depend_on_engine_or_workers():
+    cuts = set()
+    for kind, workers in (("serial", None), ("dask", 1), ("dask", 7)):
+        with lp.open_engine(kind, memory="256MiB", workers=workers) as engine:
+            plan = lp.plan_pca(Unread((2_000, 500_000)), lp.PCA(10), engine)
+            cuts.add(tuple(fold.runs for fold in plan.folds))
+    assert len(cuts) == 1
+
+
+def test_one_million_columns_fit_one_gibibyte():
+    with lp.open_engine("dask", memory="1GiB") as engine:
+        plan = lp.plan_pca(Unread((2_000, 1_000_000)), lp.PCA(10, solver="gradient"), engine)
+    assert plan.arrays_nbytes <= 1024 * MIB
+
+
+def test_a_file_without_column_stripes_is_iterated_on_its_long_side():
+    with lp.open_engine("serial") as engine:
+        plan = lp.plan_pca(Unread((300, 50_000), reads_columns=False), lp.PCA(5, solver="gradient"), engine)
+        assert plan.folds[0].axis == "rows"
+        assert "convert it to .npy" in str(plan)
+        with pytest.raises(lp.PlanError, match="Convert it to .npy"):
+            lp.plan_pca(Unread((300, 50_000), reads_columns=False), lp.PCA(5, solver="gram"), engine)
+
+
+def test_auto_says_why():
+    with lp.open_engine("serial") as engine:
+        plan = lp.plan_pca(Unread((2_000, 500_000)), lp.PCA(10), engine)
+    assert plan.reason.startswith("cheapest") and plan.reason in str(plan)
+    for told in ({"gradient", "gram"} - {plan.solver}).pop(), "passes", "covariance would not fit in 2GiB":
+        assert told in plan.reason
+
+
+MEASURE = """
+import sys
+import lazypipe as lp
+from lazypipe.engines import resident
+kind, what, path, memory = sys.argv[1:]
+with lp.open_engine(kind, memory=memory, workers=2) as engine:
+    before = resident.resident_nbytes()
+    engine.reset_peak()
+    if what == "covariance":
+        plan = lp.covariance(path, engine=engine).plan
+    else:
+        plan = lp.PCA(5, solver=what, tol=1e-3, max_passes=6).fit(path, engine=engine).plan_
+    print(engine.peak_memory(), plan.peak_nbytes, plan.arrays_nbytes, before)
+"""
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("large")
+    rng = np.random.default_rng(0)
+    for name, shape in (("wide", (500, 300_000)), ("tall", (300_000, 500))):
+        target = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.float32, shape)
+        step = max(1, 3_000_000 // shape[1])
+        for start in range(0, shape[0], step):
+            target[start : start + step] = rng.standard_normal(target[start : start + step].shape, np.float32)
+        del target
+    return folder
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peaks are read from /proc")
+@pytest.mark.parametrize("kind", ["serial", "dask", "spark"])
+@pytest.mark.parametrize(
+    ("what", "name"), [("covariance", "tall"), ("gradient", "tall"), ("gradient", "wide"), ("gram", "wide")]
+)
+def test_measured_peak_stays_under_the_plan(kind, what, name, large):
+    path = large / f"{name}.npy"  # 600 MB
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", MEASURE, kind, what, path, "96MiB"],
+        capture_output=True, text=True, check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    peak, planned, arrays, before = map(int, done.stdout.split())
+    told = f"peak {show_bytes(peak)}, planned {show_bytes(planned)}, {show_bytes(before)} before"
+    assert peak <= planned, told
+    assert arrays <= 96 * MIB and peak - before < 200 * MIB, told  # nothing of the size of the data
+
+
+@pytest.mark.parametrize(
+    ("text", "nbytes"), [("512MiB", 512 * MIB), ("2GiB", 2**31), ("1.5e9", 1_500_000_000), ("4GB", 4 * 10**9), (7, 7)]
+)
+def test_sizes_are_read_as_people_write_them(text, nbytes):
+    assert parse_bytes(text) == nbytes
+
+
+@pytest.mark.parametrize("text", ["much", "12 apples", ""])
+def test_what_is_no_size_is_refused(text):
+    with pytest.raises(lp.ConfigError, match="is no size"):
+        parse_bytes(text)
+
+
+def test_an_open_matrix_is_taken_as_it_is():
+    matrix = Unread((3, 3))
+    assert open_matrix(matrix) is matrix
