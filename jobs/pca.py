@@ -32,7 +32,7 @@ class PCAConfig(JobConfig):
     solver: Literal["auto", "gradient", "deflation", "gram", "covariance"] = Field(
         "auto",
         description="gradient: a block of components at once, fits nearly anywhere; deflation: one component "
-        "at a time, as in textbooks; gram and covariance: exact, for a short side that fits; auto: the cheapest",
+        "at a time, as in textbooks; gram, covariance: exact, where the short side fits; auto: the cheapest",
     )
     tol: float = Field(
         1e-6, gt=0, lt=1, description="stop once every relative residual |Cv - λv|/λ is at most this"

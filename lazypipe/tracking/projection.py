@@ -3,6 +3,10 @@
 It imports nothing of lazypipe, so that the model loads wherever MLflow and numpy are.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 import mlflow
 import numpy as np
 
@@ -10,12 +14,12 @@ import numpy as np
 class Projection(mlflow.pyfunc.PythonModel):
     """Rows (n, D), a DataFrame or an array, to their scores (n, k) on the components."""
 
-    def load_context(self, context):
+    def load_context(self, context: Any) -> None:
         self.mean = np.load(context.artifacts["mean"])
         self.components = np.load(context.artifacts["components"])
 
     # MLflow turns most type hints into a signature, and warns where there is none; not at np.ndarray.
-    def predict(self, context, model_input: np.ndarray, params=None):
+    def predict(self, context: Any, model_input: np.ndarray, params: Any = None) -> np.ndarray:
         rows = np.asarray(model_input)
         if rows.ndim != 2 or rows.shape[1] != len(self.mean):
             raise ValueError(f"rows have shape {rows.shape}; expected (n, {len(self.mean)}).")
