@@ -11,10 +11,12 @@ import numpy as np
 
 from lazypipe.errors import DataError
 from lazypipe.io.array import from_array
+from lazypipe.io.convert import convert
+from lazypipe.io.generate import generate
 from lazypipe.io.matrix import Matrix, Reader
 from lazypipe.io.sources import one_line
 
-__all__ = ["Matrix", "Reader", "open_matrix"]
+__all__ = ["Matrix", "Reader", "convert", "generate", "open_matrix"]
 
 
 @dataclass(frozen=True)

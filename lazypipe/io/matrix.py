@@ -23,10 +23,17 @@ class Matrix(Protocol):
     ``reads_columns`` is True where a column stripe can be read without reading the whole file.
     """
 
-    uri: str
-    shape: tuple[int, int]
-    dtype: np.dtype
-    reads_columns: bool
+    @property
+    def uri(self) -> str: ...
+
+    @property
+    def shape(self) -> tuple[int, int]: ...
+
+    @property
+    def dtype(self) -> np.dtype: ...
+
+    @property
+    def reads_columns(self) -> bool: ...
 
     def open(self, window: int) -> AbstractContextManager[Reader]:
         """Open for reading; memory-mapped pages stay below about ``window`` bytes."""

@@ -1,0 +1,182 @@
+"""Arrow IPC files (.arrow, Feather v2): one list column of features, or one numeric column a feature.
+
+An uncompressed fixed-size list lies in the file as contiguous rows, one segment a record batch, and is
+read like .npy through raw_rows. Everything else is decoded record batch by record batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from lazypipe.blocks import Span
+from lazypipe.errors import DataError
+from lazypipe.io.matrix import Matrix
+from lazypipe.io.raw_rows import RawRowsMatrix, Segment
+from lazypipe.io.sources import checked_rectangle, checked_shape, fingerprint_files, one_line
+from lazypipe.io.tables import Layout, choose_layout, fill, list_values
+
+
+@dataclass(frozen=True)
+class ArrowMatrix:
+    """A table in an Arrow IPC file, decoded a record batch at a time; ``edges`` are their first rows."""
+
+    uri: str
+    shape: tuple[int, int]
+    layout: Layout
+    edges: tuple[int, ...]
+    batch_nbytes: int
+    reads_columns: bool = False
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.layout.dtype
+
+    @contextmanager
+    def open(self, window: int) -> Iterator[ArrowReader]:
+        """A reader for one thread; it keeps one decoded record batch, whatever ``window``."""
+        with _ipc_file(self.uri) as file:
+            yield ArrowReader(self, file)
+
+    def reader_nbytes(self, n_rows: int, n_columns: int, window: int) -> int:
+        """Two decoded record batches: the kept one, and that which takes its place."""
+        return 2 * self.batch_nbytes
+
+    def fingerprint(self) -> str:
+        """Hash of shape, dtype, and path, size and modification time of the file."""
+        return fingerprint_files([self.uri], self.shape, self.dtype)
+
+
+class ArrowReader:
+    """Reads rectangles of an ArrowMatrix."""
+
+    def __init__(self, source: ArrowMatrix, file: pa.RecordBatchFileReader):
+        self._source = source
+        self._file = file
+        self._held: tuple[int, pa.RecordBatch] | None = None
+
+    def read(self, rows: Span, columns: Span, out: np.ndarray) -> None:
+        """Fill ``out`` (len(rows), len(columns)), cast to ``out.dtype``. Raises DataError at a null."""
+        source = self._source
+        checked_rectangle(rows, columns, source.shape, out, source.uri)
+        first = int(np.searchsorted(source.edges, rows.start, side="right")) - 1
+        for index in range(first, len(source.edges) - 1):
+            base, end = source.edges[index], source.edges[index + 1]
+            if base >= rows.stop:
+                return
+            start, stop = max(rows.start, base), min(rows.stop, end)
+            if start >= stop:
+                continue
+            target = out[start - rows.start : stop - rows.start]
+            part = self._batch(index).slice(start - base, stop - start)
+            fill(part, source.layout, columns, target, source.uri, start)
+
+    def _batch(self, index: int) -> pa.RecordBatch:
+        if self._held is None or self._held[0] != index:
+            self._held = None
+            self._held = (index, _batch(self._file, index, self._source.uri))
+        return self._held[1]
+
+
+def open_source(path: Path, column: str | None) -> Matrix:
+    """Open an Arrow IPC *file*; ``column`` chooses among several list columns.
+
+    Raises DataError for the stream format, damaged files, nulls in a list column stored as plain rows,
+    and tables with no suitable column.
+    """
+    uri = str(path)
+    with _ipc_file(uri) as file:
+        layout = choose_layout(file.schema, column, uri)
+        index = file.schema.names.index(layout.names[0])
+    edges, largest = [0], 0
+    segments: list[Segment] | None = [] if layout.is_fixed_list else None
+    # Mapped, so that only the metadata are read, and addresses tell where in the file the values lie.
+    with pa.memory_map(uri, "r") as source:
+        base, size = source.read_buffer(1).address, source.size()
+        source.seek(0)
+        with pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(included_fields=[index])) as mapped:
+            for number in range(mapped.num_record_batches):
+                batch = _batch(mapped, number, uri)
+                if layout.width is None and batch.num_rows:
+                    values = list_values(batch.column(0), uri, layout.names[0], 0, None)
+                    layout = layout.with_width(len(values) // batch.num_rows)
+                if segments is not None:
+                    found = _segment(batch, layout, uri, base, size, edges[-1])
+                    segments = None if found is None else segments + found
+                edges.append(edges[-1] + batch.num_rows)
+                largest = max(largest, batch.num_rows)
+                del batch
+    shape = checked_shape((edges[-1], layout.n_columns), uri)
+    if segments is not None:
+        return RawRowsMatrix(uri, shape, layout.dtype.str, tuple(segments))
+    return ArrowMatrix(uri, shape, layout, tuple(edges), largest * (shape[1] * layout.dtype.itemsize + 8))
+
+
+def _segment(
+    batch: pa.RecordBatch, layout: Layout, uri: str, base: int, size: int, first_row: int
+) -> list[Segment] | None:
+    """Where the rows of ``batch`` lie in the file; None if they were decompressed into memory."""
+    if batch.num_rows == 0:
+        return []
+    if layout.dtype == np.bool_:  # Arrow packs them in bits
+        return None
+    column = batch.column(0)
+    values = list_values(column, uri, layout.names[0], first_row, layout.width)
+    buffer = values.buffers()[1]
+    offset = buffer.address - base + values.offset * layout.dtype.itemsize
+    if not 0 <= offset <= size - len(values) * layout.dtype.itemsize:
+        return None
+    return [Segment(uri, offset, batch.num_rows)]
+
+
+def _batch(file: pa.RecordBatchFileReader, index: int, uri: str) -> pa.RecordBatch:
+    try:
+        return file.get_batch(index)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DataError(
+            f"{uri}: record batch {index} cannot be read ({one_line(error)}). Write or copy it again."
+        ) from error
+
+
+@contextmanager
+def _ipc_file(uri: str) -> Iterator[pa.RecordBatchFileReader]:
+    """The open file, read through ``pread`` so that no page of it stays mapped."""
+    try:
+        with open(uri, "rb") as start:
+            magic = start.read(6)
+    except OSError as error:
+        raise DataError(f"{uri}: cannot be read ({one_line(error)}). Check its rights.") from error
+    if magic[:4] == b"FEA1":
+        raise DataError(f"{uri}: is Feather version 1. Write it again with pyarrow.feather, version 2.")
+    if magic != b"ARROW1":
+        raise _not_a_file(uri)
+    try:
+        source = pa.OSFile(uri, "rb")
+    except OSError as error:
+        raise DataError(f"{uri}: cannot be read ({one_line(error)}). Check its rights.") from error
+    with source:
+        try:
+            file = pa.ipc.open_file(source)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise DataError(
+                f"{uri}: is a damaged or truncated Arrow file ({one_line(error)}). Write or copy it again."
+            ) from error
+        with file:
+            yield file
+
+
+def _not_a_file(uri: str) -> DataError:
+    try:
+        with pa.OSFile(uri, "rb") as source, pa.ipc.open_stream(source):
+            pass
+    except (pa.ArrowException, OSError, ValueError) as error:
+        return DataError(f"{uri}: is not an Arrow IPC file ({one_line(error)}). Check what wrote it.")
+    return DataError(
+        f"{uri}: is in Arrow's stream format, which cannot be read from the middle. "
+        f"Write it in the file format, with pyarrow.ipc.new_file."
+    )

@@ -1,0 +1,120 @@
+"""Outputs appear whole or not at all: written beside their name, then moved into place."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lazypipe.errors import DataError
+
+CAUSES = {
+    errno.ENOSPC: "the disk is full. Free some space or write elsewhere",
+    errno.EDQUOT: "the disk quota is used up. Free some space or write elsewhere",
+    errno.EACCES: "no right to write here. Write elsewhere or change the rights",
+    errno.EPERM: "no right to write here. Write elsewhere or change the rights",
+    errno.EROFS: "the file system is read-only. Write elsewhere",
+    errno.ENOTDIR: "a folder of the path is a file. Write elsewhere",
+    errno.EEXIST: "a folder of the path is a file. Write elsewhere",
+}
+
+
+@contextmanager
+def replacing(path: Path, overwrite: bool = False, n_bytes: int | None = None) -> Iterator[Path]:
+    """Yield a temporary sibling of ``path`` to write a file or a folder at; move it there on success.
+
+    On any failure what was written is removed and ``path`` stays as it was. Missing parent folders are
+    made. Raises DataError before anything is written if ``path`` exists and not ``overwrite``, or if
+    less than ``n_bytes`` are free; and while writing, for a full disk, a quota, or missing rights.
+    """
+    path = Path(path).absolute()
+    if not overwrite and (path.exists() or path.is_symlink()):
+        raise DataError(f"{path}: exists. Pass overwrite=True (--overwrite) to replace it.")
+    partial = path.with_name(f".{path.name}.partial-{socket.gethostname()}-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_stale(path)
+        if n_bytes is not None:
+            _check_space(path, n_bytes)
+        yield partial
+        _move(partial, path)
+    except OSError as error:
+        if error.errno not in CAUSES:
+            raise
+        raise DataError(f"{path}: cannot be written: {CAUSES[error.errno]}.") from error
+    finally:
+        _remove(partial)
+
+
+def _check_space(path: Path, n_bytes: int) -> None:
+    free = shutil.disk_usage(path.parent).free
+    if free < n_bytes:
+        raise DataError(
+            f"{path}: needs {n_bytes:,} bytes, {free:,} are free. Free some space or write elsewhere."
+        )
+
+
+def _move(partial: Path, path: Path) -> None:
+    if partial.is_file():
+        _sync(partial)
+    if path.is_dir() and not path.is_symlink():  # os.replace cannot replace a folder that holds something
+        old = path.with_name(partial.name.replace(".partial-", ".old-"))
+        path.rename(old)
+        try:
+            partial.rename(path)
+        except OSError:
+            old.rename(path)
+            raise
+        _remove(old)
+    else:
+        os.replace(partial, path)
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _remove_stale(path: Path) -> None:
+    """Delete what processes of this host that are no more left half-written of the same target.
+
+    A folder that was set aside when its process died is put back, if nothing has taken its place.
+    """
+    host = socket.gethostname()
+    for kind in ("old", "partial"):
+        prefix = f".{path.name}.{kind}-{host}-"
+        for left in path.parent.iterdir():
+            pid = left.name.removeprefix(prefix)
+            if not left.name.startswith(prefix) or not pid.isdigit() or _alive(int(pid)):
+                continue
+            if kind == "old" and not path.exists():
+                left.rename(path)
+            else:
+                _remove(left)
+
+
+def _alive(pid: int) -> bool:
+    if pid == os.getpid():
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it exists, and is another user's
+        return True
+    return True

@@ -1,0 +1,123 @@
+"""Any matrix rewritten as .npy or .arrow, the formats that iterated passes read fastest."""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from lazypipe.blocks import Span
+from lazypipe.errors import DataError, MemoryPlanError
+from lazypipe.io.atomic import replacing
+from lazypipe.io.matrix import Matrix
+from lazypipe.progress import Progress, StageDone, StageStarted, TaskDone
+
+HEADER_NBYTES = 64 * 1024  # room for headers and footers in the check of free space
+
+
+def convert(
+    source: str | Path | np.ndarray | Matrix,
+    target: str | Path,
+    *,
+    overwrite: bool = False,
+    memory: int = 256 * 1024**2,
+    progress: Progress | None = None,
+) -> Path:
+    """Write ``source`` to ``target`` (``.npy``, or ``.arrow`` with one fixed-size list column).
+
+    Same shape, dtype and bits; one pass over the data by row blocks, in at most ``memory`` bytes. The
+    target appears whole or not at all. Returns its path. Raises DataError if it exists and not
+    ``overwrite``, if the disk has no room, or for an unknown suffix; MemoryPlanError if a single row
+    block does not fit ``memory``.
+    """
+    from lazypipe.io import open_matrix  # the registry, which imports this module's neighbours
+
+    path = Path(target).expanduser().absolute()
+    writers = {".npy": _write_npy, ".arrow": _write_arrow}
+    if path.suffix not in writers:
+        raise DataError(f"{path}: cannot write {path.suffix or 'no suffix'!r}. Use {' or '.join(writers)}.")
+    matrix = open_matrix(source)
+    n_rows, n_columns = matrix.shape
+    step = _rows_per_block(matrix, memory)
+    n_bytes = n_rows * n_columns * matrix.dtype.itemsize
+    n_tasks = -(-n_rows // step)
+    progress = progress or Progress()
+    began = time.perf_counter()
+    title = f"convert to {path.name}"
+    with replacing(path, overwrite, n_bytes + HEADER_NBYTES + n_tasks * 1024) as partial:
+        progress.emit(StageStarted(title, n_tasks, n_bytes))
+        writers[path.suffix](partial, matrix, _blocks(matrix, step, memory // 4, n_tasks, progress))
+    progress.emit(StageDone(title, time.perf_counter() - began))
+    return path
+
+
+def _rows_per_block(matrix: Matrix, memory: int) -> int:
+    n_rows, n_columns = matrix.shape
+    row_nbytes = n_columns * matrix.dtype.itemsize
+    step = max(1, min(n_rows, memory // (2 * row_nbytes)))
+
+    def needed() -> int:
+        return step * row_nbytes + matrix.reader_nbytes(step, n_columns, memory // 4)
+
+    while step > 1 and needed() > memory:
+        step //= 2
+    if needed() > memory:
+        raise MemoryPlanError(
+            f"{matrix.uri}: converting needs {needed():,} bytes for a block of {step:,} rows, "
+            f"memory is {memory:,}. Raise memory."
+        )
+    return step
+
+
+def _blocks(matrix: Matrix, step: int, window: int, n_tasks: int, progress: Progress) -> Iterator[np.ndarray]:
+    """Each row block (rows, n_columns) in the matrix's dtype, in one reused buffer."""
+    n_rows, n_columns = matrix.shape
+    buffer = np.empty((step, n_columns), matrix.dtype)
+    with matrix.open(window) as reader:
+        for index in range(n_tasks):
+            rows = Span(index * step, min((index + 1) * step, n_rows))
+            out = buffer[: len(rows)]
+            reader.read(rows, Span(0, n_columns), out)
+            yield out
+            progress.emit(TaskDone(index + 1, n_tasks))
+
+
+def _write_npy(path: Path, matrix: Matrix, blocks: Iterator[np.ndarray]) -> None:
+    with open(path, "wb", buffering=0) as file:
+        file.write(npy_header(matrix.shape, matrix.dtype))
+        for block in blocks:
+            write_whole(file.fileno(), block)
+
+
+def _write_arrow(path: Path, matrix: Matrix, blocks: Iterator[np.ndarray]) -> None:
+    import pyarrow as pa
+
+    n_columns = matrix.shape[1]
+    schema = pa.schema([("features", pa.list_(pa.from_numpy_dtype(matrix.dtype), n_columns))])
+    with open(path, "wb") as file, pa.ipc.new_file(file, schema) as writer:
+        for block in blocks:
+            values = pa.array(block.reshape(-1))
+            column = pa.FixedSizeListArray.from_arrays(values, n_columns)
+            writer.write_batch(pa.record_batch([column], schema=schema))
+
+
+def npy_header(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
+    """The first bytes of a C-order ``.npy`` file."""
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        head, {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": tuple(shape)}
+    )
+    return head.getvalue()
+
+
+def write_whole(descriptor: int, values: np.ndarray, offset: int | None = None) -> None:
+    """Write all bytes of a C-contiguous array, at ``offset`` or where the file stands."""
+    raw = values.reshape(-1).view(np.uint8)
+    done = 0
+    while done < raw.nbytes:
+        rest = raw[done:].data
+        done += os.write(descriptor, rest) if offset is None else os.pwrite(descriptor, rest, offset + done)

@@ -1,0 +1,137 @@
+"""Zarr (v2 and v3): an array, or a group that holds exactly one 2-D array."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from lazypipe.blocks import Span
+from lazypipe.errors import DataError
+from lazypipe.io.sources import checked_dtype, checked_rectangle, checked_shape, fingerprint_files, one_line
+
+
+@dataclass(frozen=True)
+class ZarrMatrix:
+    """A chunked array; ``chunks`` (rows, columns) is what a single read decodes at least."""
+
+    uri: str
+    shape: tuple[int, int]
+    stored: str
+    name: str  # path of the array within the group, "" for the root
+    chunks: tuple[int, int]
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(self.stored)
+
+    @property
+    def reads_columns(self) -> bool:
+        return self.chunks[1] < self.shape[1]
+
+    @contextmanager
+    def open(self, window: int) -> Iterator[ZarrReader]:
+        """A reader for one thread; it keeps nothing between reads, whatever ``window``."""
+        yield ZarrReader(self, _array(Path(self.uri), self.name))
+
+    def reader_nbytes(self, n_rows: int, n_columns: int, window: int) -> int:
+        """The rectangle in the stored dtype, and the decoded chunks that it touches."""
+        touched = 1
+        for n, chunk, whole in zip((n_rows, n_columns), self.chunks, self.shape, strict=True):
+            touched *= min(-(-n // chunk) + 1, -(-whole // chunk)) * chunk
+        return (n_rows * n_columns + touched) * self.dtype.itemsize
+
+    def fingerprint(self) -> str:
+        """Hash of shape, dtype, and path, size and modification time of every file of the array."""
+        files = sorted(p for p in (Path(self.uri) / self.name).rglob("*") if p.is_file())
+        return fingerprint_files(files, self.shape, self.dtype)
+
+
+class ZarrReader:
+    """Reads rectangles of a ZarrMatrix."""
+
+    def __init__(self, source: ZarrMatrix, array: Any):
+        self._source = source
+        self._array = array
+
+    def read(self, rows: Span, columns: Span, out: np.ndarray) -> None:
+        """Fill ``out`` (len(rows), len(columns)), cast to ``out.dtype``. DataError at a damaged chunk."""
+        checked_rectangle(rows, columns, self._source.shape, out, self._source.uri)
+        if not out.size:
+            return
+        try:
+            values = self._array[rows.slice, columns.slice]
+        except (ValueError, OSError, RuntimeError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{self._source.uri}: rows {rows.start}:{rows.stop} cannot be decoded "
+                f"({one_line(error)}). Write or copy the array again."
+            ) from error
+        np.copyto(out, values, casting="unsafe")
+
+
+def open_source(path: Path, column: str | None) -> ZarrMatrix:
+    """Open a Zarr directory; ``column`` names the array of a group that holds several.
+
+    Raises DataError for damaged metadata, groups without exactly one 2-D array, and unfit dtypes.
+    """
+    uri = str(path)
+    name = _array_name(path, column)
+    array = _array(path, name)
+    dtype = checked_dtype(np.dtype(array.dtype), uri)
+    shape = checked_shape(array.shape, uri)
+    chunks = array.shards or array.chunks  # without partial reads a shard is decoded whole
+    return ZarrMatrix(uri, shape, dtype.name, name, (int(chunks[0]), int(chunks[1])))
+
+
+def _array_name(path: Path, column: str | None) -> str:
+    node = _open(path)
+    if isinstance(node, zarr.Array):
+        if column:
+            raise DataError(f"{path}: is a single array. Leave out column={column!r}.")
+        return ""
+    found = {name: array.ndim for name, array in _arrays(path, node)}
+    if column is not None:
+        if column not in found:
+            raise DataError(
+                f"{path}: has no array {column!r}. It holds {', '.join(sorted(found)) or 'none'}."
+            )
+        return column
+    flat = sorted(name for name, n in found.items() if n == 2)
+    if len(flat) == 1:
+        return flat[0]
+    if flat:
+        raise DataError(f"{path}: holds {len(flat)} matrices, {', '.join(flat)}. Choose one with column=.")
+    raise DataError(
+        f"{path}: is a group without a 2-D array (arrays: {', '.join(sorted(found)) or 'none'}). "
+        f"Pass the path of a Zarr matrix."
+    )
+
+
+def _arrays(path: Path, group: Any) -> list[tuple[str, Any]]:
+    try:
+        return list(group.arrays())
+    except (ValueError, OSError, KeyError, TypeError) as error:
+        raise _damaged(path, error) from error
+
+
+def _array(path: Path, name: str) -> Any:
+    node = _open(path / name if name else path)
+    if not isinstance(node, zarr.Array):
+        raise DataError(f"{path / name}: is a group, not an array. Pass the path of a Zarr matrix.")
+    return node
+
+
+def _open(path: Path) -> Any:
+    try:
+        return zarr.open(str(path), mode="r")
+    except (ValueError, OSError, KeyError, TypeError, RuntimeError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    return DataError(f"{path}: is not a readable Zarr array ({one_line(error)}). Write or copy it again.")

@@ -1,0 +1,151 @@
+"""Any rectangle of any format, in any dtype, is the slice of the array that was written."""
+
+from __future__ import annotations
+
+import pickle
+from contextlib import closing
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from matrix_writers import WRITERS
+
+from lazypipe.blocks import SUPPORTED_DTYPES, Span
+from lazypipe.io import open_matrix, raw_rows
+from lazypipe.io.matrix import Matrix
+
+WINDOWS = (0, 1 << 20, 1 << 28)
+
+
+def values_of(dtype: str, shape: tuple[int, int], seed: int = 0) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    if dtype == "bool":
+        return random.random(shape) < 0.5
+    if dtype.startswith("float"):
+        return random.standard_normal(shape).astype(dtype)
+    info = np.iinfo(dtype)
+    return random.integers(info.min, info.max, shape, dtype=dtype, endpoint=True)
+
+
+def rectangle(
+    matrix: Matrix, rows: Span, columns: Span, dtype: np.dtype, window: int = 1 << 20
+) -> np.ndarray:
+    out = np.empty((len(rows), len(columns)), dtype)
+    with matrix.open(window) as reader:
+        reader.read(rows, columns, out)
+    return out
+
+
+@st.composite
+def spans(draw: st.DrawFn, length: int) -> Span:
+    start = draw(st.integers(0, length))
+    return Span(start, draw(st.integers(start, length)))
+
+
+@pytest.mark.parametrize("dtype", SUPPORTED_DTYPES)
+@pytest.mark.parametrize("format", WRITERS)
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_rectangle_equals_the_slice(format, dtype, tmp_path, data):
+    shape = data.draw(st.tuples(st.integers(1, 11), st.integers(1, 7)))
+    values = values_of(dtype, shape)
+    matrix = pickle.loads(pickle.dumps(open_matrix(WRITERS[format](tmp_path, values))))
+    assert matrix.shape == shape
+    assert matrix.dtype == np.dtype(dtype)
+    assert matrix.dtype.isnative
+    with matrix.open(data.draw(st.sampled_from(WINDOWS))) as reader:
+        for target in (np.dtype(dtype), np.dtype(np.float64)):
+            for _ in range(3):
+                rows, columns = data.draw(spans(shape[0])), data.draw(spans(shape[1]))
+                out = np.empty((len(rows), len(columns)), target)
+                reader.read(rows, columns, out)
+                np.testing.assert_array_equal(out, values[rows.slice, columns.slice].astype(target))
+
+
+@pytest.mark.parametrize("format", ["npy", "npy-fortran", "npy-big-endian", "arrow"])
+@pytest.mark.parametrize("window", [0, 3_000_000, 1 << 28])
+def test_stripes_of_wide_rows(format, window, tmp_path):
+    """Rows above 64 KiB go through maps, or row by row where the window is too small for maps."""
+    values = values_of("float32", (23, 40_000))
+    if format == "npy-fortran":
+        values = values.T
+    matrix = open_matrix(WRITERS[format](tmp_path, values))
+    long = 1 if format != "npy-fortran" else 0
+    with matrix.open(window) as reader:
+        for start in range(0, values.shape[long], 7_000):
+            span = Span(start, min(start + 7_000, values.shape[long]))
+            other = Span(2, values.shape[1 - long] - 1)
+            rows, columns = (other, span) if long else (span, other)
+            for target in (np.float32, np.float64):
+                out = np.empty((len(rows), len(columns)), target)
+                reader.read(rows, columns, out)
+                np.testing.assert_array_equal(out, values[rows.slice, columns.slice])
+
+
+def test_maps_stay_within_the_window(tmp_path):
+    values = values_of("float32", (40, 50_000))
+    matrix = open_matrix(WRITERS["npy"](tmp_path, values))
+    window = 4 << 20
+    with closing(raw_rows.RawRowsReader(matrix, window)) as reader:
+        for start in range(0, 50_000, 1000):
+            out = np.empty((40, 1000), np.float32)
+            reader.read(Span(0, 40), Span(start, start + 1000), out)
+            assert reader._maps
+            touched = sum((b - a) * (d - c + (64 << 10)) for a, b, c, d in reader._touched.values())
+            assert touched <= window
+    assert matrix.reader_nbytes(40, 1000, window) <= window + raw_rows.SCRATCH_NBYTES
+
+
+def test_uncompressed_arrow_is_read_as_raw_rows(tmp_path):
+    values = values_of("float32", (11, 5))
+    for format in ("arrow", "arrow-converted", "arrow-tensor", "arrow-sliced"):
+        assert isinstance(open_matrix(WRITERS[format](tmp_path, values)), raw_rows.RawRowsMatrix)
+
+
+def test_reads_columns(tmp_path):
+    values = values_of("float32", (11, 5))
+    reads = {name: open_matrix(write(tmp_path, values)).reads_columns for name, write in WRITERS.items()}
+    assert all(reads[name] for name in ("npy", "npy-fortran", "arrow", "parquet-columns", "zarr-3"))
+    assert not any(reads[name] for name in ("arrow-compressed", "parquet", "parquet-parts"))
+
+
+@pytest.mark.parametrize("format", WRITERS)
+def test_the_fingerprint_follows_the_data(format, tmp_path):
+    path = WRITERS[format](tmp_path, values_of("float32", (11, 5)))
+    before = open_matrix(path).fingerprint()
+    assert before == open_matrix(str(path)).fingerprint()
+    assert len(before) == 16
+    assert (
+        open_matrix(WRITERS[format](tmp_path, values_of("float32", (11, 5), seed=1))).fingerprint() != before
+    )
+
+
+def test_arrays_and_open_matrices():
+    values = values_of("int16", (30, 20))[::2, 1::3]
+    matrix = open_matrix(values)
+    assert matrix.uri == "<array>"
+    assert open_matrix(matrix) is matrix
+    got = rectangle(matrix, Span(1, 9), Span(2, 5), np.dtype(np.float32))
+    np.testing.assert_array_equal(got, values[1:9, 2:5])
+    assert matrix.fingerprint() == open_matrix(values.copy()).fingerprint()
+    changed = values.copy()
+    changed[3, 3] += 1
+    assert matrix.fingerprint() != open_matrix(changed).fingerprint()
+
+
+def test_addresses_and_magic(tmp_path):
+    values = values_of("float32", (4, 3))
+    path = WRITERS["npy"](tmp_path, values)
+    assert open_matrix(f"file://{path}").shape == (4, 3)
+    bare = path.rename(tmp_path / "no_suffix")
+    assert open_matrix(bare).shape == (4, 3)
+
+
+def test_mixed_columns_take_the_common_dtype(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.table({"a": np.arange(3, dtype=np.int16), "b": np.arange(3, dtype=np.float32)})
+    pq.write_table(table, tmp_path / "mixed.parquet")
+    assert open_matrix(tmp_path / "mixed.parquet").dtype == np.result_type(np.int16, np.float32)
