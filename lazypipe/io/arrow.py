@@ -96,14 +96,16 @@ def open_source(path: Path, column: str | None) -> Matrix:
     edges, largest = [0], 0
     segments: list[Segment] | None = [] if layout.is_fixed_list else None
     # Mapped, so that only the metadata are read, and addresses tell where in the file the values lie.
+    # A choice of fields makes Arrow copy them, so it is made only where the addresses do not matter.
+    options = pa.ipc.IpcReadOptions(included_fields=[] if layout.is_fixed_list else [index])
     with pa.memory_map(uri, "r") as source:
         base, size = source.read_buffer(1).address, source.size()
         source.seek(0)
-        with pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(included_fields=[index])) as mapped:
+        with pa.ipc.open_file(source, options=options) as mapped:
             for number in range(mapped.num_record_batches):
                 batch = _batch(mapped, number, uri)
                 if layout.width is None and batch.num_rows:
-                    values = list_values(batch.column(0), uri, layout.names[0], 0, None)
+                    values = list_values(batch.column(layout.names[0]), uri, layout.names[0], 0, None)
                     layout = layout.with_width(len(values) // batch.num_rows)
                 if segments is not None:
                     found = _segment(batch, layout, uri, base, size, edges[-1])
@@ -125,7 +127,7 @@ def _segment(
         return []
     if layout.dtype == np.bool_:  # Arrow packs them in bits
         return None
-    column = batch.column(0)
+    column = batch.column(layout.names[0])
     values = list_values(column, uri, layout.names[0], first_row, layout.width)
     buffer = values.buffers()[1]
     offset = buffer.address - base + values.offset * layout.dtype.itemsize
