@@ -159,18 +159,25 @@ class RawRowsReader:
         segment = self._source.segments[index]
         nbytes = len(columns) * self._dtype.itemsize
         offset = segment.offset + rows.start * self._row_nbytes + columns.start * self._dtype.itemsize
-        if out.dtype == self._dtype and out.strides[1] == out.itemsize:
-            for i in range(len(rows)):
-                self._pread(segment.path, offset + i * self._row_nbytes, out[i].view(np.uint8))
+        if out.dtype == self._dtype and out.strides[1] == out.itemsize and out.strides[0] >= nbytes:
+            self._gather(segment.path, offset, out)
             return
         step = max(1, SCRATCH_NBYTES // nbytes)
         for start in range(0, len(rows), step):
             n = min(step, len(rows) - start)
-            raw = self._raw(n * nbytes)
-            for i in range(n):
-                at = offset + (start + i) * self._row_nbytes
-                self._pread(segment.path, at, raw[i * nbytes : (i + 1) * nbytes])
-            np.copyto(out[start : start + n], raw.view(self._dtype).reshape(n, -1), casting="unsafe")
+            values = self._raw(n * nbytes).view(self._dtype).reshape(n, -1)
+            self._gather(segment.path, offset + start * self._row_nbytes, values)
+            np.copyto(out[start : start + n], values, casting="unsafe")
+
+    def _gather(self, path: str, offset: int, out: np.ndarray) -> None:
+        """Fill each row of ``out`` from ``offset`` on, a row of the file further each time."""
+        from lazypipe.io.gather import gather  # numba takes half a second to import
+
+        descriptor = self._descriptor(path)
+        nbytes = out.shape[1] * out.itemsize
+        n = gather(descriptor, out.ctypes.data, out.strides[0], len(out), nbytes, offset, self._row_nbytes)
+        for i in range(n, len(out)):  # a read cut short by a signal, or by the end of the file
+            self._pread(path, offset + i * self._row_nbytes, out[i].view(np.uint8))
 
     def _read_mapped(self, index: int, rows: Span, columns: Span, out: np.ndarray) -> None:
         segment = self._source.segments[index]
