@@ -18,6 +18,7 @@ from jobs._config import EngineConfig
 from jobs._run import Result, browse
 from jobs.pca import PCAConfig
 from lazypipe.console import ConsoleProgress
+from lazypipe.io import generate
 from lazypipe.io.atomic import replacing
 from lazypipe.progress import Progress
 from lazypipe.sizes import show_bytes
@@ -123,7 +124,7 @@ def _write_mnist(path: Path) -> None:
 
 def _write_wide(path: Path) -> None:
     with ConsoleProgress("generate") as console:
-        lp.generate(
+        generate(
             path,
             *WIDE_SHAPE,
             spectrum="1/i",

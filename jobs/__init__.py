@@ -1,4 +1,4 @@
-"""One file a job: its typed config, ``run(config)``, its command line. A new one is a file and a line here."""
+"""One file a job: its typed config, ``run(config)``, its command line. A new one: a file, and a line here."""
 
 JOBS = {
     "pca": "leading principal components of a matrix wider than memory",

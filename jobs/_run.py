@@ -115,6 +115,7 @@ def carry_out(config: JobConfig, work: Work) -> Result:
         progress = Progress((console, remember))
         with open_engine(config.engine, progress) as engine:
             planned = work.plan(matrix, engine)
+            console.expected_passes = planned.passes
             with _tracked(config, work.name, matrix, planned) as run:
                 if run is not None:
                     progress.listeners.append(run)

@@ -10,11 +10,10 @@ if __name__ == "__main__":  # run as a file: jobs and lazypipe are in the folder
 
 from pydantic import Field
 
-import lazypipe as lp
 from jobs._cli import command
 from jobs._config import Config, MemorySize
 from lazypipe.console import ConsoleProgress
-from lazypipe.io import Matrix
+from lazypipe.io import Matrix, convert, open_matrix
 from lazypipe.progress import Progress
 from lazypipe.sizes import parse_bytes
 
@@ -33,17 +32,17 @@ class ConvertConfig(Config):
 
 def run(config: ConvertConfig) -> Matrix:
     """Write the target, whole or not at all; the matrix it holds."""
-    source = lp.open_matrix(config.source, column=config.column)
+    source = open_matrix(config.source, column=config.column)
     with ConsoleProgress("convert") as console:
         progress = Progress((console,))
-        lp.convert(
+        convert(
             source,
             config.target,
             overwrite=config.overwrite,
             memory=parse_bytes(config.memory),
             progress=progress,
         )
-    return lp.open_matrix(config.target)
+    return open_matrix(config.target)
 
 
 def show(matrix: Matrix) -> None:

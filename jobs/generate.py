@@ -11,11 +11,10 @@ if __name__ == "__main__":  # run as a file: jobs and lazypipe are in the folder
 
 from pydantic import BeforeValidator, Field
 
-import lazypipe as lp
 from jobs._cli import command
 from jobs._config import Config
 from lazypipe.console import ConsoleProgress
-from lazypipe.io import Matrix
+from lazypipe.io import Matrix, generate, open_matrix
 from lazypipe.progress import Progress
 
 
@@ -53,7 +52,7 @@ def run(config: GenerateConfig) -> Matrix:
     """Write target and truth, whole or not at all; the matrix written."""
     arguments = config.model_dump()
     with ConsoleProgress("generate") as console:
-        return lp.open_matrix(lp.generate(**arguments, progress=Progress((console,))))
+        return open_matrix(generate(**arguments, progress=Progress((console,))))
 
 
 def show(matrix: Matrix) -> None:

@@ -13,25 +13,27 @@ from lazypipe.progress import Event, PassDone, StageDone, StageStarted, TaskDone
 
 QUIET_SECONDS = 2.0  # shorter runs say nothing
 LINE_SECONDS = 2.0  # plain lines come no faster than this
+TASK_LINE_SECONDS = 10.0  # nor lines within a pass than this
 
 
 class ConsoleProgress:
-    """Shows the events it is called with. Use it as a context manager; it leaves the terminal clean.
+    """Shows the events it is called with. Use it as a context manager; it leaves a terminal clean.
 
-    Passes are counted from the ``StageStarted`` events; the time left is that of the tasks of this
-    pass that are not done, at the pace of the pass so far, and of the passes that are expected after
-    it, at the pace of those before.
+    Every stage is a pass over the data. The time left is that of the tasks of this pass that are not
+    done, and of the passes expected after it (``expected_passes``, from the plan), at the pace of this
+    pass. Passes beyond those expected promise nothing.
     """
 
     def __init__(self, title: str, stream: TextIO | None = None):
         self.title = title
+        self.expected_passes: int | None = None
         self.stream = stream or sys.stderr
         self.live = self.stream.isatty()
-        self._begun = self._stage_begun = self._last_line = time.monotonic()
-        self._stage = ""
-        self._passes_left: int | None = None
-        self._index = 0
-        self._residual: float | None = None
+        self._begun: float | None = None  # at the first event: what starts an engine or a store is no work
+        self._stage = StageStarted("", 1)
+        self._stage_begun = self._last_line = 0.0
+        self._n_stages = 0
+        self._residual = ""
         self._bar: Progress | None = None
         self._task = TaskID(0)
         self._wrote = False
@@ -43,57 +45,67 @@ class ConsoleProgress:
         if self._bar is not None:
             self._bar.stop()
         elif self._wrote:
-            print(f"{self.title}: {time.monotonic() - self._begun:.0f} s in all", file=self.stream, flush=True)
+            self._write(f"{self._seconds():.0f} s in all")
 
     def __call__(self, event: Event) -> None:
         now = time.monotonic()
+        if self._begun is None:
+            self._begun = self._last_line = now
         if isinstance(event, StageStarted):
-            self._stage, self._stage_begun = event.title, now
-            self._passes_left = event.passes_left
-            self._index += 1
-            self._show(now, 0, event.n_tasks)
+            self._stage, self._stage_begun = event, now
+            self._n_stages += 1
+            self._update(now, 0)
         elif isinstance(event, TaskDone):
-            self._show(now, event.n_done, event.n_tasks)
+            self._update(now, event.n_done)
         elif isinstance(event, StageDone):
-            self._line(now, f"{event.title}: {event.seconds:.1f} s", LINE_SECONDS)
+            self._line(now, f"{event.title} done in {clock(event.seconds)}", TASK_LINE_SECONDS)
         elif isinstance(event, PassDone):
-            self._residual = event.residual
-            self._line(now, f"pass {event.index}: residual {event.residual:.1e}", LINE_SECONDS)
+            self._residual = f"residual {event.residual:.1e}"
+            left = self._left(now, self._stage.n_tasks)
+            self._line(now, f"pass {event.index}: {self._residual}{left}", LINE_SECONDS)
 
-    def _show(self, now: float, n_done: int, n_tasks: int) -> None:
-        left = self._seconds_left(now, n_done, n_tasks)
+    def _update(self, now: float, n_done: int) -> None:
+        left, n_tasks = self._left(now, n_done), self._stage.n_tasks
         if not self.live:
-            said = f"{self._stage}: {n_done:,} of {n_tasks:,} tasks{left}"
             if 0 < n_done < n_tasks:
-                self._line(now, said, 5 * LINE_SECONDS)
+                done = f"{self._stage.title}, {n_done:,} of {n_tasks:,} tasks"
+                self._line(now, f"{self._pass()}{done}{left}", TASK_LINE_SECONDS)
             return
-        if self._bar is None:
-            if now - self._begun < QUIET_SECONDS:
-                return
+        if self._bar is None and self._seconds() >= QUIET_SECONDS:
             self._open()
-        assert self._bar is not None
-        residual = "" if self._residual is None else f"residual {self._residual:.1e}"
-        self._bar.update(
-            self._task,
-            description=f"{self.title}: stage {self._index}, {self._stage}",
-            completed=n_done,
-            total=n_tasks,
-            residual=residual,
-            left=left.removeprefix(", "),
-        )
+        if self._bar is not None:
+            self._bar.update(
+                self._task,
+                description=f"{self.title}: {self._pass()}{self._stage.title}",
+                completed=n_done,
+                total=n_tasks,
+                residual=self._residual,
+                left=left.removeprefix(", "),
+            )
 
-    def _seconds_left(self, now: float, n_done: int, n_tasks: int) -> str:
-        if n_done == 0:
+    def _pass(self) -> str:
+        if self.expected_passes is None:
+            return ""
+        return f"pass {self._n_stages} of about {max(self.expected_passes, self._n_stages)}: "
+
+    def _left(self, now: float, n_done: int) -> str:
+        """``, 1:20 left``, or nothing while there is no pace to tell it from."""
+        after = max(0, (self.expected_passes or 1) - self._n_stages)
+        n_tasks = self._stage.n_tasks
+        if n_done == 0 or (n_done == n_tasks and after == 0):
             return ""
         pace = (now - self._stage_begun) / n_done
-        seconds = pace * (n_tasks - n_done + n_tasks * (self._passes_left or 0))
-        return f", {'about ' if self._passes_left else ''}{clock(seconds)} left"
+        about = "about " if after else ""
+        return f", {about}{clock(pace * (n_tasks - n_done + after * n_tasks))} left"
+
+    def _seconds(self) -> float:
+        return 0.0 if self._begun is None else time.monotonic() - self._begun
 
     def _open(self) -> None:
         self._bar = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=20),
             TextColumn("{task.completed:,.0f}/{task.total:,.0f} tasks"),
             TextColumn("{task.fields[residual]}"),
             TimeElapsedColumn(),
@@ -105,11 +117,15 @@ class ConsoleProgress:
         self._bar.start()
 
     def _line(self, now: float, text: str, seconds: float) -> None:
-        """One plain line, unless the run is young, the last line is, or the terminal shows it live."""
-        if self.live or now - self._begun < QUIET_SECONDS or now - self._last_line < seconds:
-            return
-        print(f"{self.title}: {text}", file=self.stream, flush=True)
-        self._last_line, self._wrote = now, True
+        """A plain line, unless a terminal shows it live, the run is young, or the last line is."""
+        if not self.live and self._seconds() >= QUIET_SECONDS and now - self._last_line >= seconds:
+            self._write(text)
+            self._last_line = now
+
+    def _write(self, text: str) -> None:
+        self.stream.write(f"{self.title}: {text}\n")
+        self.stream.flush()
+        self._wrote = True
 
 
 def clock(seconds: float) -> str:

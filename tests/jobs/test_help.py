@@ -1,0 +1,66 @@
+"""--help is made of the configs: every field with its description, and fast."""
+
+import time
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from jobs import JOBS
+from jobs.convert import ConvertConfig
+from jobs.covariance import CovarianceConfig
+from jobs.generate import GenerateConfig
+from jobs.pca import PCAConfig
+
+CONFIGS = {
+    "pca": PCAConfig,
+    "covariance": CovarianceConfig,
+    "convert": ConvertConfig,
+    "generate": GenerateConfig,
+}
+
+
+def fields(model, prefix=""):
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from fields(field.annotation, f"{name}.")
+        else:
+            yield prefix + name, field
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_help_has_every_option_and_its_description(jobs, name):
+    said = " ".join(jobs.ok(name, "--help").split())
+    for option, field in fields(CONFIGS[name]):
+        assert f"--{option.replace('_', '-')} " in said
+        assert field.description
+        assert " ".join(field.description.split()) in said
+
+
+def test_plan_of_a_job_has_that_job_s_options(jobs):
+    assert "--n-components" in jobs.ok("plan", "pca", "--help")
+    assert "usage: python -m jobs plan {pca,covariance}" in jobs.ok("plan", "--help")
+
+
+def test_the_list_of_jobs_is_whole_and_fast(jobs):
+    begun = time.monotonic()
+    said = jobs.ok("--help")
+    assert time.monotonic() - begun < 5  # about 0.5 s; MLflow and Prefect alone take longer than this allows
+    assert all(f"  {job} " in said and what in said for job, what in JOBS.items())
+    assert jobs.ok() == said
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_example_configs_are_valid(name, request):
+    path = request.config.rootpath / "conf" / "jobs" / f"{name}.yaml"
+    values = yaml.safe_load(path.read_text())
+    missing = {option: "x.npy" for option, field in fields(CONFIGS[name]) if field.is_required()}
+    CONFIGS[name].model_validate(missing | values)
+
+
+@pytest.mark.parametrize("kind", ["serial", "dask", "spark"])
+def test_the_example_engines_are_valid_and_whole(kind, request):
+    path = request.config.rootpath / "conf" / "engines" / f"{kind}.yaml"
+    values = yaml.safe_load(path.read_text())
+    engine = PCAConfig.model_fields["engine"].annotation
+    assert engine.model_validate(values).kind == kind

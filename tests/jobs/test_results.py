@@ -1,0 +1,153 @@
+"""What jobs compute, save, print and log, against plain NumPy in memory."""
+
+import re
+
+import mlflow
+import numpy as np
+import pytest
+
+QUIET = ("--tracking.enabled", "false")
+
+
+def eigen(rows, k):
+    """The leading k eigenvalues, descending, and eigenvectors (k, D) of the covariance."""
+    values, vectors = np.linalg.eigh(np.cov(rows.astype(float), rowvar=False))
+    return values[::-1][:k], vectors.T[::-1][:k]
+
+
+@pytest.mark.parametrize("kind", ["serial", "dask"])
+@pytest.mark.parametrize("solver", ["auto", "gradient"])
+def test_pca_finds_the_components(jobs, kind, solver):
+    jobs.ok(
+        *("pca", "--source", "rows.npy", "--n-components", "3", "--out", "out", "--tol", "1e-5"),
+        *("--engine.kind", kind, "--solver", solver, *QUIET),
+    )
+    found = jobs.result("out")
+    values, vectors = eigen(jobs.rows, 3)
+    np.testing.assert_allclose(found["explained_variance"], values, rtol=1e-5)
+    np.testing.assert_allclose(np.abs(found["components"] @ vectors.T), np.eye(3), atol=1e-4)
+    np.testing.assert_allclose(found["mean"], jobs.rows.mean(axis=0), rtol=1e-5)
+    total = np.cov(jobs.rows.astype(float), rowvar=False).trace()
+    np.testing.assert_allclose(found["explained_variance_ratio"], values / total, rtol=1e-5)
+
+
+def test_result_json_tells_everything(jobs):
+    jobs.ok(
+        "pca", "--source", "rows.npy", "--n-components", "2", "--out", "out", "--solver", "gradient", *QUIET
+    )
+    found = jobs.result("out")
+    assert found["config"]["n_components"] == 2
+    assert found["config"]["engine"]["kind"] == "dask"
+    assert found["source"]["shape"] == [60, 8]
+    assert found["source"]["dtype"] == "float32"
+    assert len(found["source"]["fingerprint"]) >= 8
+    assert found["converged"] is True
+    assert found["solver"] == "gradient"
+    assert found["history"][-1]["residual"] <= found["config"]["tol"]
+    assert len(found["history"][0]["explained_variance"]) >= 2
+    assert 0 < found["peak_memory_bytes"] <= found["plan"]["peak_bytes"]
+    assert found["mlflow"] is None
+
+
+def test_covariance(jobs):
+    jobs.ok("covariance", "--source", "rows.npy", "--ddof", "0", "--out", "out", *QUIET)
+    found = jobs.result("out")
+    expected = np.cov(jobs.rows.astype(float), rowvar=False, ddof=0)
+    np.testing.assert_allclose(found["covariance"], expected, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(found["mean"][:3], [jobs.rows.mean(axis=0).min(), *found["mean"][1:3]], rtol=1)
+    assert found["n_rows"] == 60
+
+
+def test_a_tracked_run_prints_where_everything_is(jobs):
+    said = jobs.ok("pca", "--source", "rows.npy", "--n-components", "3", "--engine.kind", "serial")
+    values, _ = eigen(jobs.rows, 3)
+    assert f"{values[0]:.4g}"[:4] in said
+    out = re.search(r"result +(results/pca-\S+)", said)[1]
+    run_id = re.search(r"run (\w{32})", said)[1]
+    assert "mlflow ui --backend-store-uri sqlite:///mlflow.db" in said
+    assert jobs.result(out)["mlflow"]["run_id"] == run_id
+
+    mlflow.set_tracking_uri(f"sqlite:///{jobs.folder}/mlflow.db")
+    run = mlflow.get_run(run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["n_components"] == "3"
+    assert run.data.params["engine.kind"] == "serial"
+    assert run.data.metrics["converged"] == 1
+    assert run.data.metrics["peak_memory_bytes"] > 0
+    assert mlflow.get_experiment(run.info.experiment_id).name == "pca"
+    names = {item.path for item in mlflow.MlflowClient().list_artifacts(run_id)}
+    assert {"scree.png", "convergence.png", "result.json"} <= names
+    scores = mlflow.pyfunc.load_model(f"runs:/{run_id}/model").predict(jobs.rows)
+    found = jobs.result(out)
+    np.testing.assert_allclose(
+        scores, (jobs.rows - found["mean"]) @ found["components"].T, rtol=1e-4, atol=1e-4
+    )
+
+
+def test_generate_convert_and_back(jobs):
+    jobs.ok(
+        *("generate", "--target", "data/made.npy", "--n-rows", "200", "--n-columns", "40"),
+        *("--spectrum", "9,4,1", "--mean", "2"),
+    )
+    said = jobs.ok("convert", "--source", "data/made.npy", "--target", "data/made.arrow")
+    assert "200 x 40 float32" in said
+    jobs.ok("pca", "--source", "data/made.arrow", "--n-components", "3", "--out", "out", *QUIET)
+    np.testing.assert_allclose(jobs.result("out")["explained_variance"], [9, 4, 1], rtol=1e-4)
+
+
+def test_plan_prints_the_numbers_and_does_nothing(jobs):
+    before = sorted(jobs.folder.rglob("*"))
+    said = jobs.ok(
+        "plan", "pca", "--source", "rows.npy", "--n-components", "2", "--engine.memory", "64MiB", *QUIET
+    )
+    assert "60 rows x 8 columns" in said
+    assert "budget 64MiB" in said
+    assert "at the peak" in said
+    assert sorted(jobs.folder.rglob("*")) == before
+
+
+def test_defaults_then_yaml_then_engine_file_then_options(jobs):
+    (jobs.folder / "pca.yaml").write_text(
+        "source: rows.npy\nn_components: 2\nseed: 7\ntol: 1e-4\n"
+        "engine: {kind: spark, memory: 32MiB}\ntracking: {enabled: false}\n"
+    )
+    (jobs.folder / "engine.yaml").write_text("kind: serial\nmemory: 64MiB\n")
+    jobs.ok(
+        *("pca", "--config", "pca.yaml", "--engine", "engine.yaml", "--n_components", "3"),
+        *("--engine.memory=48MiB", "--max-passes", "none", "--out", "out"),
+    )
+    config = jobs.result("out")["config"]
+    assert (config["n_components"], config["seed"], config["tol"], config["step"]) == (3, 7, 1e-4, "adaptive")
+    assert (config["engine"]["kind"], config["engine"]["memory"]) == ("serial", "48MiB")
+    assert config["max_passes"] is None
+
+
+def test_overwrite_replaces_a_result_whole(jobs):
+    pca = ("pca", "--source", "rows.npy", "--out", "out", *QUIET, "--n-components")
+    jobs.ok(*pca, "3")
+    (jobs.folder / "out" / "left-over").touch()
+    assert jobs.refused(*pca, "2").startswith("DataError: out: exists. Pass --overwrite")
+    jobs.ok(*pca, "2", "--overwrite")
+    assert jobs.result("out")["components"].shape == (2, 8)
+    assert not (jobs.folder / "out" / "left-over").exists()
+    assert [path.name for path in jobs.folder.glob(".*")] == []
+
+
+def test_a_fit_that_does_not_converge_warns_and_says_by_how_much(jobs):
+    rows = np.random.default_rng(0).normal(size=(500, 300)).astype(np.float32)  # a flat spectrum: hard
+    np.save(jobs.folder / "flat.npy", rows)
+    done = jobs(
+        *("pca", "--source", "flat.npy", "--n-components", "2", "--out", "out", "--solver", "gradient"),
+        *("--max-passes", "4", *QUIET),
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(
+        r"Warning: not converged: the largest residual is \S+ after 4 passes.*\n", done.stderr
+    )
+    assert jobs.result("out")["converged"] is False
+    assert "NOT converged" in done.stdout
+
+
+def test_a_job_can_be_run_by_its_file(jobs):
+    jobs.ok("--source", "rows.npy", "--n-components", "2", "--out", "out", *QUIET, file="jobs/pca.py")
+    assert jobs.result("out")["components"].shape == (2, 8)
