@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import dask
 from prefect import Task, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
@@ -16,6 +17,9 @@ from jobs._run import Result, browse
 from lazypipe.errors import EngineError
 from lazypipe.plan import Plan
 from lazypipe.sizes import show_bytes
+
+# Dask tells of each start and stop of a cluster, which would fill a run's log. Read when it is imported.
+dask.config.set({"logging.distributed": "error"})
 
 RETRY_SECONDS = [10.0, 60.0]
 

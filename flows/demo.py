@@ -91,8 +91,8 @@ def table(results: list[Result]) -> list[str]:
             f"{Path(result.figures['source']['uri']).name}: share of the variance by component: {ratios}"
         )
     lines.append(
-        f"variance: share of the total that the components explain; residual: the largest; peak and planned: "
-        f"resident memory, {MEMORY} of it for arrays."
+        "(variance: what the components explain of the total; peak, planned: resident memory, "
+        f"of which {MEMORY} at most are arrays)"
     )
     lines.append("Results are in " + " and ".join(str(result.out) for result in results) + ".")
     lines.append(f"Browse the runs with `make ui`, or: .venv/bin/{browse(results[-1].tracking_uri)}")

@@ -7,7 +7,7 @@ import time
 from typing import TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from lazypipe.progress import Event, PassDone, StageDone, StageStarted, TaskDone
 
@@ -19,9 +19,8 @@ TASK_LINE_SECONDS = 10.0  # nor lines within a pass than this
 class ConsoleProgress:
     """Shows the events it is called with. Use it as a context manager; it leaves a terminal clean.
 
-    Every stage is a pass over the data. The time left is that of the tasks of this pass that are not
-    done, and of the passes expected after it (``expected_passes``, from the plan), at the pace of this
-    pass. Passes beyond those expected promise nothing.
+    The time left is that of the tasks of this stage that are not done. In a stage called ``pass i``, that
+    of the passes expected after it (``expected_passes``, from the plan) comes on top, at the same pace.
     """
 
     def __init__(self, title: str, stream: TextIO | None = None):
@@ -32,7 +31,6 @@ class ConsoleProgress:
         self._begun: float | None = None  # at the first event: what starts an engine or a store is no work
         self._stage = StageStarted("", 1)
         self._stage_begun = self._last_line = 0.0
-        self._n_stages = 0
         self._residual = ""
         self._bar: Progress | None = None
         self._task = TaskID(0)
@@ -53,7 +51,6 @@ class ConsoleProgress:
             self._begun = self._last_line = now
         if isinstance(event, StageStarted):
             self._stage, self._stage_begun = event, now
-            self._n_stages += 1
             self._update(now, 0)
         elif isinstance(event, TaskDone):
             self._update(now, event.n_done)
@@ -68,29 +65,35 @@ class ConsoleProgress:
         left, n_tasks = self._left(now, n_done), self._stage.n_tasks
         if not self.live:
             if 0 < n_done < n_tasks:
-                done = f"{self._stage.title}, {n_done:,} of {n_tasks:,} tasks"
-                self._line(now, f"{self._pass()}{done}{left}", TASK_LINE_SECONDS)
+                done = f"{n_done:,} of {n_tasks:,} tasks"
+                self._line(now, f"{self._title()}, {done}{left}", TASK_LINE_SECONDS)
             return
         if self._bar is None and self._seconds() >= QUIET_SECONDS:
             self._open()
         if self._bar is not None:
             self._bar.update(
                 self._task,
-                description=f"{self.title}: {self._pass()}{self._stage.title}",
+                description=f"{self.title}: {self._title()}",
                 completed=n_done,
                 total=n_tasks,
                 residual=self._residual,
                 left=left.removeprefix(", "),
             )
 
-    def _pass(self) -> str:
-        if self.expected_passes is None:
-            return ""
-        return f"pass {self._n_stages} of about {max(self.expected_passes, self._n_stages)}: "
+    def _passes_after(self) -> int | None:
+        """Passes expected after this stage; None where that is not known."""
+        word, _, index = self._stage.title.partition(" ")
+        if word != "pass" or not index.isdigit() or self.expected_passes is None:
+            return None
+        return max(0, self.expected_passes - int(index))
+
+    def _title(self) -> str:
+        of = "" if self._passes_after() is None else f" of about {self.expected_passes}"
+        return f"{self._stage.title}{of}"
 
     def _left(self, now: float, n_done: int) -> str:
         """``, 1:20 left``, or nothing while there is no pace to tell it from."""
-        after = max(0, (self.expected_passes or 1) - self._n_stages)
+        after = self._passes_after() or 0
         n_tasks = self._stage.n_tasks
         if n_done == 0 or (n_done == n_tasks and after == 0):
             return ""
@@ -108,12 +111,12 @@ class ConsoleProgress:
             BarColumn(bar_width=20),
             TextColumn("{task.completed:,.0f}/{task.total:,.0f} tasks"),
             TextColumn("{task.fields[residual]}"),
-            TimeElapsedColumn(),
             TextColumn("{task.fields[left]}"),
             console=Console(file=self.stream),
             transient=True,
         )
-        self._task = self._bar.add_task(self.title, total=1, residual="", left="")
+        title, n_tasks = f"{self.title}: {self._title()}", self._stage.n_tasks
+        self._task = self._bar.add_task(title, total=n_tasks, residual="", left="")
         self._bar.start()
 
     def _line(self, now: float, text: str, seconds: float) -> None:

@@ -29,11 +29,11 @@ def time_passes(monkeypatch):
 
 def passes(progress, n_passes, seconds_a_task, pass_by):
     for index in range(1, n_passes + 1):
-        progress(StageStarted("product", 4))
+        progress(StageStarted(f"pass {index}", 4))
         for n_done in range(1, 5):
             pass_by(seconds_a_task)
             progress(TaskDone(n_done, 4))
-        progress(StageDone("product", 4 * seconds_a_task))
+        progress(StageDone(f"pass {index}", 4 * seconds_a_task))
         progress(PassDone(index, 10.0**-index))
 
 
