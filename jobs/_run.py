@@ -168,8 +168,7 @@ def output_folder(config: JobConfig, name: str) -> Path:
             raise lp.DataError(f"{out}: exists. Pass --overwrite to replace it, or another --out.")
         if not (out / "result.json").is_file() and not (out.is_dir() and not any(out.iterdir())):
             raise lp.DataError(
-                f"{out}: is no result of a job (it holds no result.json), so it is not replaced. "
-                f"Pass another --out."
+                f"{out}: is no result of a job (it holds no result.json), so it is not replaced. Pass another --out."
             )
     return out
 
@@ -216,6 +215,4 @@ def _log(run: tracking.TrackedRun, out: Path, answer: Answer, measured: dict[str
             run.log_projection(*answer.projection)
     except Exception as error:
         what = " ".join(str(error).split())[:200]
-        raise lp.EngineError(
-            f"{run.uri}: the result is saved in {out}, but MLflow did not take it: {what}."
-        ) from error
+        raise lp.EngineError(f"{run.uri}: the result is saved in {out}, but MLflow did not take it: {what}.") from error

@@ -25,9 +25,7 @@ from lazypipe.progress import PassDone
 class CovarianceConfig(JobConfig):
     """Mean and covariance of all columns, in one pass over the rows."""
 
-    ddof: int = Field(
-        1, ge=0, description="divide by rows - ddof: 1 is the unbiased estimate, 0 the second moment"
-    )
+    ddof: int = Field(1, ge=0, description="divide by rows - ddof: 1 is the unbiased estimate, 0 the second moment")
 
 
 def run(config: CovarianceConfig) -> Result:

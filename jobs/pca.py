@@ -26,17 +26,13 @@ from lazypipe.progress import PassDone
 class PCAConfig(JobConfig):
     """Leading principal components of a matrix, with the residual of each as its certificate."""
 
-    n_components: int = Field(
-        10, ge=1, description="components to find, at most the rank of the centred data"
-    )
+    n_components: int = Field(10, ge=1, description="components to find, at most the rank of the centred data")
     solver: Literal["auto", "gradient", "deflation", "gram", "covariance"] = Field(
         "auto",
         description="gradient: a block of components at once, fits nearly anywhere; deflation: one component "
         "at a time, as in textbooks; gram, covariance: exact, where the short side fits; auto: the cheapest",
     )
-    tol: float = Field(
-        1e-6, gt=0, lt=1, description="stop once every relative residual |Cv - λv|/λ is at most this"
-    )
+    tol: float = Field(1e-6, gt=0, lt=1, description="stop once every relative residual |Cv - λv|/λ is at most this")
     max_passes: int | None = Field(
         None,
         ge=1,

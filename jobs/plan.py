@@ -33,9 +33,7 @@ def main(argv: list[str] | None = None) -> int:
         error = ConfigError(f"{name}: cannot be planned{nearest(name, PLANNED)}. Name one of {jobs} first.")
         return reported(error, debug="--debug" in arguments)
     model, plan = PLANNED[name]
-    return command(
-        f"plan {name}", model, lambda config: print("\n".join(plan(config).lines())), arguments[1:]
-    )
+    return command(f"plan {name}", model, lambda config: print("\n".join(plan(config).lines())), arguments[1:])
 
 
 if __name__ == "__main__":

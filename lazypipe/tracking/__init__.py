@@ -126,9 +126,7 @@ class TrackedRun:
 
 
 @contextmanager
-def tracked_run(
-    uri: str, experiment: str, parameters: Mapping[str, Any], matrix: Matrix
-) -> Iterator[TrackedRun]:
+def tracked_run(uri: str, experiment: str, parameters: Mapping[str, Any], matrix: Matrix) -> Iterator[TrackedRun]:
     """A run of ``experiment`` (made if new) in the store at ``uri``; FAILED, with why, if the body raises.
 
     ``parameters`` are logged whole, nested names joined by dots; ``matrix`` becomes the run's dataset.
@@ -153,7 +151,7 @@ def tracked_run(
         _log_dataset(client, run_id, matrix)
         yield TrackedRun(client, uri, run_id, experiment, experiment_id)
     except BaseException as error:
-        client.set_tag(run_id, "error", f"{type(error).__name__}: {error}"[:PARAMETER_LENGTH])
+        client.set_tag(run_id, "error", f"{type(error).__name__}: {error}".rstrip(": ")[:PARAMETER_LENGTH])
         client.set_terminated(run_id, "FAILED")
         raise
     client.set_terminated(run_id, "FINISHED")

@@ -40,9 +40,7 @@ class Server:
     def start(self, *arguments: str) -> None:
         with open(self.home / f"{arguments[0]}.log", "w") as log:
             self.processes.append(
-                subprocess.Popen(
-                    [*PREFECT, *arguments], cwd=self.project, env=self.env, stdout=log, stderr=log
-                )
+                subprocess.Popen([*PREFECT, *arguments], cwd=self.project, env=self.env, stdout=log, stderr=log)
             )
 
     def call(self, *arguments: str) -> subprocess.CompletedProcess:

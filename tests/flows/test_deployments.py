@@ -14,9 +14,7 @@ from jobs.pca import PCAConfig
 
 
 def test_a_submitted_run_completes(server, parameters, tiny, tmp_path):
-    run = server.post(
-        f"/deployments/{server.deployment('pca/pca')['id']}/create_flow_run", parameters=parameters
-    )
+    run = server.post(f"/deployments/{server.deployment('pca/pca')['id']}/create_flow_run", parameters=parameters)
     ended = server.finished(run.raise_for_status().json()["id"])
     assert ended["state"]["type"] == "COMPLETED", ended["state"]["message"]
 
@@ -38,9 +36,7 @@ def test_a_run_of_the_other_flow_completes(server, tiny, parameters, tmp_path):
     ended = server.finished(run.raise_for_status().json()["id"])
     assert ended["state"]["type"] == "COMPLETED", ended["state"]["message"]
     expected = np.cov(tiny[1].astype(float), rowvar=False)
-    np.testing.assert_allclose(
-        np.load(tmp_path / "result" / "covariance.npy"), expected, rtol=1e-5, atol=1e-5
-    )
+    np.testing.assert_allclose(np.load(tmp_path / "result" / "covariance.npy"), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -62,9 +58,7 @@ def test_a_bad_parameter_is_refused_at_submit(server, parameters, wrong, named):
 
 def test_bad_data_fail_the_run_in_one_line_and_are_not_tried_again(server, parameters, tmp_path):
     parameters["config"]["source"] = str(tmp_path / "missing.npy")
-    run = server.post(
-        f"/deployments/{server.deployment('pca/pca')['id']}/create_flow_run", parameters=parameters
-    )
+    run = server.post(f"/deployments/{server.deployment('pca/pca')['id']}/create_flow_run", parameters=parameters)
     ended = server.finished(run.raise_for_status().json()["id"])
     assert ended["state"]["type"] == "FAILED"
     assert "missing.npy: no such file or directory" in ended["state"]["message"]
@@ -91,9 +85,7 @@ def test_an_interval_schedule_creates_runs_that_complete(server, parameters):
     assert done.returncode == 0, done.stdout + done.stderr
     deployment = server.deployment("pca/often")
     try:
-        runs = server.wait_for(
-            lambda: len(found := server.runs(deployment)) >= 3 and found, 60, "runs of the interval"
-        )
+        runs = server.wait_for(lambda: len(found := server.runs(deployment)) >= 3 and found, 60, "runs of the interval")
         assert all(run["auto_scheduled"] for run in runs)
         times = [datetime.fromisoformat(run["expected_start_time"]) for run in runs]
         assert {later - earlier for earlier, later in pairwise(times)} == {timedelta(seconds=15)}

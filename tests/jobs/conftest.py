@@ -17,9 +17,7 @@ class CommandLine:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.rows = (np.random.default_rng(0).normal(size=(60, 8)) * np.arange(8, 0, -1) + 3).astype(
-            np.float32
-        )
+        self.rows = (np.random.default_rng(0).normal(size=(60, 8)) * np.arange(8, 0, -1) + 3).astype(np.float32)
         np.save(folder / "rows.npy", self.rows)
 
     def __call__(self, *arguments: str, file: str | None = None) -> subprocess.CompletedProcess:

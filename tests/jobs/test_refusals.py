@@ -7,6 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from jobs._cli import command
+from jobs.pca import PCAConfig
+
 PCA = (
     "pca",
     "--source",
@@ -158,9 +161,7 @@ def test_an_address_where_nobody_listens(jobs):
 
 def test_too_little_memory_says_what_would_fit(jobs):
     np.save(jobs.folder / "many.npy", np.zeros((10, 4000), np.float32))
-    line = jobs.refused(
-        "covariance", "--source", "many.npy", "--engine.memory", "32MiB", "--tracking.enabled", "false"
-    )
+    line = jobs.refused("covariance", "--source", "many.npy", "--engine.memory", "32MiB", "--tracking.enabled", "false")
     assert line.startswith("MemoryPlanError: ")
     assert "the budget is 32MiB" in line
     assert "It fits in memory=" in line
@@ -170,9 +171,7 @@ def test_a_failed_run_is_tracked_as_failed(jobs):
     import mlflow
 
     write_nan(jobs.folder)
-    done = jobs(
-        "pca", "--source", "bad.npy", "--n-components", "2", "--engine.kind", "serial", "--out", "out"
-    )
+    done = jobs("pca", "--source", "bad.npy", "--n-components", "2", "--engine.kind", "serial", "--out", "out")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert not (jobs.folder / "out").exists()
@@ -187,3 +186,11 @@ def test_debug_shows_the_traceback(jobs):
     assert done.returncode == 2
     assert "Traceback (most recent call last)" in done.stderr
     assert "DataError" in done.stderr.splitlines()[-1]
+
+
+def test_ctrl_c_ends_in_130_without_a_traceback(capsys):
+    def interrupted(config):
+        raise KeyboardInterrupt
+
+    assert command("pca", PCAConfig, interrupted, ["--source", "rows.npy"]) == 130
+    assert capsys.readouterr().err == "Interrupted.\n"

@@ -32,9 +32,7 @@ def test_pca_finds_the_components(jobs, kind, solver):
 
 
 def test_result_json_tells_everything(jobs):
-    jobs.ok(
-        "pca", "--source", "rows.npy", "--n-components", "2", "--out", "out", "--solver", "gradient", *QUIET
-    )
+    jobs.ok("pca", "--source", "rows.npy", "--n-components", "2", "--out", "out", "--solver", "gradient", *QUIET)
     found = jobs.result("out")
     assert found["config"]["n_components"] == 2
     assert found["config"]["engine"]["kind"] == "dask"
@@ -79,9 +77,7 @@ def test_a_tracked_run_prints_where_everything_is(jobs):
     assert {"scree.png", "convergence.png", "result.json"} <= names
     scores = mlflow.pyfunc.load_model(f"runs:/{run_id}/model").predict(jobs.rows)
     found = jobs.result(out)
-    np.testing.assert_allclose(
-        scores, (jobs.rows - found["mean"]) @ found["components"].T, rtol=1e-4, atol=1e-4
-    )
+    np.testing.assert_allclose(scores, (jobs.rows - found["mean"]) @ found["components"].T, rtol=1e-4, atol=1e-4)
 
 
 def test_generate_convert_and_back(jobs):
@@ -97,9 +93,7 @@ def test_generate_convert_and_back(jobs):
 
 def test_plan_prints_the_numbers_and_does_nothing(jobs):
     before = sorted(jobs.folder.rglob("*"))
-    said = jobs.ok(
-        "plan", "pca", "--source", "rows.npy", "--n-components", "2", "--engine.memory", "64MiB", *QUIET
-    )
+    said = jobs.ok("plan", "pca", "--source", "rows.npy", "--n-components", "2", "--engine.memory", "64MiB", *QUIET)
     assert "60 rows x 8 columns" in said
     assert "budget 64MiB" in said
     assert "at the peak" in said
@@ -141,9 +135,7 @@ def test_a_fit_that_does_not_converge_warns_and_says_by_how_much(jobs):
         *("--max-passes", "4", *QUIET),
     )
     assert done.returncode == 0, done.stderr
-    assert re.fullmatch(
-        r"Warning: not converged: the largest residual is \S+ after 4 passes.*\n", done.stderr
-    )
+    assert re.fullmatch(r"Warning: not converged: the largest residual is \S+ after 4 passes.*\n", done.stderr)
     assert jobs.result("out")["converged"] is False
     assert "NOT converged" in done.stdout
 
