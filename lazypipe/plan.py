@@ -19,8 +19,8 @@ from lazypipe.sizes import GIB, KIB, MIB, show_bytes
 from lazypipe.stats.base import Axis, Statistic
 
 BLOCK_NBYTES = 8 * MIB  # near the share of the last-level cache that one core has
-STRIPE_ROW_NBYTES = 4 * KIB  # a page: narrower column stripes read more than they use
-WINDOW_NBYTES = 256 * MIB
+STRIPE_NBYTES = 64 * MIB  # a stripe is read a row at a time, and wants long pieces of rows
+STRIPE_ROW_NBYTES = 32 * KIB
 RUN_NBYTES = 128 * MIB
 MAX_RUNS = 4096
 FAN_IN = 4
@@ -44,7 +44,7 @@ class FoldPlan:
     axis: Axis
     step: int  # rows (or columns) a block
     runs: tuple[Run, ...]
-    window: int  # bytes of memory-mapped pages a reader may keep
+    mapped_nbytes: int  # of files mapped whole in each process, 0 where they are read by calls
     state_nbytes: int
     live_states: int  # states that may wait to be merged
     task_nbytes: int  # block, scratch and reader of one task
@@ -54,8 +54,13 @@ class FoldPlan:
     shared: bool = True
 
     @property
+    def mapped(self) -> bool:
+        return self.mapped_nbytes > 0
+
+    @property
     def worker_nbytes(self) -> int:
-        return self.concurrency * self.task_nbytes + self.live_states * self.state_nbytes
+        tasks = self.concurrency * self.task_nbytes
+        return self.mapped_nbytes + tasks + self.live_states * self.state_nbytes
 
     @property
     def driver_nbytes(self) -> int:
@@ -117,6 +122,7 @@ class Plan:
                 f"a task {show_bytes(fold.task_nbytes)}, a state {show_bytes(fold.state_nbytes)} "
                 f"(up to {fold.live_states}), {fold.concurrency} at once; "
                 f"the driver {show_bytes(fold.reserved)}"
+                + (f"; files mapped {show_bytes(fold.mapped_nbytes)}" if fold.mapped else "")
             )
         lines.append(
             f"memory    {show_bytes(self.arrays_nbytes)} of arrays (budget {show_bytes(self.host.memory)}) "
@@ -155,22 +161,20 @@ def plan_fold(title: str, statistic: Statistic, matrix: Matrix, host: Host, rese
     length, line = (n_rows, n_columns) if by_rows else (n_columns, n_rows)
     line_nbytes = line * itemsize
     total_nbytes = n_rows * n_columns * itemsize
-    window = _between(host.memory // 8, MIB, WINDOW_NBYTES)
+    mapped = 0 if by_rows or 2 * matrix.mapped_nbytes > host.memory else matrix.mapped_nbytes
 
     block = _between(total_nbytes // 32, 256 * KIB, _between(host.memory // 32, 256 * KIB, BLOCK_NBYTES))
     step = block // line_nbytes
-    if not by_rows:  # a stripe reads a piece of every row: no narrower than a page while memory allows
-        page = STRIPE_ROW_NBYTES // matrix.dtype.itemsize
-        step = max(step, min(page, host.memory // 8 // line_nbytes))
+    if not by_rows and not mapped:
+        piece = _between(STRIPE_NBYTES // line_nbytes, 1, STRIPE_ROW_NBYTES // matrix.dtype.itemsize)
+        step = max(step, min(piece, host.memory // 16 // line_nbytes))
+        if step >= 64:  # rows a power of two apart fall on the same lines of the cache
+            step = step // 32 * 32 - 16
     step = _between(step, 1, length)
 
     shape = (step, line) if by_rows else (line, step)
     state = statistic.state_nbytes(n_rows, n_columns)
-    task = (
-        step * line_nbytes
-        + statistic.scratch_nbytes(*shape, itemsize)
-        + matrix.reader_nbytes(*shape, window)
-    )
+    task = step * line_nbytes + statistic.scratch_nbytes(*shape, itemsize) + matrix.reader_nbytes(*shape)
     n_runs = _between(-(-total_nbytes // RUN_NBYTES), min(8, -(-length // step)), MAX_RUNS)
     while n_runs > 1 and _live_states(n_runs) * state > host.memory // 2:
         n_runs = n_runs // 2
@@ -183,7 +187,7 @@ def plan_fold(title: str, statistic: Statistic, matrix: Matrix, host: Host, rese
             statistic.axis,
             step,
             cut,
-            window,
+            mapped,
             state,
             n_live,
             task,

@@ -131,4 +131,6 @@ def test_engines_agree_bit_for_bit(case, memory, wide_and_tall, serial_engine, c
 def test_map_gives_results_in_order(wide_and_tall, serial_engine, cluster_engine):
     x, matrix = wide_and_tall["rows"]
     plan = plan_fold("pass", CASES[0].make(x), matrix, cluster_engine.host)
-    assert list(cluster_engine.map(abs, range(-20, 0), plan)) == list(serial_engine.map(abs, range(-20, 0), plan))
+    assert list(cluster_engine.map(abs, range(-20, 0), plan)) == list(
+        serial_engine.map(abs, range(-20, 0), plan)
+    )

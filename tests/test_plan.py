@@ -15,13 +15,20 @@ from lazypipe.sizes import MIB, parse_bytes, show_bytes
 class Unread:
     """A matrix of a given shape that fails the test if anything reads it."""
 
-    def __init__(self, shape, reads_columns=True):
-        self.uri, self.shape, self.dtype, self.reads_columns = "<unread>", shape, np.dtype("float32"), reads_columns
+    mapped_nbytes = 0
 
-    def open(self, window):
+    def __init__(self, shape, reads_columns=True):
+        self.uri, self.shape, self.dtype, self.reads_columns = (
+            "<unread>",
+            shape,
+            np.dtype("float32"),
+            reads_columns,
+        )
+
+    def open(self, mapped=False):
         raise AssertionError("a plan must not read")
 
-    def reader_nbytes(self, n_rows, n_columns, window):
+    def reader_nbytes(self, n_rows, n_columns):
         return 0
 
     def fingerprint(self):
@@ -43,7 +50,10 @@ def test_too_little_memory_is_refused_unread_with_what_would_fit(solver):
 
 
 def test_covariance_too_wide_is_refused_unread():
-    with lp.open_engine("serial", memory="1GiB") as engine, pytest.raises(lp.MemoryPlanError, match="fewer columns"):
+    with (
+        lp.open_engine("serial", memory="1GiB") as engine,
+        pytest.raises(lp.MemoryPlanError, match="fewer columns"),
+    ):
         lp.covariance(Unread((10_000, 100_000)), engine=engine)
 
 
@@ -125,7 +135,9 @@ def test_measured_peak_stays_under_the_plan(kind, what, name, large):
     path = large / f"{name}.npy"  # 600 MB
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", MEASURE, kind, what, path, "96MiB"],
-        capture_output=True, text=True, check=False,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     peak, planned, arrays, before = map(int, done.stdout.split())
@@ -135,7 +147,8 @@ def test_measured_peak_stays_under_the_plan(kind, what, name, large):
 
 
 @pytest.mark.parametrize(
-    ("text", "nbytes"), [("512MiB", 512 * MIB), ("2GiB", 2**31), ("1.5e9", 1_500_000_000), ("4GB", 4 * 10**9), (7, 7)]
+    ("text", "nbytes"),
+    [("512MiB", 512 * MIB), ("2GiB", 2**31), ("1.5e9", 1_500_000_000), ("4GB", 4 * 10**9), (7, 7)],
 )
 def test_sizes_are_read_as_people_write_them(text, nbytes):
     assert parse_bytes(text) == nbytes

@@ -13,10 +13,10 @@ from distributed import Client, Future, KilledWorker, LocalCluster, as_completed
 from threadpoolctl import threadpool_limits
 
 import lazypipe
+from lazypipe.blocks import Run
 from lazypipe.engines import resident
 from lazypipe.engines.base import DEFAULT_MEMORY, Result, Task
 from lazypipe.engines.tasks import fold_run, merge_group, use_one_blas_thread
-from lazypipe.blocks import Run
 from lazypipe.errors import EngineError, MemoryPlanError
 from lazypipe.io.matrix import Matrix
 from lazypipe.plan import FAN_IN, FoldPlan, Host
@@ -28,10 +28,10 @@ CONNECT_SECONDS = 8
 SLOTS = "lazypipe-slots"  # a resource of the in-process worker: how much of the budget a task takes
 
 
-def _fold_run(run: Run, statistic: Statistic, matrix: Matrix, window: int, own_process: bool) -> Any:
+def _fold_run(run: Run, statistic: Statistic, matrix: Matrix, mapped: bool, own_process: bool) -> Any:
     if own_process:
         use_one_blas_thread()
-    return fold_run(statistic, matrix, run, window)
+    return fold_run(statistic, matrix, run, mapped)
 
 
 def _call(task: Task, function: Callable[[Task], Result], own_process: bool) -> Result:
@@ -138,7 +138,7 @@ class DaskEngine:
             plan.runs,
             statistic=statistic_there,
             matrix=matrix_there,
-            window=plan.window,
+            mapped=plan.mapped,
             own_process=there,
             resources=self._slot(plan),
             pure=False,
@@ -155,7 +155,9 @@ class DaskEngine:
             pass
         return statistic.finish(self._result(level[0]))
 
-    def map(self, function: Callable[[Task], Result], tasks: Sequence[Task], plan: FoldPlan) -> Iterator[Result]:
+    def map(
+        self, function: Callable[[Task], Result], tasks: Sequence[Task], plan: FoldPlan
+    ) -> Iterator[Result]:
         self._check_slots(plan)
         futures = self.client.map(
             _call,

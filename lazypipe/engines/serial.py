@@ -25,16 +25,20 @@ class SerialEngine:
 
     def __init__(self, address: str | None, memory: int | None, workers: int | None, progress: Progress):
         if address is not None:
-            raise ConfigError(f"engine: serial has no address ({address}). Leave it out, or use dask or spark.")
+            raise ConfigError(
+                f"engine: serial has no address ({address}). Leave it out, or use dask or spark."
+            )
         self.progress = progress
         self.host = Host(memory or DEFAULT_MEMORY, 1, shared=True, base=resident.base_nbytes(1))
         self._limit = threadpool_limits(1)
 
     def fold(self, statistic: Statistic, matrix: Matrix, plan: FoldPlan) -> Any:
-        states = self.map(lambda run: fold_run(statistic, matrix, run, plan.window), plan.runs, plan)
+        states = self.map(lambda run: fold_run(statistic, matrix, run, plan.mapped), plan.runs, plan)
         return statistic.finish(merge_in_order(statistic, states))
 
-    def map(self, function: Callable[[Task], Result], tasks: Sequence[Task], plan: FoldPlan) -> Iterator[Result]:
+    def map(
+        self, function: Callable[[Task], Result], tasks: Sequence[Task], plan: FoldPlan
+    ) -> Iterator[Result]:
         self.progress.emit(StageStarted(plan.title, len(tasks), plan.bytes_read))
         begun = time.monotonic()
         for i, task in enumerate(tasks):

@@ -35,7 +35,9 @@ CONNECT_SECONDS = 5
 EXECUTOR_SECONDS = 30
 POLL_SECONDS = 0.1
 MIN_JAVA = 17
-INSTALL_JAVA = "Install Java 17 or 21 (Debian, Ubuntu: apt-get install openjdk-17-jre-headless) and set JAVA_HOME"
+INSTALL_JAVA = (
+    "Install Java 17 or 21 (Debian, Ubuntu: apt-get install openjdk-17-jre-headless) and set JAVA_HOME"
+)
 SMALL_PARTIALS_NBYTES = 32 * MIB
 
 
@@ -69,7 +71,9 @@ class SparkEngine:
         if address is not None:
             builder = builder.master(address)
         elif not submitted and self._own:
-            builder = builder.master(f"local[{workers or '*'}]").config("spark.driver.bindAddress", "127.0.0.1")
+            builder = builder.master(f"local[{workers or '*'}]").config(
+                "spark.driver.bindAddress", "127.0.0.1"
+            )
             builder = builder.config("spark.driver.host", "127.0.0.1").config("spark.ui.enabled", "false")
         if workers is not None and address is not None:
             builder = builder.config("spark.cores.max", workers)
@@ -127,18 +131,20 @@ class SparkEngine:
             size *= FAN_IN
         parts = [plan.runs[i : i + size] for i in range(0, len(plan.runs), size)]
         shared = self.context.broadcast((statistic, matrix))
-        window = plan.window
+        mapped = plan.mapped
 
         def fold_part(runs: tuple[Run, ...]) -> Any:
             statistic, matrix = shared.value
-            return merge_in_order(statistic, (fold_run(statistic, matrix, run, window) for run in runs))
+            return merge_in_order(statistic, (fold_run(statistic, matrix, run, mapped) for run in runs))
 
         try:
             return statistic.finish(merge_in_order(statistic, self._collect(fold_part, parts, plan)))
         finally:
             shared.destroy()
 
-    def map(self, function: Callable[[Task], Result], tasks: Sequence[Task], plan: FoldPlan) -> Iterator[Result]:
+    def map(
+        self, function: Callable[[Task], Result], tasks: Sequence[Task], plan: FoldPlan
+    ) -> Iterator[Result]:
         shared = self.context.broadcast(function)
         try:
             yield from self._collect(lambda task: shared.value(task), tasks, plan)
@@ -197,7 +203,9 @@ class SparkEngine:
     def peak_memory(self) -> int:
         """Of the driver and of the Python workers that answer; the JVM is Spark's own."""
         n = 2 * self.context.defaultParallelism
-        return max(*self.context.parallelize(range(n), n).map(resident.peak_nbytes).collect(), resident.peak_nbytes())
+        return max(
+            *self.context.parallelize(range(n), n).map(resident.peak_nbytes).collect(), resident.peak_nbytes()
+        )
 
     def reset_peak(self) -> None:
         resident.reset_peak()

@@ -22,26 +22,24 @@ def use_one_blas_thread() -> None:
     threadpool_limits(1)
 
 
-def blocks_of(matrix: Matrix, axis: Axis, run: Run, window: int) -> Iterable[Block]:
+def blocks_of(matrix: Matrix, axis: Axis, run: Run, mapped: bool) -> Iterable[Block]:
     """The blocks of a run, one after another in the same memory."""
     n_rows, n_columns = matrix.shape
     line = n_columns if axis == "rows" else n_rows
     buffer = np.empty(min(run.step, run.stop - run.start) * line, compute_dtype(matrix.dtype))
-    with matrix.open(window) as reader:
+    with matrix.open(mapped) as reader:
         for span in run.spans():
-            rows, columns = (
-                (span, Span(0, n_columns)) if axis == "rows" else (Span(0, n_rows), span)
-            )
+            rows, columns = (span, Span(0, n_columns)) if axis == "rows" else (Span(0, n_rows), span)
             values = buffer[: len(span) * line].reshape(len(rows), len(columns))
             reader.read(rows, columns, values)
             yield Block(values, rows, columns, matrix.uri)
 
 
-def fold_run(statistic: Statistic, matrix: Matrix, run: Run, window: int) -> Any:
+def fold_run(statistic: Statistic, matrix: Matrix, run: Run, mapped: bool) -> Any:
     """The state of one run."""
     total = None
     with np.errstate(over="ignore", invalid="ignore"):  # the statistics look for it themselves
-        for block in blocks_of(matrix, statistic.axis, run, window):
+        for block in blocks_of(matrix, statistic.axis, run, mapped):
             state = statistic.measure(block)
             total = state if total is None else statistic.merge(total, state)
     return total

@@ -30,11 +30,16 @@ class ArrayMatrix:
     def dtype(self) -> np.dtype:
         return self.array.dtype.newbyteorder("=")
 
-    def open(self, window: int) -> AbstractContextManager[ArrayReader]:
-        """A reader; ``window`` does not matter."""
+    @property
+    def mapped_nbytes(self) -> int:
+        """Nothing is mapped."""
+        return 0
+
+    def open(self, mapped: bool = False) -> AbstractContextManager[ArrayReader]:
+        """A reader; ``mapped`` does not matter."""
         return nullcontext(ArrayReader(self))
 
-    def reader_nbytes(self, n_rows: int, n_columns: int, window: int) -> int:
+    def reader_nbytes(self, n_rows: int, n_columns: int) -> int:
         """Nothing beside the array itself, which is the caller's."""
         return 0
 

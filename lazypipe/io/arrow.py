@@ -37,13 +37,18 @@ class ArrowMatrix:
     def dtype(self) -> np.dtype:
         return self.layout.dtype
 
+    @property
+    def mapped_nbytes(self) -> int:
+        """Nothing is mapped."""
+        return 0
+
     @contextmanager
-    def open(self, window: int) -> Iterator[ArrowReader]:
-        """A reader for one thread; it keeps one decoded record batch, whatever ``window``."""
+    def open(self, mapped: bool = False) -> Iterator[ArrowReader]:
+        """A reader for one thread; it keeps one decoded record batch, whatever ``mapped``."""
         with _ipc_file(self.uri) as file:
             yield ArrowReader(self, file)
 
-    def reader_nbytes(self, n_rows: int, n_columns: int, window: int) -> int:
+    def reader_nbytes(self, n_rows: int, n_columns: int) -> int:
         """Two decoded record batches: the kept one, and that which takes its place."""
         return 2 * self.batch_nbytes
 

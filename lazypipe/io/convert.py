@@ -50,7 +50,7 @@ def convert(
     title = f"convert to {path.name}"
     with replacing(path, overwrite, n_bytes + HEADER_NBYTES + n_tasks * 1024) as partial:
         progress.emit(StageStarted(title, n_tasks, n_bytes))
-        writers[path.suffix](partial, matrix, _blocks(matrix, step, memory // 4, n_tasks, progress))
+        writers[path.suffix](partial, matrix, _blocks(matrix, step, n_tasks, progress))
     progress.emit(StageDone(title, time.perf_counter() - began))
     return path
 
@@ -61,7 +61,7 @@ def _rows_per_block(matrix: Matrix, memory: int) -> int:
     step = max(1, min(n_rows, memory // (2 * row_nbytes)))
 
     def needed() -> int:
-        return step * row_nbytes + matrix.reader_nbytes(step, n_columns, memory // 4)
+        return step * row_nbytes + matrix.reader_nbytes(step, n_columns)
 
     while step > 1 and needed() > memory:
         step //= 2
@@ -73,11 +73,11 @@ def _rows_per_block(matrix: Matrix, memory: int) -> int:
     return step
 
 
-def _blocks(matrix: Matrix, step: int, window: int, n_tasks: int, progress: Progress) -> Iterator[np.ndarray]:
+def _blocks(matrix: Matrix, step: int, n_tasks: int, progress: Progress) -> Iterator[np.ndarray]:
     """Each row block (rows, n_columns) in the matrix's dtype, in one reused buffer."""
     n_rows, n_columns = matrix.shape
     buffer = np.empty((step, n_columns), matrix.dtype)
-    with matrix.open(window) as reader:
+    with matrix.open() as reader:
         for index in range(n_tasks):
             rows = Span(index * step, min((index + 1) * step, n_rows))
             out = buffer[: len(rows)]

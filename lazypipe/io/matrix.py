@@ -35,11 +35,15 @@ class Matrix(Protocol):
     @property
     def reads_columns(self) -> bool: ...
 
-    def open(self, window: int) -> AbstractContextManager[Reader]:
-        """Open for reading; memory-mapped pages stay below about ``window`` bytes."""
+    @property
+    def mapped_nbytes(self) -> int:
+        """Bytes that a map of the files keeps resident in each process; 0 where the format maps nothing."""
 
-    def reader_nbytes(self, n_rows: int, n_columns: int, window: int) -> int:
-        """Bytes the reader holds beside ``out`` while it reads such a block (decoded groups, maps)."""
+    def open(self, mapped: bool = False) -> AbstractContextManager[Reader]:
+        """Open for reading; ``mapped`` allows the files to be mapped whole, ``mapped_nbytes`` of them."""
+
+    def reader_nbytes(self, n_rows: int, n_columns: int) -> int:
+        """Bytes the reader holds beside ``out`` while it reads such a block (scratch, decoded groups)."""
 
     def fingerprint(self) -> str:
         """A short hash of what the data are: uri, shape, dtype, sizes and modification times."""

@@ -50,13 +50,18 @@ class ParquetMatrix:
     def reads_columns(self) -> bool:
         return not self.layout.is_list
 
+    @property
+    def mapped_nbytes(self) -> int:
+        """Nothing is mapped."""
+        return 0
+
     @contextmanager
-    def open(self, window: int) -> Iterator[ParquetReader]:
-        """A reader for one thread; it keeps one decoded row group, whatever ``window``."""
+    def open(self, mapped: bool = False) -> Iterator[ParquetReader]:
+        """A reader for one thread; it keeps one decoded row group, whatever ``mapped``."""
         with ExitStack() as files:
             yield ParquetReader(self, files)
 
-    def reader_nbytes(self, n_rows: int, n_columns: int, window: int) -> int:
+    def reader_nbytes(self, n_rows: int, n_columns: int) -> int:
         """Three times the largest decoded row group (the columns asked for): its pages and its table."""
         largest = max(group.n_rows for group in self.groups)
         n_columns = self.shape[1] if self.layout.is_list else n_columns

@@ -1,15 +1,17 @@
 """Rows stored contiguously at known offsets of files (npy, Arrow IPC): the fast reader of both.
 
-Whole rows are read with ``preadv`` straight into the block: no page of the file is ever mapped.
-A column stripe of wide rows is read through a memory map, because neighbouring stripes share the
-64 KiB units that the kernel maps at a fault: 13 GB/s warm, against 2 GB/s when each stripe is unmapped.
-Mapped pages count as resident memory, so their bytes are counted, and the map is closed in time.
+Whole rows are read with ``preadv`` straight into the block, and so are column stripes, a row at a time:
+11 GB/s warm where a stripe holds 64 KiB of each row, 4 where it holds 8. Through a memory map stripes of
+4 KiB read at 17 GB/s, but the kernel maps up to 2 MiB around each touch and the pages count as resident
+memory: so a file is mapped only where the plan has room for all of it.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
+import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass
@@ -20,9 +22,29 @@ from lazypipe.blocks import Span
 from lazypipe.errors import DataError
 from lazypipe.io.sources import checked_rectangle, fingerprint_files, one_line
 
-FAULT_NBYTES = 64 * 1024  # what Linux maps around one fault (fault_around_bytes)
-SCRATCH_NBYTES = 4 * 1024**2  # stays in the second-level cache while it is cast
-NARROW_ROW_NBYTES = FAULT_NBYTES  # below this a map would touch every page anyway
+SCRATCH_NBYTES = 4 * 1024**2  # stays in the caches while it is cast
+NARROW_ROW_NBYTES = 16 * 1024  # below this, reading whole rows costs less than a call for each
+
+
+class MappedFile:
+    """A file mapped once for all readers of this process, for as long as one of them is open."""
+
+    _open: weakref.WeakValueDictionary[tuple[int, int, int, int], MappedFile] = weakref.WeakValueDictionary()
+    _lock = threading.Lock()
+
+    def __init__(self, descriptor: int):
+        self.pages = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+
+    @classmethod
+    def of(cls, descriptor: int) -> MappedFile:
+        """The map of an open file, shared while the file is the same."""
+        status = os.fstat(descriptor)
+        key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        with cls._lock:
+            found = cls._open.get(key)
+            if found is None:
+                found = cls._open[key] = cls(descriptor)
+            return found
 
 
 @dataclass(frozen=True)
@@ -57,53 +79,43 @@ class RawRowsMatrix:
     def _stored_columns(self) -> int:
         return self.shape[0] if self.transposed else self.shape[1]
 
-    def open(self, window: int) -> AbstractContextManager[RawRowsReader]:
-        """A reader for one thread. A stripe reads fastest with ``window`` ≥ n_rows x 128 KiB."""
-        return closing(RawRowsReader(self, window))
+    @property
+    def mapped_nbytes(self) -> int:
+        """Bytes of all rows on disk: what stays resident where stripes are read through a map."""
+        return self.shape[0] * self.shape[1] * np.dtype(self.stored).itemsize
 
-    def reader_nbytes(self, n_rows: int, n_columns: int, window: int) -> int:
-        """Scratch, and the mapped pages where such a block is read through a map. Never above
-        ``window`` + 4 MiB (or one row, where a row is longer)."""
-        if self.transposed:
-            n_rows, n_columns = n_columns, n_rows
+    def open(self, mapped: bool = False) -> AbstractContextManager[RawRowsReader]:
+        """A reader for one thread; ``mapped`` lets it read column stripes through a map of the files."""
+        return closing(RawRowsReader(self, mapped))
+
+    def reader_nbytes(self, n_rows: int, n_columns: int) -> int:
+        """Scratch for casting: 4 MiB, or one stored row where that is longer."""
         row_nbytes = self._stored_columns * np.dtype(self.stored).itemsize
-        nbytes = n_columns * np.dtype(self.stored).itemsize
-        scratch = max(SCRATCH_NBYTES, nbytes if row_nbytes > NARROW_ROW_NBYTES else row_nbytes)
-        maps = _maps_stripe(n_rows, n_columns, self._stored_columns, row_nbytes, nbytes, window)
-        return scratch + (window if maps else 0)
+        return max(SCRATCH_NBYTES, row_nbytes)
 
     def fingerprint(self) -> str:
         """Hash of shape, dtype, and path, size and modification time of each file."""
         return fingerprint_files(dict.fromkeys(s.path for s in self.segments), self.shape, self.dtype)
 
 
-def _maps_stripe(
-    n_rows: int, n_columns: int, stored_columns: int, row_nbytes: int, nbytes: int, window: int
-) -> bool:
-    """Whether a stripe is read through a map: rows are wide, and the pages it touches fit the window."""
-    whole = n_columns == stored_columns
-    return not whole and row_nbytes > NARROW_ROW_NBYTES and n_rows * (nbytes + FAULT_NBYTES) <= window
-
-
 class RawRowsReader:
     """Reads rectangles of a RawRowsMatrix. For one thread; ``close`` frees its files and maps."""
 
-    def __init__(self, source: RawRowsMatrix, window: int):
+    def __init__(self, source: RawRowsMatrix, maps: bool):
         self._source = source
-        self._window = window
+        self._maps_stripes = maps
         self._dtype = np.dtype(source.stored)
         self._n_columns = source._stored_columns
         self._row_nbytes = self._n_columns * self._dtype.itemsize
         self._edges = np.cumsum([0] + [segment.n_rows for segment in source.segments])
         self._files = ExitStack()
         self._descriptors: dict[str, int] = {}
-        self._maps: dict[str, mmap.mmap] = {}
-        self._touched: dict[int, tuple[int, int, int, int]] = {}  # segment -> hull of rows and bytes
+        self._maps: dict[str, MappedFile] = {}
         self._scratch = np.empty(0, np.uint8)
 
     def close(self) -> None:
-        """Unmap and close everything; the reader cannot be used afterwards."""
-        self._unmap()
+        """Let go of files and maps; the reader cannot be used afterwards."""
+        self._maps.clear()
         self._files.close()
         self._descriptors.clear()
         self._scratch = np.empty(0, np.uint8)
@@ -118,13 +130,12 @@ class RawRowsReader:
             rows, columns, out = columns, rows, out.T
         nbytes = len(columns) * self._dtype.itemsize
         whole = len(columns) == self._n_columns
-        maps = _maps_stripe(len(rows), len(columns), self._n_columns, self._row_nbytes, nbytes, self._window)
         for index, part, target in self._parts(rows, out):
             if not len(part) or not nbytes:
                 continue
             if whole or self._row_nbytes <= NARROW_ROW_NBYTES:
                 self._read_whole_rows(index, part, columns, target)
-            elif maps:
+            elif self._maps_stripes:
                 self._read_mapped(index, part, columns, target)
             else:
                 self._read_row_by_row(index, part, columns, target)
@@ -171,43 +182,20 @@ class RawRowsReader:
 
     def _gather(self, path: str, offset: int, out: np.ndarray) -> None:
         """Fill each row of ``out`` from ``offset`` on, a row of the file further each time."""
-        from lazypipe.io.gather import gather  # numba takes half a second to import
-
-        descriptor = self._descriptor(path)
-        nbytes = out.shape[1] * out.itemsize
-        n = gather(descriptor, out.ctypes.data, out.strides[0], len(out), nbytes, offset, self._row_nbytes)
-        for i in range(n, len(out)):  # a read cut short by a signal, or by the end of the file
-            self._pread(path, offset + i * self._row_nbytes, out[i].view(np.uint8))
+        descriptor, distance, nbytes = self._descriptor(path), self._row_nbytes, out.shape[1] * out.itemsize
+        for i, row in enumerate(out):
+            if os.preadv(descriptor, [row.data], offset + i * distance) != nbytes:
+                self._pread(
+                    path, offset + i * distance, row.view(np.uint8)
+                )  # cut short by a signal, or the end
 
     def _read_mapped(self, index: int, rows: Span, columns: Span, out: np.ndarray) -> None:
         segment = self._source.segments[index]
-        start, stop = columns.start * self._dtype.itemsize, columns.stop * self._dtype.itemsize
-        self._count_touched(index, (rows.start, rows.stop, start, stop))
-        view = np.ndarray(
-            (segment.n_rows, self._n_columns), self._dtype, self._map(segment.path), segment.offset
-        )
+        if segment.path not in self._maps:
+            self._maps[segment.path] = MappedFile.of(self._descriptor(segment.path))
+        pages = self._maps[segment.path].pages
+        view = np.ndarray((segment.n_rows, self._n_columns), self._dtype, pages, segment.offset)
         np.copyto(out, view[rows.slice, columns.slice], casting="unsafe")
-
-    def _count_touched(self, index: int, hull: tuple[int, int, int, int]) -> None:
-        """Close the maps first if the pages they hold and those of this read would exceed the window."""
-        old = self._touched.get(index, hull)
-        both = (min(old[0], hull[0]), max(old[1], hull[1]), min(old[2], hull[2]), max(old[3], hull[3]))
-        after = {**self._touched, index: both}
-        if sum((b - a) * (d - c + FAULT_NBYTES) for a, b, c, d in after.values()) > self._window:
-            self._unmap()
-            after = {index: hull}
-        self._touched = after
-
-    def _map(self, path: str) -> mmap.mmap:
-        if path not in self._maps:
-            self._maps[path] = mmap.mmap(self._descriptor(path), 0, access=mmap.ACCESS_READ)
-        return self._maps[path]
-
-    def _unmap(self) -> None:
-        for mapped in self._maps.values():
-            mapped.close()
-        self._maps.clear()
-        self._touched = {}
 
     def _raw(self, nbytes: int) -> np.ndarray:
         if self._scratch.nbytes < nbytes:

@@ -34,12 +34,17 @@ class ZarrMatrix:
     def reads_columns(self) -> bool:
         return self.chunks[1] < self.shape[1]
 
+    @property
+    def mapped_nbytes(self) -> int:
+        """Nothing is mapped."""
+        return 0
+
     @contextmanager
-    def open(self, window: int) -> Iterator[ZarrReader]:
-        """A reader for one thread; it keeps nothing between reads, whatever ``window``."""
+    def open(self, mapped: bool = False) -> Iterator[ZarrReader]:
+        """A reader for one thread; it keeps nothing between reads, whatever ``mapped``."""
         yield ZarrReader(self, _array(Path(self.uri), self.name))
 
-    def reader_nbytes(self, n_rows: int, n_columns: int, window: int) -> int:
+    def reader_nbytes(self, n_rows: int, n_columns: int) -> int:
         """The rectangle in the stored dtype, and the decoded chunks that it touches."""
         touched = 1
         for n, chunk, whole in zip((n_rows, n_columns), self.chunks, self.shape, strict=True):

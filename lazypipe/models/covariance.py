@@ -59,7 +59,7 @@ def covariance(source: Any, ddof: int = 1, *, engine: Engine | None = None) -> C
             return covariance(matrix, ddof, engine=engine)
     plan = plan_covariance(matrix, ddof=ddof, engine=engine)
     (fold,) = plan.folds
-    statistic = Covariance(provisional_shift(matrix, fold.window), ddof)
+    statistic = Covariance(provisional_shift(matrix), ddof)
     result = engine.fold(statistic, matrix, fold)
     return CovarianceResult(result.mean, result.covariance, result.n_rows, ddof, plan)
 

@@ -41,6 +41,19 @@ def accumulate(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     return left
 
 
+MIN_SLAB = 256  # rows of one float32 product: errors grow with its root, adding it in float64 costs
+
+
+def product_with_itself(rows: np.ndarray) -> np.ndarray:
+    """``rowsᵀ rows``: one product where the rows are few, else a float64 sum of products of slabs."""
+    slab = max(MIN_SLAB, 2 * rows.shape[1])
+    product = np.matmul(rows[:slab].T, rows[:slab])  # NumPy sees the transpose and calls syrk
+    for start in range(slab, len(rows), slab):
+        part = rows[start : start + slab]
+        product = accumulate(product, np.matmul(part.T, part))
+    return product
+
+
 def require_finite(sums: np.ndarray, block: Block) -> None:
     """Raise DataError if the sums over ``block`` are not finite, naming the first value at fault.
 

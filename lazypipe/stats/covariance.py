@@ -14,10 +14,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from lazypipe.blocks import Block
-from lazypipe.stats.base import Axis, accumulate, require_finite
-
-
-MIN_SLAB = 256  # rows of one float32 product: errors grow with its root, adding it in float64 costs
+from lazypipe.stats.base import Axis, accumulate, product_with_itself, require_finite
 
 
 class ProductSum(NamedTuple):
@@ -49,11 +46,7 @@ class Covariance:
         np.subtract(values, self.shift, out=values)
         n_rows, n_columns = values.shape
         total = np.ones(n_rows, values.dtype) @ values
-        slab = max(MIN_SLAB, 2 * n_columns)
-        product = np.matmul(values[:slab].T, values[:slab])  # NumPy sees the transpose and calls syrk
-        for start in range(slab, n_rows, slab):
-            rows = values[start : start + slab]
-            product = accumulate(product, np.matmul(rows.T, rows))
+        product = product_with_itself(values)
         require_finite(product.diagonal(), block)
         return ProductSum(n_rows, total, product)
 

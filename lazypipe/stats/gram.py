@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from lazypipe.blocks import Block
-from lazypipe.stats.base import Axis, accumulate, require_finite
+from lazypipe.stats.base import Axis, accumulate, product_with_itself, require_finite
 from lazypipe.stats.products import HEAD_ROWS, subtract_head_mean
 
 
@@ -24,7 +24,7 @@ class Gram:
 
     def measure(self, block: Block) -> np.ndarray:
         subtract_head_mean(block.values, always=True)
-        product = np.matmul(block.values, block.values.T)
+        product = product_with_itself(block.values.T)
         require_finite(product.diagonal(), block)
         return product
 
@@ -43,4 +43,4 @@ class Gram:
         return 8 * n_rows * n_rows
 
     def scratch_nbytes(self, n_rows: int, n_columns: int, itemsize: int) -> int:
-        return itemsize * (n_rows * n_rows + 3 * HEAD_ROWS * n_columns)
+        return (itemsize + 8) * n_rows * n_rows + itemsize * 3 * HEAD_ROWS * n_columns

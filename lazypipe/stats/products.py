@@ -7,6 +7,7 @@ Both multiply in the data's dtype and sum in float64.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -16,8 +17,17 @@ from lazypipe.blocks import Block, Span
 from lazypipe.stats.base import Axis, accumulate, require_finite
 from lazypipe.stats.provisional import coarse
 
+TILE_NBYTES = 2 * 2**20
 HEAD_ROWS = 16
 LARGE_MEAN = 8.0  # in standard deviations: beyond it a mean costs digits in float32 products
+
+
+def tiles(values: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Column tiles of a stripe that stay in the cache between the two products that use them."""
+    width = max(16, TILE_NBYTES // (len(values) * values.itemsize))
+    for start in range(0, values.shape[1], width):
+        at = slice(start, min(start + width, values.shape[1]))
+        yield at, values[:, at]
 
 
 def subtract_head_mean(values: np.ndarray, always: bool = False) -> np.ndarray:
@@ -90,11 +100,15 @@ class ColumnProduct:
     axis: ClassVar[Axis] = "columns"
 
     def measure(self, block: Block) -> ColumnProductState:
-        values = block.values
-        subtract_head_mean(values)
-        product = values @ (values.T @ self.basis.astype(values.dtype, copy=False))
+        basis = self.basis.astype(block.values.dtype, copy=False)
+        product = np.zeros(basis.shape)
+        squares = 0.0
+        for _, values in tiles(block.values):
+            subtract_head_mean(values)
+            product += values @ (values.T @ basis)
+            if self.with_squares:
+                squares += centred_squares(values)
         require_finite(product, block)
-        squares = centred_squares(values) if self.with_squares else 0.0
         return ColumnProductState(product, squares)
 
     def merge(self, left: ColumnProductState, right: ColumnProductState) -> ColumnProductState:
@@ -110,7 +124,7 @@ class ColumnProduct:
 
     def scratch_nbytes(self, n_rows: int, n_columns: int, itemsize: int) -> int:
         p = self.basis.shape[1]
-        return itemsize * (2 * n_rows * p + n_columns * (p + 3 * HEAD_ROWS))
+        return (8 + 2 * itemsize) * n_rows * p + itemsize * n_columns * (p + 3 * HEAD_ROWS)
 
 
 def centred_squares(values: np.ndarray) -> float:
@@ -128,9 +142,14 @@ class Stripe(NamedTuple):
 
 def stripe_product(block: Block, basis: np.ndarray) -> Stripe:
     """``Xcᵀ U`` and the column means of one stripe; the columns of ``basis`` sum to zero."""
-    values = block.values
-    shift = subtract_head_mean(values, always=True)
-    mean = (np.ones(len(values), values.dtype) @ values).astype(np.float64) / len(values)
-    product = values.T @ basis.astype(values.dtype, copy=False)
+    n_rows, n_columns = block.values.shape
+    basis = basis.astype(block.values.dtype, copy=False)
+    ones = np.ones(n_rows, basis.dtype)
+    mean = np.empty(n_columns)
+    product = np.empty((n_columns, basis.shape[1]), basis.dtype)
+    for at, values in tiles(block.values):
+        shift = subtract_head_mean(values, always=True)
+        mean[at] = (ones @ values).astype(np.float64) / n_rows + shift
+        product[at] = values.T @ basis
     require_finite(product, block)
-    return Stripe(block.columns, mean + shift, product)
+    return Stripe(block.columns, mean, product)

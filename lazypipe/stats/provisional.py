@@ -11,14 +11,14 @@ from lazypipe.stats.base import require_finite
 SHIFT_NBYTES = 2**23
 
 
-def provisional_shift(matrix: Matrix, window: int) -> np.ndarray:
+def provisional_shift(matrix: Matrix) -> np.ndarray:
     """About the mean of the first rows (n_columns,), at most 256 or 8 MiB of them, in the compute dtype."""
     n_rows, n_columns = matrix.shape
     dtype = compute_dtype(matrix.dtype)
     rows = Span(0, min(n_rows, 256, max(1, SHIFT_NBYTES // (n_columns * dtype.itemsize))))
     columns = Span(0, n_columns)
     head = np.empty((len(rows), n_columns), dtype)
-    with matrix.open(window) as reader:
+    with matrix.open() as reader:
         reader.read(rows, columns, head)
     mean = head.mean(axis=0, dtype=np.float64)
     require_finite(mean, Block(head, rows, columns, matrix.uri))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
-from contextlib import closing
 
 import numpy as np
 import pytest
@@ -28,11 +28,9 @@ def values_of(dtype: str, shape: tuple[int, int], seed: int = 0) -> np.ndarray:
     return random.integers(info.min, info.max, shape, dtype=dtype, endpoint=True)
 
 
-def rectangle(
-    matrix: Matrix, rows: Span, columns: Span, dtype: np.dtype, window: int = 1 << 20
-) -> np.ndarray:
+def rectangle(matrix: Matrix, rows: Span, columns: Span, dtype: np.dtype, mapped: bool = False) -> np.ndarray:
     out = np.empty((len(rows), len(columns)), dtype)
-    with matrix.open(window) as reader:
+    with matrix.open(mapped) as reader:
         reader.read(rows, columns, out)
     return out
 
@@ -64,15 +62,15 @@ def test_any_rectangle_equals_the_slice(format, dtype, tmp_path, data):
 
 
 @pytest.mark.parametrize("format", ["npy", "npy-fortran", "npy-big-endian", "arrow"])
-@pytest.mark.parametrize("window", [0, 3_000_000, 1 << 28])
-def test_stripes_of_wide_rows(format, window, tmp_path):
-    """Rows above 64 KiB go through maps, or row by row where the window is too small for maps."""
+@pytest.mark.parametrize("mapped", [False, True])
+def test_stripes_of_wide_rows(format, mapped, tmp_path):
+    """Rows above 16 KiB go through a map, or row by row where none is allowed."""
     values = values_of("float32", (23, 40_000))
     if format == "npy-fortran":
         values = values.T
     matrix = open_matrix(WRITERS[format](tmp_path, values))
     long = 1 if format != "npy-fortran" else 0
-    with matrix.open(window) as reader:
+    with matrix.open(mapped) as reader:
         for start in range(0, values.shape[long], 7_000):
             span = Span(start, min(start + 7_000, values.shape[long]))
             other = Span(2, values.shape[1 - long] - 1)
@@ -83,18 +81,18 @@ def test_stripes_of_wide_rows(format, window, tmp_path):
                 np.testing.assert_array_equal(out, values[rows.slice, columns.slice])
 
 
-def test_maps_stay_within_the_window(tmp_path):
+def test_readers_share_one_map_and_the_last_lets_it_go(tmp_path):
     values = values_of("float32", (40, 50_000))
     matrix = open_matrix(WRITERS["npy"](tmp_path, values))
-    window = 4 << 20
-    with closing(raw_rows.RawRowsReader(matrix, window)) as reader:
-        for start in range(0, 50_000, 1000):
-            out = np.empty((40, 1000), np.float32)
-            reader.read(Span(0, 40), Span(start, start + 1000), out)
-            assert reader._maps
-            touched = sum((b - a) * (d - c + (64 << 10)) for a, b, c, d in reader._touched.values())
-            assert touched <= window
-    assert matrix.reader_nbytes(40, 1000, window) <= window + raw_rows.SCRATCH_NBYTES
+    out = np.empty((40, 1000), np.float32)
+    before = len(raw_rows.MappedFile._open)
+    with matrix.open(mapped=True) as first, matrix.open(mapped=True) as second:
+        for reader in (first, second):
+            reader.read(Span(0, 40), Span(0, 1000), out)
+        assert len(raw_rows.MappedFile._open) == before + 1
+    gc.collect()
+    assert len(raw_rows.MappedFile._open) == before
+    assert matrix.mapped_nbytes == values.nbytes
 
 
 def test_uncompressed_arrow_is_read_as_raw_rows(tmp_path):

@@ -131,7 +131,7 @@ class PCA:
         self._require_columns(matrix.uri, n_columns)
         scores = np.empty((n_rows, len(self.components_)))
         step = max(1, TRANSFORM_NBYTES // (8 * n_columns))
-        with matrix.open(TRANSFORM_NBYTES) as reader:
+        with matrix.open() as reader:
             for start in range(0, n_rows, step):
                 span = Span(start, min(start + step, n_rows))
                 block = np.empty((len(span), n_columns))
@@ -166,11 +166,15 @@ class PCA:
 
     def _check(self) -> None:
         if not isinstance(self.n_components, int | np.integer) or self.n_components < 1:
-            raise ConfigError(f"n_components: {self.n_components!r} is not a number of components. Give 1 or more.")
+            raise ConfigError(
+                f"n_components: {self.n_components!r} is not a number of components. Give 1 or more."
+            )
         if self.solver not in SOLVERS:
             raise ConfigError(f"solver: {self.solver!r} is not one of {', '.join(SOLVERS)}.")
         if not self.tol > 0:
-            raise ConfigError(f"tol: {self.tol!r} cannot be reached. Give a relative residual above 0, as 1e-6.")
+            raise ConfigError(
+                f"tol: {self.tol!r} cannot be reached. Give a relative residual above 0, as 1e-6."
+            )
         if self.max_passes is not None and self.max_passes < 3:
             raise ConfigError(f"max_passes: {self.max_passes} is too few. Give 3 or more, or leave it out.")
         if self.step != "adaptive" and not (isinstance(self.step, int | float) and self.step > 0):
@@ -190,7 +194,9 @@ class PCA:
                 return leading_pairs(side.covariance(), k)
             side.prepare()
             if side.total_variance <= 0:
-                raise DataError(f"{matrix.uri}: every column is constant, so there is no variance to explain.")
+                raise DataError(
+                    f"{matrix.uri}: every column is constant, so there is no variance to explain."
+                )
         noise = _noise(matrix)
 
         def judge(residual: float, values: np.ndarray) -> None:
@@ -199,7 +205,11 @@ class PCA:
             floor = max(noise * float(values[0]), np.finfo(float).tiny)
             event = PassDone(side.n_passes, residual, tuple(float(v) for v in np.maximum(values, floor)))
             self.history_.append(
-                {"pass": event.index, "residual": residual, "explained_variance": list(event.explained_variance)}
+                {
+                    "pass": event.index,
+                    "residual": residual,
+                    "explained_variance": list(event.explained_variance),
+                }
             )
             engine.progress.emit(event)
 
@@ -211,7 +221,14 @@ class PCA:
         n, rank = (matrix.shape[0], matrix.shape[0] - 1) if choice.side == "rows" else (matrix.shape[1],) * 2
         start = side.start(choice.width, self.seed)
         return block_gradient(
-            side.apply, start, k, self.tol, max_passes, min(choice.max_blocks, -(-n // choice.width) + 1), rank, judge
+            side.apply,
+            start,
+            k,
+            self.tol,
+            max_passes,
+            min(choice.max_blocks, -(-n // choice.width) + 1),
+            rank,
+            judge,
         )
 
     def _keep(

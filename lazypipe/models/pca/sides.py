@@ -92,7 +92,7 @@ class ShortSide:
         squares = np.zeros(k)
         norms = np.zeros(k)
         plan = replace(self.stripes, title="components")
-        for part in self.engine.map(Emission(self.matrix, basis, plan.window), plan.runs, plan):
+        for part in self.engine.map(Emission(self.matrix, basis, plan.mapped), plan.runs, plan):
             components[:, part.columns.slice] = part.vectors.T
             mean[part.columns.slice] = part.mean
             squares += part.squares
@@ -117,7 +117,7 @@ class Emission:
 
     matrix: Matrix
     basis: np.ndarray  # (n_rows, 2 k): U beside R
-    window: int
+    mapped: bool
 
     def __call__(self, run: Run) -> EmittedPart:
         k = self.basis.shape[1] // 2
@@ -125,7 +125,7 @@ class Emission:
         mean = np.empty(len(span))
         vectors = np.empty((len(span), k), self.basis.dtype)
         norms, squares = np.zeros(k), np.zeros(k)
-        for block in blocks_of(self.matrix, "columns", run, self.window):
+        for block in blocks_of(self.matrix, "columns", run, self.mapped):
             stripe = stripe_product(block, self.basis)
             at = slice(stripe.columns.start - run.start, stripe.columns.stop - run.start)
             mean[at] = stripe.mean
@@ -170,7 +170,7 @@ class LongSide:
 
     def covariance(self) -> np.ndarray:
         """C itself, in one pass."""
-        shift = provisional_shift(self.matrix, self.product.window)
+        shift = provisional_shift(self.matrix)
         result: CovarianceMatrix = self.engine.fold(Covariance(shift), self.matrix, self.product)
         self.n_passes += 1
         self.mean = result.mean
