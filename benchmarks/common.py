@@ -57,7 +57,8 @@ def watched_memory(every: float = 0.01) -> Iterator[Memory]:
 
     def watch() -> None:
         while not over.wait(every):
-            fields = dict(line.split(":", 1) for line in open("/proc/self/status"))
+            with open("/proc/self/status") as status:
+                fields = dict(line.split(":", 1) for line in status)
             for name, key in (("anonymous", "RssAnon"), ("resident", "VmRSS")):
                 setattr(peak, name, max(getattr(peak, name), int(fields[key].split()[0]) * 1024))
 

@@ -40,4 +40,5 @@ __all__ = [
     "open_matrix",
     "plan_covariance",
     "plan_pca",
+    "progress",
 ]

@@ -225,9 +225,7 @@ def or_say_what_fits(make: Callable[[Host], PlanType], host: Host, remedy: str) 
                 make(Host(memory, host.threads, host.shared, host.base))
             except MemoryPlanError:
                 continue
-            raise MemoryPlanError(
-                f"{error} It fits in memory={show_bytes(_round_up(memory))!r}; {remedy}"
-            ) from None
+            raise MemoryPlanError(f"{error} It fits in memory={show_bytes(_round_up(memory))!r}; {remedy}") from None
         raise
 
 

@@ -1,6 +1,7 @@
 """The laws that hold for every statistic: any cuts, plain NumPy, the same bits on every engine."""
 
 from functools import reduce
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ def test_cutting_the_data_anywhere_never_changes_the_answer(case, data, seed):
     length = x.shape[0 if case.make(x).axis == "rows" else 1]
     cuts = data.draw(st.sets(st.integers(1, length - 1)))
     edges = [0, *sorted(cuts), length]
-    spans = [Span(a, b) for a, b in zip(edges, edges[1:], strict=False)]
+    spans = [Span(a, b) for a, b in pairwise(edges)]
     statistic = case.make(x)
     whole = statistic.finish(measured(case, x, [Span(0, length)])[0])
     in_order = statistic.finish(merge_in_order(statistic, measured(case, x, spans)))
@@ -131,6 +132,4 @@ def test_engines_agree_bit_for_bit(case, memory, wide_and_tall, serial_engine, c
 def test_map_gives_results_in_order(wide_and_tall, serial_engine, cluster_engine):
     x, matrix = wide_and_tall["rows"]
     plan = plan_fold("pass", CASES[0].make(x), matrix, cluster_engine.host)
-    assert list(cluster_engine.map(abs, range(-20, 0), plan)) == list(
-        serial_engine.map(abs, range(-20, 0), plan)
-    )
+    assert list(cluster_engine.map(abs, range(-20, 0), plan)) == list(serial_engine.map(abs, range(-20, 0), plan))

@@ -38,9 +38,11 @@ class Unread:
 @pytest.mark.parametrize("solver", ["auto", "gradient", "gram", "covariance", "deflation"])
 def test_too_little_memory_is_refused_unread_with_what_would_fit(solver):
     matrix = Unread((60_000, 1_000_000))
-    with lp.open_engine("serial", memory="16MiB") as engine:
-        with pytest.raises(lp.MemoryPlanError, match="the budget is 16MiB") as caught:
-            lp.PCA(10, solver=solver).fit(matrix, engine=engine)
+    with (
+        lp.open_engine("serial", memory="16MiB") as engine,
+        pytest.raises(lp.MemoryPlanError, match="the budget is 16MiB") as caught,
+    ):
+        lp.PCA(10, solver=solver).fit(matrix, engine=engine)
     message = str(caught.value)
     assert "\n" not in message
     fits = re.search(r"It fits in memory='([^']+)'", message)[1]

@@ -28,9 +28,7 @@ class Engine(Protocol):
     def fold(self, statistic: Statistic, matrix: Matrix, plan: FoldPlan) -> Any:
         """Measure every block, merge neighbours first in index order, finish."""
 
-    def map(
-        self, function: Callable[[Task], Result], tasks: Sequence[Task], plan: FoldPlan
-    ) -> Iterator[Result]:
+    def map(self, function: Callable[[Task], Result], tasks: Sequence[Task], plan: FoldPlan) -> Iterator[Result]:
         """The results of independent tasks, in order; a task may run twice."""
 
     def describe(self) -> str:

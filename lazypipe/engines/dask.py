@@ -19,6 +19,7 @@ from lazypipe.engines.base import DEFAULT_MEMORY, Result, Task
 from lazypipe.engines.tasks import fold_run, merge_group, use_one_blas_thread
 from lazypipe.errors import EngineError, MemoryPlanError
 from lazypipe.io.matrix import Matrix
+from lazypipe.io.raw_rows import MAPS
 from lazypipe.plan import FAN_IN, FoldPlan, Host
 from lazypipe.progress import Progress, StageDone, StageStarted, TaskDone
 from lazypipe.sizes import MIB, show_bytes
@@ -56,13 +57,14 @@ class DaskEngine:
             self._connect(address, memory)
 
     def _start(self, memory: int, threads: int) -> None:
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what fails is raised, not logged
         # The plan bounds the memory. Dask's own monitor counts pages of mapped files as used, so it
         # would pause workers that hold little.
         self._cluster = LocalCluster(
             n_workers=1,
             threads_per_worker=threads,
             processes=False,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",  # None would still listen, on every interface
             memory_limit=None,
             resources={SLOTS: 1.0},
             silence_logs=logging.CRITICAL,
@@ -146,18 +148,14 @@ class DaskEngine:
         level = list(leaves)
         while len(level) > 1:  # merges go before leaves, so that few states wait
             level = [
-                self.client.submit(
-                    merge_group, statistic_there, level[i : i + FAN_IN], pure=False, priority=10
-                )
+                self.client.submit(merge_group, statistic_there, level[i : i + FAN_IN], pure=False, priority=10)
                 for i in range(0, len(level), FAN_IN)
             ]
         for _ in self._watch(leaves, plan):
             pass
         return statistic.finish(self._result(level[0]))
 
-    def map(
-        self, function: Callable[[Task], Result], tasks: Sequence[Task], plan: FoldPlan
-    ) -> Iterator[Result]:
+    def map(self, function: Callable[[Task], Result], tasks: Sequence[Task], plan: FoldPlan) -> Iterator[Result]:
         self._check_slots(plan)
         futures = self.client.map(
             _call,
@@ -236,6 +234,7 @@ class DaskEngine:
             self._cluster.close()
         if self._limit is not None:
             self._limit.restore_original_limits()
+            MAPS.release()
 
     def __enter__(self) -> DaskEngine:
         return self

@@ -13,6 +13,7 @@ from lazypipe.engines.base import DEFAULT_MEMORY, Result, Task
 from lazypipe.engines.tasks import fold_run, merge_in_order
 from lazypipe.errors import ConfigError
 from lazypipe.io.matrix import Matrix
+from lazypipe.io.raw_rows import MAPS
 from lazypipe.plan import FoldPlan, Host
 from lazypipe.progress import Progress, StageDone, StageStarted, TaskDone
 from lazypipe.stats.base import Statistic
@@ -25,9 +26,7 @@ class SerialEngine:
 
     def __init__(self, address: str | None, memory: int | None, workers: int | None, progress: Progress):
         if address is not None:
-            raise ConfigError(
-                f"engine: serial has no address ({address}). Leave it out, or use dask or spark."
-            )
+            raise ConfigError(f"engine: serial has no address ({address}). Leave it out, or use dask or spark.")
         self.progress = progress
         self.host = Host(memory or DEFAULT_MEMORY, 1, shared=True, base=resident.base_nbytes(1))
         self._limit = threadpool_limits(1)
@@ -36,9 +35,7 @@ class SerialEngine:
         states = self.map(lambda run: fold_run(statistic, matrix, run, plan.mapped), plan.runs, plan)
         return statistic.finish(merge_in_order(statistic, states))
 
-    def map(
-        self, function: Callable[[Task], Result], tasks: Sequence[Task], plan: FoldPlan
-    ) -> Iterator[Result]:
+    def map(self, function: Callable[[Task], Result], tasks: Sequence[Task], plan: FoldPlan) -> Iterator[Result]:
         self.progress.emit(StageStarted(plan.title, len(tasks), plan.bytes_read))
         begun = time.monotonic()
         for i, task in enumerate(tasks):
@@ -57,6 +54,7 @@ class SerialEngine:
 
     def close(self) -> None:
         self._limit.restore_original_limits()
+        MAPS.release()
 
     def __enter__(self) -> SerialEngine:
         return self

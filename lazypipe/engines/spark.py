@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from py4j.protocol import Py4JError, Py4JJavaError
-from pyspark import SparkContext
+from pyspark import Broadcast, SparkContext
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
@@ -35,9 +35,7 @@ CONNECT_SECONDS = 5
 EXECUTOR_SECONDS = 30
 POLL_SECONDS = 0.1
 MIN_JAVA = 17
-INSTALL_JAVA = (
-    "Install Java 17 or 21 (Debian, Ubuntu: apt-get install openjdk-17-jre-headless) and set JAVA_HOME"
-)
+INSTALL_JAVA = "Install Java 17 or 21 (Debian, Ubuntu: apt-get install openjdk-17-jre-headless) and set JAVA_HOME"
 SMALL_PARTIALS_NBYTES = 32 * MIB
 
 
@@ -71,9 +69,7 @@ class SparkEngine:
         if address is not None:
             builder = builder.master(address)
         elif not submitted and self._own:
-            builder = builder.master(f"local[{workers or '*'}]").config(
-                "spark.driver.bindAddress", "127.0.0.1"
-            )
+            builder = builder.master(f"local[{workers or '*'}]").config("spark.driver.bindAddress", "127.0.0.1")
             builder = builder.config("spark.driver.host", "127.0.0.1").config("spark.ui.enabled", "false")
         if workers is not None and address is not None:
             builder = builder.config("spark.cores.max", workers)
@@ -142,12 +138,10 @@ class SparkEngine:
         finally:
             shared.destroy()
 
-    def map(
-        self, function: Callable[[Task], Result], tasks: Sequence[Task], plan: FoldPlan
-    ) -> Iterator[Result]:
+    def map(self, function: Callable[[Task], Result], tasks: Sequence[Task], plan: FoldPlan) -> Iterator[Result]:
         shared = self.context.broadcast(function)
         try:
-            yield from self._collect(lambda task: shared.value(task), tasks, plan)
+            yield from self._collect(_Shared(shared), tasks, plan)
         finally:
             shared.destroy()
 
@@ -203,9 +197,7 @@ class SparkEngine:
     def peak_memory(self) -> int:
         """Of the driver and of the Python workers that answer; the JVM is Spark's own."""
         n = 2 * self.context.defaultParallelism
-        return max(
-            *self.context.parallelize(range(n), n).map(resident.peak_nbytes).collect(), resident.peak_nbytes()
-        )
+        return max(*self.context.parallelize(range(n), n).map(resident.peak_nbytes).collect(), resident.peak_nbytes())
 
     def reset_peak(self) -> None:
         resident.reset_peak()
@@ -219,6 +211,16 @@ class SparkEngine:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class _Shared:
+    """A broadcast function, looked up on the worker."""
+
+    def __init__(self, broadcast: Broadcast):
+        self.broadcast = broadcast
+
+    def __call__(self, task: Any) -> Any:
+        return self.broadcast.value(task)
 
 
 def _attempt(function: Callable[[Any], Any], task: Any) -> Any:
@@ -256,8 +258,7 @@ def require_master(address: str) -> None:
         except (OSError, ValueError, OverflowError):
             continue
     raise EngineError(
-        f"spark: nobody listens at {address}. Start a master there, or leave the address out to work on "
-        f"this machine."
+        f"spark: nobody listens at {address}. Start a master there, or leave the address out to work on this machine."
     )
 
 

@@ -53,9 +53,7 @@ def replacing(path: Path, overwrite: bool = False, n_bytes: int | None = None) -
 def _check_space(path: Path, n_bytes: int) -> None:
     free = shutil.disk_usage(path.parent).free
     if free < n_bytes:
-        raise DataError(
-            f"{path}: needs {n_bytes:,} bytes, {free:,} are free. Free some space or write elsewhere."
-        )
+        raise DataError(f"{path}: needs {n_bytes:,} bytes, {free:,} are free. Free some space or write elsewhere.")
 
 
 def _move(partial: Path, path: Path) -> None:

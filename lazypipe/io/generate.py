@@ -137,9 +137,7 @@ class _NpyFile:
             write_whole(self._file.fileno(), line, self._offset + at)
 
 
-def _write_tiles(
-    recipe: _Recipe, files: list[_NpyFile], title: str, progress: Progress, n_threads: int
-) -> None:
+def _write_tiles(recipe: _Recipe, files: list[_NpyFile], title: str, progress: Progress, n_threads: int) -> None:
     main, components, means = files
     permutation = recipe.random(PERMUTATION).permutation(recipe.n_rows)
     n_tile_rows = -(-recipe.n_rows // TILE_ROWS)
@@ -196,9 +194,7 @@ def _recipe(
         return DataError(f"{path}: {what}")
 
     if path.suffix != ".npy":
-        raise refuse(
-            f"cannot generate {path.suffix or 'a file without suffix'}. Use a .npy target and convert it."
-        )
+        raise refuse(f"cannot generate {path.suffix or 'a file without suffix'}. Use a .npy target and convert it.")
     if n_rows < 2 or n_columns < 1:
         raise refuse(f"shape ({n_rows}, {n_columns}) is too small. Use 2 rows and 1 column at least.")
     try:

@@ -27,9 +27,7 @@ def open_source(path: Path, column: str | None) -> RawRowsMatrix:
     n_rows, n_columns = checked_shape(shape, uri)
     expected = offset + n_rows * n_columns * dtype.itemsize
     if size < expected:
-        raise DataError(
-            f"{uri}: is truncated: {size:,} bytes, its header says {expected:,}. Write or copy it again."
-        )
+        raise DataError(f"{uri}: is truncated: {size:,} bytes, its header says {expected:,}. Write or copy it again.")
     segment = Segment(uri, offset, n_columns if fortran else n_rows)
     return RawRowsMatrix(uri, (n_rows, n_columns), stored.str, (segment,), transposed=fortran)
 
@@ -47,6 +45,4 @@ def _header(path: Path) -> tuple[tuple[int, ...], bool, np.dtype, int, int]:
                 raise ValueError(f"version {version} of the format, which is for structured records")
             return shape, fortran, dtype, file.tell(), os.fstat(file.fileno()).st_size
     except (ValueError, OSError, EOFError, SyntaxError) as error:
-        raise DataError(
-            f"{path}: is not a readable .npy file ({one_line(error)}). Write it again."
-        ) from error
+        raise DataError(f"{path}: is not a readable .npy file ({one_line(error)}). Write it again.") from error

@@ -122,11 +122,7 @@ def open_source(path: Path, column: str | None) -> ParquetMatrix:
     Raises DataError for damaged files, parts of different schemas, and columns that are no features.
     """
     uri = str(path)
-    parts = (
-        sorted(p for pattern in ("*.parquet", "*.pq") for p in path.glob(pattern))
-        if path.is_dir()
-        else [path]
-    )
+    parts = sorted(p for pattern in ("*.parquet", "*.pq") for p in path.glob(pattern)) if path.is_dir() else [path]
     layout: Layout | None = None
     groups: list[RowGroup] = []
     n_rows = 0

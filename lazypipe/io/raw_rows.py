@@ -11,7 +11,6 @@ from __future__ import annotations
 import mmap
 import os
 import threading
-import weakref
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass
@@ -26,25 +25,33 @@ SCRATCH_NBYTES = 4 * 1024**2  # stays in the caches while it is cast
 NARROW_ROW_NBYTES = 16 * 1024  # below this, reading whole rows costs less than a call for each
 
 
-class MappedFile:
-    """A file mapped once for all readers of this process, for as long as one of them is open."""
+class Maps:
+    """Files mapped whole, shared by all readers of this process.
 
-    _open: weakref.WeakValueDictionary[tuple[int, int, int, int], MappedFile] = weakref.WeakValueDictionary()
-    _lock = threading.Lock()
+    The last one stays mapped for the next pass (faulting 4 GB in anew costs half a second of work)
+    until another file takes its place or ``release`` is called.
+    """
 
-    def __init__(self, descriptor: int):
-        self.pages = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: tuple[tuple[int, int, int, int], mmap.mmap] | None = None
 
-    @classmethod
-    def of(cls, descriptor: int) -> MappedFile:
-        """The map of an open file, shared while the file is the same."""
+    def of(self, descriptor: int) -> mmap.mmap:
+        """The map of an open file; closed once neither this nor a reader holds it."""
         status = os.fstat(descriptor)
         key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-        with cls._lock:
-            found = cls._open.get(key)
-            if found is None:
-                found = cls._open[key] = cls(descriptor)
-            return found
+        with self._lock:
+            if self._kept is None or self._kept[0] != key:
+                self._kept = key, mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+            return self._kept[1]
+
+    def release(self) -> None:
+        """Let go of the kept map."""
+        with self._lock:
+            self._kept = None
+
+
+MAPS = Maps()
 
 
 @dataclass(frozen=True)
@@ -110,7 +117,7 @@ class RawRowsReader:
         self._edges = np.cumsum([0] + [segment.n_rows for segment in source.segments])
         self._files = ExitStack()
         self._descriptors: dict[str, int] = {}
-        self._maps: dict[str, MappedFile] = {}
+        self._maps: dict[str, mmap.mmap] = {}
         self._scratch = np.empty(0, np.uint8)
 
     def close(self) -> None:
@@ -185,15 +192,13 @@ class RawRowsReader:
         descriptor, distance, nbytes = self._descriptor(path), self._row_nbytes, out.shape[1] * out.itemsize
         for i, row in enumerate(out):
             if os.preadv(descriptor, [row.data], offset + i * distance) != nbytes:
-                self._pread(
-                    path, offset + i * distance, row.view(np.uint8)
-                )  # cut short by a signal, or the end
+                self._pread(path, offset + i * distance, row.view(np.uint8))  # cut short by a signal, or the end
 
     def _read_mapped(self, index: int, rows: Span, columns: Span, out: np.ndarray) -> None:
         segment = self._source.segments[index]
         if segment.path not in self._maps:
-            self._maps[segment.path] = MappedFile.of(self._descriptor(segment.path))
-        pages = self._maps[segment.path].pages
+            self._maps[segment.path] = MAPS.of(self._descriptor(segment.path))
+        pages = self._maps[segment.path]
         view = np.ndarray((segment.n_rows, self._n_columns), self._dtype, pages, segment.offset)
         np.copyto(out, view[rows.slice, columns.slice], casting="unsafe")
 
@@ -208,13 +213,9 @@ class RawRowsReader:
             try:
                 descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             except OSError as error:
-                raise DataError(
-                    f"{path}: cannot be opened ({one_line(error)}). Check path and rights."
-                ) from error
+                raise DataError(f"{path}: cannot be opened ({one_line(error)}). Check path and rights.") from error
             self._files.callback(os.close, descriptor)
-            needed = max(
-                s.offset + s.n_rows * self._row_nbytes for s in self._source.segments if s.path == path
-            )
+            needed = max(s.offset + s.n_rows * self._row_nbytes for s in self._source.segments if s.path == path)
             if os.fstat(descriptor).st_size < needed:
                 raise self._shorter(path)
             self._descriptors[path] = descriptor

@@ -38,9 +38,7 @@ def checked_shape(shape: Sequence[int], uri: str) -> tuple[int, int]:
             f"for instance with array.reshape(1, -1) or array.reshape(-1, 1)."
         )
     if len(shape) != 2:
-        raise DataError(
-            f"{uri}: has {len(shape)} dimensions {tuple(shape)}. Reshape it to (n_rows, n_columns)."
-        )
+        raise DataError(f"{uri}: has {len(shape)} dimensions {tuple(shape)}. Reshape it to (n_rows, n_columns).")
     n_rows, n_columns = int(shape[0]), int(shape[1])
     if n_rows == 0 or n_columns == 0:
         what = "rows" if n_rows == 0 else "columns"
@@ -70,8 +68,6 @@ def fingerprint_files(paths: Iterable[str | Path], shape: tuple[int, int], dtype
         try:
             stat = absolute.stat()
         except OSError as error:
-            raise DataError(
-                f"{absolute}: cannot be read any more ({one_line(error)}). Open it again."
-            ) from error
+            raise DataError(f"{absolute}: cannot be read any more ({one_line(error)}). Open it again.") from error
         digest.update(f"\n{absolute} {stat.st_size} {stat.st_mtime_ns}".encode())
     return digest.hexdigest()[:16]

@@ -89,8 +89,7 @@ def _feature_dtype(kind: pa.DataType, field: pa.Field, uri: str) -> np.dtype:
         if dtype.name in SUPPORTED_DTYPES:
             return dtype
         raise DataError(
-            f"{uri}: column {field.name!r} has type {field.type}. "
-            f"Convert it to one of {', '.join(SUPPORTED_DTYPES)}."
+            f"{uri}: column {field.name!r} has type {field.type}. Convert it to one of {', '.join(SUPPORTED_DTYPES)}."
         )
     raise DataError(
         f"{uri}: column {field.name!r} has type {field.type}, which is no number. "
@@ -98,9 +97,7 @@ def _feature_dtype(kind: pa.DataType, field: pa.Field, uri: str) -> np.dtype:
     )
 
 
-def fill(
-    batch: pa.RecordBatch | pa.Table, layout: Layout, columns: Span, out: np.ndarray, uri: str, row: int
-) -> None:
+def fill(batch: pa.RecordBatch | pa.Table, layout: Layout, columns: Span, out: np.ndarray, uri: str, row: int) -> None:
     """Fill ``out`` (rows of the batch, len(columns)) with its features; ``row`` is its first row.
 
     ``batch`` holds at least the columns of ``layout`` that ``columns`` selects.

@@ -102,9 +102,7 @@ def _array_name(path: Path, column: str | None) -> str:
     found = {name: array.ndim for name, array in _arrays(path, node)}
     if column is not None:
         if column not in found:
-            raise DataError(
-                f"{path}: has no array {column!r}. It holds {', '.join(sorted(found)) or 'none'}."
-            )
+            raise DataError(f"{path}: has no array {column!r}. It holds {', '.join(sorted(found)) or 'none'}.")
         return column
     flat = sorted(name for name, n in found.items() if n == 2)
     if len(flat) == 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
@@ -15,7 +15,7 @@ Axis = Literal["rows", "columns"]
 class Statistic(Protocol):
     """One statistic of a matrix, summed over blocks of rows or of columns."""
 
-    axis: Axis
+    axis: ClassVar[Axis]
 
     def measure(self, block: Block) -> Any:
         """The state of one block; may overwrite ``block.values``."""

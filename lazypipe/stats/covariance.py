@@ -44,7 +44,7 @@ class Covariance:
     def measure(self, block: Block) -> ProductSum:
         values = block.values
         np.subtract(values, self.shift, out=values)
-        n_rows, n_columns = values.shape
+        n_rows = len(values)
         total = np.ones(n_rows, values.dtype) @ values
         product = product_with_itself(values)
         require_finite(product.diagonal(), block)

@@ -13,7 +13,7 @@ import numpy as np
 
 from lazypipe.blocks import Block
 from lazypipe.stats.base import Axis, accumulate, product_with_itself, require_finite
-from lazypipe.stats.products import HEAD_ROWS, subtract_head_mean
+from lazypipe.stats.products import HEAD_ROWS, head_shift
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Gram:
     axis: ClassVar[Axis] = "columns"
 
     def measure(self, block: Block) -> np.ndarray:
-        subtract_head_mean(block.values, always=True)
+        np.subtract(block.values, head_shift(block.values), out=block.values)
         product = product_with_itself(block.values.T)
         require_finite(product.diagonal(), block)
         return product

@@ -30,19 +30,21 @@ def tiles(values: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
         yield at, values[:, at]
 
 
-def subtract_head_mean(values: np.ndarray, always: bool = False) -> np.ndarray:
-    """Take the mean of the first rows off every column, in place, where it is large.
+def head_shift(values: np.ndarray) -> np.ndarray:
+    """About the mean of the first rows of every column (n_columns,)."""
+    head = values[:HEAD_ROWS]
+    return coarse(head.mean(axis=0), head.std(axis=0)).astype(values.dtype)
 
-    The columns are centred exactly elsewhere, by a basis whose columns sum to zero; this keeps a
-    mean far from zero from eating the digits of float32 products. Returns what was taken off.
+
+def large_head_shift(values: np.ndarray) -> np.ndarray | None:
+    """``head_shift`` where a mean is large, else None.
+
+    Columns are centred exactly elsewhere, by a basis whose columns sum to zero; taking this off first
+    keeps a mean far from zero from eating the digits of float32 products.
     """
     head = values[:HEAD_ROWS]
-    deviation = head.std(axis=0)
-    shift = coarse(head.mean(axis=0), deviation).astype(values.dtype)
-    if always or (np.abs(shift) > LARGE_MEAN * deviation).any():
-        np.subtract(values, shift, out=values)
-        return shift
-    return np.zeros_like(shift)
+    largest = np.abs(head.mean(axis=0))
+    return head_shift(values) if (largest > LARGE_MEAN * head.std(axis=0)).any() else None
 
 
 @dataclass(frozen=True)
@@ -101,10 +103,12 @@ class ColumnProduct:
 
     def measure(self, block: Block) -> ColumnProductState:
         basis = self.basis.astype(block.values.dtype, copy=False)
+        shift = large_head_shift(block.values)
         product = np.zeros(basis.shape)
         squares = 0.0
-        for _, values in tiles(block.values):
-            subtract_head_mean(values)
+        for at, values in tiles(block.values):
+            if shift is not None:
+                np.subtract(values, shift[at], out=values)
             product += values @ (values.T @ basis)
             if self.with_squares:
                 squares += centred_squares(values)
@@ -145,11 +149,12 @@ def stripe_product(block: Block, basis: np.ndarray) -> Stripe:
     n_rows, n_columns = block.values.shape
     basis = basis.astype(block.values.dtype, copy=False)
     ones = np.ones(n_rows, basis.dtype)
+    shift = head_shift(block.values)
     mean = np.empty(n_columns)
     product = np.empty((n_columns, basis.shape[1]), basis.dtype)
     for at, values in tiles(block.values):
-        shift = subtract_head_mean(values, always=True)
-        mean[at] = (ones @ values).astype(np.float64) / n_rows + shift
+        np.subtract(values, shift[at], out=values)
+        mean[at] = (ones @ values).astype(np.float64) / n_rows + shift[at]
         product[at] = values.T @ basis
     require_finite(product, block)
     return Stripe(block.columns, mean, product)

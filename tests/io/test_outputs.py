@@ -40,9 +40,7 @@ def small_disk(tmp_path):
         pytest.skip("mounting a small tmpfs needs root")
     folder = tmp_path / "small"
     folder.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], check=False, capture_output=True
-    )
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], check=False, capture_output=True)
     if done.returncode:
         pytest.skip("this root may not mount a tmpfs")
     yield folder
@@ -79,9 +77,7 @@ def test_convert_emits_its_stage(tmp_path):
 def test_convert_refuses(tmp_path, monkeypatch):
     values = np.ones((10, 4), np.float32)
     path = convert(values, tmp_path / "a.npy")
-    with pytest.raises(
-        DataError, match=r"a\.npy: exists\. Pass overwrite=True \(--overwrite\) to replace it\."
-    ):
+    with pytest.raises(DataError, match=r"a\.npy: exists\. Pass overwrite=True \(--overwrite\) to replace it\."):
         convert(values, path)
     convert(values * 2, path, overwrite=True)
     assert whole(path)[0, 0] == 2

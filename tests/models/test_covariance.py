@@ -7,9 +7,7 @@ import lazypipe as lp
 
 
 @pytest.mark.parametrize("ddof", [0, 1])
-@pytest.mark.parametrize(
-    "dtype", ["float64", "float32", "float16", "int32", "int16", "int8", "uint8", "bool"]
-)
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "int32", "int16", "int8", "uint8", "bool"])
 def test_equals_numpy(ddof, dtype, tmp_path, serial_engine):
     x = (np.random.default_rng(0).normal(30, 15, (2_000, 40)).clip(0, 100)).astype(dtype)
     if dtype == "bool":
@@ -18,9 +16,7 @@ def test_equals_numpy(ddof, dtype, tmp_path, serial_engine):
     result = lp.covariance(tmp_path / "x.npy", ddof=ddof, engine=serial_engine)
     want = np.cov(x.astype(np.float64), rowvar=False, ddof=ddof)
     deviations = np.sqrt(np.outer(np.diag(want), np.diag(want)))
-    assert (np.abs(result.covariance - want) / deviations).max() < {"float32": 3e-7, "float16": 1e-6}.get(
-        dtype, 1e-14
-    )
+    assert (np.abs(result.covariance - want) / deviations).max() < {"float32": 3e-7, "float16": 1e-6}.get(dtype, 1e-14)
     np.testing.assert_allclose(result.mean, x.mean(axis=0, dtype=np.float64), rtol=1e-6)
     np.testing.assert_array_equal(result.covariance, result.covariance.T)
     assert result.n_rows == 2_000

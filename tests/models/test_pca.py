@@ -74,9 +74,7 @@ def test_any_small_matrix(n_rows, n_columns, seed, solver, data, serial_engine):
     k = data.draw(st.integers(1, min(n_rows - 1, n_columns)))
     pca = lp.PCA(k, solver=solver, tol=1e-8).fit(x, engine=serial_engine)
     singular = np.linalg.svd(x - x.mean(axis=0), compute_uv=False)
-    np.testing.assert_allclose(
-        pca.explained_variance_, singular[:k] ** 2 / (n_rows - 1), rtol=1e-6, atol=1e-12
-    )
+    np.testing.assert_allclose(pca.explained_variance_, singular[:k] ** 2 / (n_rows - 1), rtol=1e-6, atol=1e-12)
 
 
 @pytest.mark.parametrize("shape", [(200, 3_000), (3_000, 200)], ids=["wide", "tall"])
@@ -116,9 +114,7 @@ def test_a_fixed_step_is_the_textbooks_ascent(serial_engine):
 
 def test_a_fit_that_stops_early_warns_and_says_by_how_much(serial_engine):
     x = np.random.default_rng(0).normal(size=(100, 400))
-    with pytest.warns(
-        lp.ConvergenceWarning, match=r"stopped after 4 passes at a relative residual of \d\.\de"
-    ):
+    with pytest.warns(lp.ConvergenceWarning, match=r"stopped after 4 passes at a relative residual of \d\.\de"):
         pca = lp.PCA(5, solver="gradient", max_passes=4).fit(x, engine=serial_engine)
     assert not pca.converged_ and pca.n_passes_ == 4
     assert pca.residuals_.max() > 1e-6

@@ -111,9 +111,7 @@ def _iterated(solver: str, matrix: Matrix, k: int, host: Host, width: int) -> Ch
     nbytes = product.bytes_read * n_passes
     flops = 4.0 * n_rows * n_columns * width * n_passes
     seconds = nbytes / BYTES_A_SECOND + flops / FLOPS_A_SECOND
-    return _choice(
-        solver, side, matrix, host, (product, other), passes and n_passes, seconds, width, max_blocks
-    )
+    return _choice(solver, side, matrix, host, (product, other), passes and n_passes, seconds, width, max_blocks)
 
 
 def _product_folds(
@@ -188,9 +186,7 @@ def _choice(
 ) -> Choice:
     notes = []
     if side == "columns" and matrix.shape[0] < matrix.shape[1] and not matrix.reads_columns:
-        notes.append(
-            "this file cannot be read by column stripes: convert it to .npy to iterate on its short side"
-        )
+        notes.append("this file cannot be read by column stripes: convert it to .npy to iterate on its short side")
     plan = Plan(
         "pca",
         matrix.uri,

@@ -166,15 +166,11 @@ class PCA:
 
     def _check(self) -> None:
         if not isinstance(self.n_components, int | np.integer) or self.n_components < 1:
-            raise ConfigError(
-                f"n_components: {self.n_components!r} is not a number of components. Give 1 or more."
-            )
+            raise ConfigError(f"n_components: {self.n_components!r} is not a number of components. Give 1 or more.")
         if self.solver not in SOLVERS:
             raise ConfigError(f"solver: {self.solver!r} is not one of {', '.join(SOLVERS)}.")
         if not self.tol > 0:
-            raise ConfigError(
-                f"tol: {self.tol!r} cannot be reached. Give a relative residual above 0, as 1e-6."
-            )
+            raise ConfigError(f"tol: {self.tol!r} cannot be reached. Give a relative residual above 0, as 1e-6.")
         if self.max_passes is not None and self.max_passes < 3:
             raise ConfigError(f"max_passes: {self.max_passes} is too few. Give 3 or more, or leave it out.")
         if self.step != "adaptive" and not (isinstance(self.step, int | float) and self.step > 0):
@@ -194,9 +190,7 @@ class PCA:
                 return leading_pairs(side.covariance(), k)
             side.prepare()
             if side.total_variance <= 0:
-                raise DataError(
-                    f"{matrix.uri}: every column is constant, so there is no variance to explain."
-                )
+                raise DataError(f"{matrix.uri}: every column is constant, so there is no variance to explain.")
         noise = _noise(matrix)
 
         def judge(residual: float, values: np.ndarray) -> None:
@@ -231,9 +225,7 @@ class PCA:
             judge,
         )
 
-    def _keep(
-        self, matrix: Matrix, choice: Choice, side: ShortSide | LongSide, ritz: Ritz, found: Components
-    ) -> None:
+    def _keep(self, matrix: Matrix, choice: Choice, side: ShortSide | LongSide, ritz: Ritz, found: Components) -> None:
         for component in found.components:
             if component[np.argmax(np.abs(component))] < 0:
                 component *= -1

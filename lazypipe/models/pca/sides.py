@@ -179,6 +179,4 @@ class LongSide:
 
     def components(self, ritz: Ritz) -> Components:
         dtype = compute_dtype(self.matrix.dtype)
-        return Components(
-            ritz.vectors.T.astype(dtype), self.mean, relative_norms(ritz.residuals, ritz.values)
-        )
+        return Components(ritz.vectors.T.astype(dtype), self.mean, relative_norms(ritz.residuals, ritz.values))
