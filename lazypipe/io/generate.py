@@ -106,7 +106,7 @@ def generate(
         with open(truth, "wb") as file:
             np.savez(file, explained_variance=recipe.variances, noise=recipe.noise, seed=recipe.seed)
         shapes = ((n_rows, n_columns), (rank, n_columns), (n_columns,))
-        dtypes = (recipe.dtype, np.dtype(np.float32), np.dtype(np.float64))
+        dtypes: tuple[np.dtype, ...] = (recipe.dtype, np.dtype("float32"), np.dtype("float64"))
         files = [
             stack.enter_context(_NpyFile(p, shape, kind))
             for p, shape, kind in zip((main, components, means), shapes, dtypes, strict=True)
