@@ -50,11 +50,12 @@ class DaskEngine:
         self.progress = progress
         self.address = address
         self._cluster: LocalCluster | None = None
-        self._limit: threadpool_limits | None = None
         if address is None:
             self._start(memory or DEFAULT_MEMORY, workers or dask.system.CPU_COUNT)
         else:
             self._connect(address, memory)
+        # For the driver's own arithmetic too: other thread counts round otherwise, and engines would differ.
+        self._limit = threadpool_limits(1)
 
     def _start(self, memory: int, threads: int) -> None:
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what fails is raised, not logged
@@ -70,7 +71,6 @@ class DaskEngine:
             silence_logs=logging.CRITICAL,
         )
         self.client = Client(self._cluster)
-        self._limit = threadpool_limits(1)
         self.host = Host(memory, threads, shared=True, base=resident.base_nbytes(threads))
 
     def _connect(self, address: str, memory: int | None) -> None:
@@ -232,9 +232,8 @@ class DaskEngine:
         self.client.close()
         if self._cluster is not None:
             self._cluster.close()
-        if self._limit is not None:
-            self._limit.restore_original_limits()
-            MAPS.release()
+        self._limit.restore_original_limits()
+        MAPS.release()
 
     def __enter__(self) -> DaskEngine:
         return self

@@ -18,6 +18,7 @@ from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark import Broadcast, SparkContext
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
+from threadpoolctl import threadpool_limits
 
 import lazypipe
 from lazypipe.blocks import Run
@@ -56,11 +57,12 @@ class SparkEngine:
             self._require_executors()
             self._require_lazypipe()
         except BaseException:
-            self.close()
+            self._stop()
             raise
         configured = self.context.getConf().get("spark.executor.pyspark.memory")
         if memory is None and configured is not None:
             memory = max(16 * MIB, parse_bytes(configured + "iB") - resident.base_nbytes(1))
+        self._limit = threadpool_limits(1)  # the driver's arithmetic rounds as it does under every engine
         self.host = Host(memory or DEFAULT_MEMORY, 1, shared=False, base=resident.base_nbytes(1))
 
     def _session(self, address: str | None, workers: int | None) -> SparkSession:
@@ -203,6 +205,10 @@ class SparkEngine:
         resident.reset_peak()
 
     def close(self) -> None:
+        self._limit.restore_original_limits()
+        self._stop()
+
+    def _stop(self) -> None:
         if self._own:
             self.session.stop()
 

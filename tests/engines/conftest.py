@@ -1,0 +1,97 @@
+"""Real clusters, started as their users start them, on ports of this machine."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+BIN = Path(sys.executable).parent
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@contextlib.contextmanager
+def process(*command, cwd, env=None):
+    """A server in a process group of its own, ended whole."""
+    log = open(Path(cwd) / f"{Path(str(command[0])).name}-{time.monotonic_ns()}.log", "w")  # noqa: SIM115
+    child = subprocess.Popen(
+        [str(word) for word in command], cwd=cwd, env=env, stdout=log, stderr=log, start_new_session=True
+    )
+    try:
+        yield child
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGTERM)
+        try:
+            child.wait(15)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+        log.close()
+
+
+def wait_for(port: int, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            assert time.monotonic() < deadline, f"nothing listens on {port}"
+            time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def dask_scheduler(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dask")
+    port = free_port()
+    command = (BIN / "dask", "scheduler", "--host", "127.0.0.1", "--port", port, "--dashboard-address", "127.0.0.1:0")
+    with process(*command, cwd=folder):
+        wait_for(port)
+        yield f"tcp://127.0.0.1:{port}"
+
+
+@pytest.fixture
+def dask_worker(dask_scheduler, tmp_path):
+    """Start a worker: call with options, get a context manager that yields its process."""
+
+    def start(*options, python=BIN / "python"):
+        command = (python, "-m", "dask", "worker", dask_scheduler, "--dashboard-address", "127.0.0.1:0", *options)
+        return process(*command, cwd=tmp_path)
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def spark_master(tmp_path_factory):
+    """A standalone master with one worker of one core."""
+    folder = tmp_path_factory.mktemp("spark")
+    port, page = free_port(), free_port()
+    spark_class = BIN / "spark-class"
+    env = {**os.environ, "SPARK_LOCAL_IP": "127.0.0.1"}
+    master = f"spark://127.0.0.1:{port}"
+    name = "org.apache.spark.deploy"
+    serve = (spark_class, f"{name}.master.Master", "--host", "127.0.0.1", "--port", port, "--webui-port", page)
+    work = (spark_class, f"{name}.worker.Worker", "-c", "1", "-m", "1g", "-d", folder, master)
+    with process(*serve, cwd=folder, env=env):
+        wait_for(port)
+        with process(*work, cwd=folder, env=env):
+            yield master
+
+
+@pytest.fixture
+def matrix_file(tmp_path):
+    x = np.random.default_rng(0).normal(2, 1, (150, 8_000)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    return tmp_path / "x.npy"
