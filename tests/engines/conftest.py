@@ -73,13 +73,18 @@ def dask_worker(dask_scheduler, tmp_path):
     return start
 
 
+def spark_environment() -> dict[str, str]:
+    """What an activated virtual environment gives Spark's scripts: they look for python3 on the PATH."""
+    return {**os.environ, "SPARK_LOCAL_IP": "127.0.0.1", "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+
+
 @pytest.fixture(scope="module")
 def spark_master(tmp_path_factory):
     """A standalone master with one worker of one core."""
     folder = tmp_path_factory.mktemp("spark")
     port, page = free_port(), free_port()
     spark_class = BIN / "spark-class"
-    env = {**os.environ, "SPARK_LOCAL_IP": "127.0.0.1"}
+    env = spark_environment()
     master = f"spark://127.0.0.1:{port}"
     name = "org.apache.spark.deploy"
     serve = (spark_class, f"{name}.master.Master", "--host", "127.0.0.1", "--port", port, "--webui-port", page)
@@ -88,6 +93,11 @@ def spark_master(tmp_path_factory):
         wait_for(port)
         with process(*work, cwd=folder, env=env):
             yield master
+
+
+@pytest.fixture
+def spark_env():
+    return spark_environment()
 
 
 @pytest.fixture

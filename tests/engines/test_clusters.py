@@ -80,9 +80,11 @@ def test_a_dask_worker_without_lazypipe_is_named(dask_scheduler, dask_worker, tm
     site = next((tmp_path / "bare").glob("lib/python*/site-packages"))
     packages = Path(np.__file__).parents[1]
     (site / "packages.pth").write_text(f"{packages}\n")  # .pth files of another folder are not read
-    with dask_worker("--nthreads", "1", python=tmp_path / "bare" / "bin" / "python"):
-        with pytest.raises(lp.EngineError, match=r"worker at tcp://\S+ cannot import lazypipe\. Install lazypipe"):
-            lp.open_engine("dask", address=dask_scheduler)
+    with (
+        dask_worker("--nthreads", "1", python=tmp_path / "bare" / "bin" / "python"),
+        pytest.raises(lp.EngineError, match=r"worker at tcp://\S+ cannot import lazypipe\. Install lazypipe"),
+    ):
+        lp.open_engine("dask", address=dask_scheduler)
 
 
 def test_a_dask_scheduler_without_workers_is_told(dask_scheduler):
@@ -115,7 +117,7 @@ def test_a_spark_master_gives_the_bits_of_serial(spark_master, matrix_file, tmp_
     np.testing.assert_array_equal(np.load(tmp_path / "components.npy"), reference(matrix_file, "64MiB").components_)
 
 
-def test_spark_submit_runs_a_job_against_a_master(spark_master, matrix_file, tmp_path):
+def test_spark_submit_runs_a_job_against_a_master(spark_master, spark_env, matrix_file, tmp_path):
     done = subprocess.run(
         [
             BIN / "spark-submit",
@@ -145,7 +147,7 @@ def test_spark_submit_runs_a_job_against_a_master(spark_master, matrix_file, tmp
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "SPARK_LOCAL_IP": "127.0.0.1"},
+        env=spark_env,
     )
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "result" / "result.json").read_text())
