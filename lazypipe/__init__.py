@@ -19,7 +19,7 @@ from lazypipe.errors import (
     MemoryPlanError,
     PlanError,
 )
-from lazypipe.io import open_matrix  # convert generate soon
+from lazypipe.io import convert, generate, open_matrix
 from lazypipe.models.covariance import CovarianceResult, covariance, plan_covariance
 from lazypipe.models.pca import PCA, plan_pca
 
