@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from py4j.protocol import Py4JError, Py4JJavaError
@@ -36,6 +37,7 @@ CONNECT_SECONDS = 5
 EXECUTOR_SECONDS = 30
 POLL_SECONDS = 0.1
 MIN_JAVA = 17
+LOGGING = Path(__file__).with_name("spark_log4j2.properties")
 INSTALL_JAVA = "Install Java 17 or 21 (Debian, Ubuntu: apt-get install openjdk-17-jre-headless) and set JAVA_HOME"
 SMALL_PARTIALS_NBYTES = 32 * MIB
 
@@ -73,12 +75,13 @@ class SparkEngine:
         elif not submitted and self._own:
             builder = builder.master(f"local[{workers or '*'}]").config("spark.driver.bindAddress", "127.0.0.1")
             builder = builder.config("spark.driver.host", "127.0.0.1").config("spark.ui.enabled", "false")
+        if not submitted:
+            builder = builder.config("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile=file:{LOGGING}")
         if workers is not None and address is not None:
             builder = builder.config("spark.cores.max", workers)
         builder = (
             builder.config("spark.ui.showConsoleProgress", "false")
             .config("spark.driver.maxResultSize", "0")  # the plan bounds what comes back
-            .config("spark.log.level", "ERROR")
             .config("spark.python.worker.reuse", "true")
         )
         try:
