@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -33,9 +34,12 @@ def command(
     run: Callable[[ConfigType], Any],
     argv: list[str] | None = None,
 ) -> int:
-    """Parse, resolve and ``run``; return the exit code: 0, 2 for what a user can mend, 130 for Ctrl-C."""
+    """Parse, resolve and ``run``; return the exit code: 0, 2 for what a user can mend, 130 for Ctrl-C.
+
+    SIGTERM exits with 143."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     debug = "--debug" in arguments
+    signal.signal(signal.SIGTERM, _terminated)
     try:
         run(parse(name, model, arguments))
     except (LazypipeError, KeyboardInterrupt) as error:
@@ -45,6 +49,11 @@ def command(
             raise
         return reported(LazypipeError(f"{error.filename}: {error.strerror}."), debug)
     return 0
+
+
+def _terminated(*_: object) -> NoReturn:
+    """End as after Ctrl-C: what is half-written goes, the tracked run is marked."""
+    raise SystemExit(128 + signal.SIGTERM)
 
 
 def reported(error: BaseException, debug: bool) -> int:

@@ -6,7 +6,6 @@ the tracking store. Then comes the work; its result is moved into place whole, a
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -23,10 +22,11 @@ from jobs._config import EngineConfig, JobConfig
 from lazypipe import tracking
 from lazypipe.console import ConsoleProgress
 from lazypipe.engines import Engine
-from lazypipe.io.atomic import replacing
+from lazypipe.io.atomic import require_space
 from lazypipe.io.matrix import Matrix
 from lazypipe.plan import Plan
 from lazypipe.progress import Event, PassDone, Progress
+from lazypipe.results import result_folder, save_result
 from lazypipe.sizes import show_bytes
 
 
@@ -93,16 +93,18 @@ def open_engine(config: EngineConfig, progress: Progress | None = None) -> Engin
 
 def plan(config: JobConfig, work: Work) -> Plan:
     """What the job would take; checks source, output folder and engine too, and reads no data."""
-    output_folder(config, work.name)
+    out = result_folder(config.out, work.name, config.overwrite)
     matrix = lp.open_matrix(config.source, column=config.column)
     _load_libraries(config)
     with open_engine(config.engine) as engine:
-        return work.plan(matrix, engine)
+        planned = work.plan(matrix, engine)
+    require_space(out, planned.output_nbytes)
+    return planned
 
 
 def carry_out(config: JobConfig, work: Work) -> Result:
     """Do the work of ``config``, save it, log it."""
-    out = output_folder(config, work.name)
+    out = result_folder(config.out, work.name, config.overwrite)
     matrix = lp.open_matrix(config.source, column=config.column)
     _load_libraries(config)
     history: list[PassDone] = []
@@ -115,6 +117,7 @@ def carry_out(config: JobConfig, work: Work) -> Result:
         progress = Progress((console, remember))
         with open_engine(config.engine, progress) as engine:
             planned = work.plan(matrix, engine)
+            require_space(out, planned.output_nbytes)
             console.expected_passes = planned.passes
             with _tracked(config, work.name, matrix, planned) as run:
                 if run is not None:
@@ -148,29 +151,13 @@ def carry_out(config: JobConfig, work: Work) -> Result:
                     "lazypipe": lp.__version__,
                     "finished": datetime.now(UTC).isoformat(timespec="seconds"),
                 }
-                _save(out, config.overwrite, figures, answer.arrays)
+                save_result(out, config.overwrite, figures, answer.arrays)
                 if run is not None:
                     _log(run, out, answer, measured)
     if answer.warning:
         print(f"Warning: {answer.warning}", file=sys.stderr)
     uri = config.tracking.uri
     return Result(work.name, out, figures, answer.model, run.run_id if run else None, uri if run else "")
-
-
-def output_folder(config: JobConfig, name: str) -> Path:
-    """Where the result goes; DataError if that is taken, or holds something that is no result."""
-    if config.out is None:
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        return Path("results") / f"{name}-{now.removesuffix('+00:00').replace(':', '').replace('-', '')}Z"
-    out = Path(config.out).expanduser()
-    if out.exists() or out.is_symlink():
-        if not config.overwrite:
-            raise lp.DataError(f"{out}: exists. Pass --overwrite to replace it, or another --out.")
-        if not (out / "result.json").is_file() and not (out.is_dir() and not any(out.iterdir())):
-            raise lp.DataError(
-                f"{out}: is no result of a job (it holds no result.json), so it is not replaced. Pass another --out."
-            )
-    return out
 
 
 def memory_line(figures: dict[str, Any]) -> str:
@@ -195,15 +182,6 @@ def _tracked(config: JobConfig, name: str, matrix: Matrix, plan: Plan) -> Any:
     parameters |= {"plan": {key: value for key, value in planned.items() if value is not None}}
     experiment = config.tracking.experiment or name
     return tracking.tracked_run(config.tracking.uri, experiment, parameters, matrix)
-
-
-def _save(out: Path, overwrite: bool, figures: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-    n_bytes = sum(array.nbytes for array in arrays.values())
-    with replacing(out, overwrite, n_bytes) as folder:
-        folder.mkdir(exist_ok=True)
-        for name, array in arrays.items():
-            np.save(folder / f"{name}.npy", array)
-        (folder / "result.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
 def _log(run: tracking.TrackedRun, out: Path, answer: Answer, measured: dict[str, float]) -> None:

@@ -87,6 +87,7 @@ class Plan:
     passes: int | None  # passes expected over the data; None where the data decide
     solver: str | None = None
     reason: str = ""
+    output_nbytes: int = 0  # of the arrays that come back
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -129,6 +130,7 @@ class Plan:
             f"+ {show_bytes(self.host.base)} of libraries = {show_bytes(self.peak_nbytes)} at the peak, "
             f"in the largest process"
         )
+        lines.append(f"result    {show_bytes(self.output_nbytes)}")
         lines.extend(f"note      {note}" for note in self.notes)
         return lines
 
@@ -142,6 +144,7 @@ class Plan:
             "arrays_bytes": self.arrays_nbytes,
             "base_bytes": self.host.base,
             "peak_bytes": self.peak_nbytes,
+            "output_bytes": self.output_nbytes,
             "bytes_read_a_pass": self.folds[0].bytes_read,
             "notes": list(self.notes),
         }

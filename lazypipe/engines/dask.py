@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pkgutil
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -25,7 +26,8 @@ from lazypipe.progress import Progress, StageDone, StageStarted, TaskDone
 from lazypipe.sizes import MIB, show_bytes
 from lazypipe.stats.base import Statistic
 
-CONNECT_SECONDS = 8
+LISTEN_SECONDS = 3
+CONNECT_SECONDS = 5
 SLOTS = "lazypipe-slots"  # a resource of the in-process worker: how much of the budget a task takes
 
 
@@ -39,6 +41,14 @@ def _call(task: Task, function: Callable[[Task], Result], own_process: bool) -> 
     if own_process:
         use_one_blas_thread()
     return function(task)
+
+
+def require_listener(address: str) -> None:
+    """Raise OSError at once where nobody listens: Dask itself keeps trying until its time is up."""
+    scheme, _, place = address.partition("://")
+    host, _, port = place.rpartition(":")
+    if scheme in ("tcp", "tls") and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=LISTEN_SECONDS).close()
 
 
 class DaskEngine:
@@ -76,6 +86,7 @@ class DaskEngine:
     def _connect(self, address: str, memory: int | None) -> None:
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
         try:
+            require_listener(address)
             self.client = Client(address, timeout=CONNECT_SECONDS)
         except (OSError, TimeoutError, ValueError) as error:
             raise EngineError(

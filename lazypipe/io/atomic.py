@@ -39,7 +39,7 @@ def replacing(path: Path, overwrite: bool = False, n_bytes: int | None = None) -
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_stale(path)
         if n_bytes is not None:
-            _check_space(path, n_bytes)
+            require_space(path, n_bytes)
         yield partial
         _move(partial, path)
     except OSError as error:
@@ -50,8 +50,12 @@ def replacing(path: Path, overwrite: bool = False, n_bytes: int | None = None) -
         _remove(partial)
 
 
-def _check_space(path: Path, n_bytes: int) -> None:
-    free = shutil.disk_usage(path.parent).free
+def require_space(path: Path, n_bytes: int) -> None:
+    """Raise DataError where the disk that ``path`` would be on has less than ``n_bytes`` free."""
+    folder = Path(path).absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
     if free < n_bytes:
         raise DataError(f"{path}: needs {n_bytes:,} bytes, {free:,} are free. Free some space or write elsewhere.")
 

@@ -85,4 +85,7 @@ def _plan(matrix: Matrix, host: Host) -> Plan:
     n_columns = matrix.shape[1]
     shape_only = np.broadcast_to(np.zeros(1, compute_dtype(matrix.dtype)), (n_columns,))
     fold = plan_fold("covariance", Covariance(shape_only), matrix, host, reserved=16 * n_columns)
-    return Plan("covariance", matrix.uri, matrix.shape, str(matrix.dtype), host, (fold,), passes=1)
+    output = 8 * n_columns * (n_columns + 1)
+    return Plan(
+        "covariance", matrix.uri, matrix.shape, str(matrix.dtype), host, (fold,), passes=1, output_nbytes=output
+    )

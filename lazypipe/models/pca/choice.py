@@ -111,7 +111,7 @@ def _iterated(solver: str, matrix: Matrix, k: int, host: Host, width: int) -> Ch
     nbytes = product.bytes_read * n_passes
     flops = 4.0 * n_rows * n_columns * width * n_passes
     seconds = nbytes / BYTES_A_SECOND + flops / FLOPS_A_SECOND
-    return _choice(solver, side, matrix, host, (product, other), passes and n_passes, seconds, width, max_blocks)
+    return _choice(solver, side, matrix, host, (product, other), passes and n_passes, seconds, width, max_blocks, k)
 
 
 def _product_folds(
@@ -141,7 +141,7 @@ def _gram(matrix: Matrix, k: int, host: Host) -> Choice:
     stripes = _stripes(matrix, k, host, 8 * n_rows * 4 * k + _output_nbytes(matrix, k))
     seconds = 2 * product.bytes_read / BYTES_A_SECOND
     seconds += float(n_rows) ** 2 * n_columns / FLOPS_A_SECOND + 4.0 * n_rows**3 / EIGEN_FLOPS_A_SECOND
-    return _choice("gram", "rows", matrix, host, (product, stripes), 2, seconds, k, 0)
+    return _choice("gram", "rows", matrix, host, (product, stripes), 2, seconds, k, 0, k)
 
 
 def _covariance(matrix: Matrix, k: int, host: Host) -> Choice:
@@ -150,7 +150,7 @@ def _covariance(matrix: Matrix, k: int, host: Host) -> Choice:
     product = plan_fold("covariance", Covariance(shift), matrix, host, 3 * 8 * n_columns**2)
     seconds = product.bytes_read / BYTES_A_SECOND
     seconds += float(n_columns) ** 2 * n_rows / FLOPS_A_SECOND + 4.0 * n_columns**3 / EIGEN_FLOPS_A_SECOND
-    return _choice("covariance", "columns", matrix, host, (product, None), 1, seconds, k, 0)
+    return _choice("covariance", "columns", matrix, host, (product, None), 1, seconds, k, 0, k)
 
 
 MAKERS = {"gradient": _gradient, "deflation": _deflation, "gram": _gram, "covariance": _covariance}
@@ -183,6 +183,7 @@ def _choice(
     seconds: float,
     width: int,
     max_blocks: int,
+    k: int,
 ) -> Choice:
     notes = []
     if side == "columns" and matrix.shape[0] < matrix.shape[1] and not matrix.reads_columns:
@@ -196,6 +197,7 @@ def _choice(
         tuple(fold for fold in folds if fold is not None),
         passes,
         solver,
+        output_nbytes=matrix.shape[1] * (k * compute_dtype(matrix.dtype).itemsize + 8),
         notes=tuple(notes),
     )
     return Choice(solver, side, width, max_blocks, seconds, plan, folds[0], folds[1])
