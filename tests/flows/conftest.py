@@ -55,7 +55,13 @@ class Server:
         )
 
     def post(self, path: str, **body) -> httpx.Response:
-        return self.api.post(path, json=body)
+        """POST as Prefect's own client does: 503 is SQLite asking to come again while it is locked."""
+        for _ in range(10):
+            answer = self.api.post(path, json=body)
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                break
+            time.sleep(1)
+        return answer
 
     def deployment(self, name: str) -> dict:
         """A deployment by ``flow/name``."""
