@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 
 from lazypipe.engines import resident
 from lazypipe.engines.base import DEFAULT_MEMORY, Result, Task
-from lazypipe.engines.tasks import fold_run, merge_in_order
+from lazypipe.engines.tasks import SCRATCH, fold_run, merge_in_order
 from lazypipe.errors import ConfigError
 from lazypipe.io.matrix import Matrix
 from lazypipe.io.raw_rows import MAPS
@@ -55,6 +55,7 @@ class SerialEngine:
     def close(self) -> None:
         self._limit.restore_original_limits()
         MAPS.release()
+        SCRATCH.release()
 
     def __enter__(self) -> SerialEngine:
         return self
