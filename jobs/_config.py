@@ -40,9 +40,10 @@ class EngineConfig(Config):
         "without it the cores of this machine, nothing to start first",
     )
     memory: MemorySize | None = Field(
-        "2GiB",
+        None,
         description="budget for the job's arrays in each worker process and on the driver, such as 512MiB or "
-        "2GiB, on top of what the libraries take; none: the worker's own limit less that share",
+        "2GiB, on top of what the libraries take; none: 2GiB on this machine, on a cluster the worker's own limit "
+        "less that share",
     )
     workers: int | None = Field(None, ge=1, description="workers to use; without it one for each core")
 
