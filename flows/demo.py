@@ -17,9 +17,9 @@ from jobs._cli import reported
 from jobs._config import EngineConfig
 from jobs._run import Result, browse
 from jobs.pca import PCAConfig
+from lazypipe.atomic import replacing
 from lazypipe.console import ConsoleProgress
 from lazypipe.io import generate
-from lazypipe.io.atomic import replacing
 from lazypipe.progress import Progress
 from lazypipe.sizes import show_bytes
 

@@ -20,9 +20,9 @@ import numpy as np
 import lazypipe as lp
 from jobs._config import EngineConfig, JobConfig
 from lazypipe import tracking
+from lazypipe.atomic import require_space
 from lazypipe.console import ConsoleProgress
 from lazypipe.engines import Engine
-from lazypipe.io.atomic import require_space
 from lazypipe.io.matrix import Matrix
 from lazypipe.plan import Plan
 from lazypipe.progress import Event, PassDone, Progress

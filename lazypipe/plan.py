@@ -196,7 +196,7 @@ def plan_fold(title: str, statistic: Statistic, matrix: Matrix, host: Host, rese
             task,
             reserved,
             concurrency,
-            n_rows * n_columns * matrix.dtype.itemsize,
+            matrix.nbytes,
             host.shared,
         )
 

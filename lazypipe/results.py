@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from lazypipe.atomic import replacing
 from lazypipe.errors import DataError
-from lazypipe.io.atomic import replacing
 
 RECORD = "result.json"
 

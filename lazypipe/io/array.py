@@ -9,13 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from lazypipe.blocks import Span
+from lazypipe.io.matrix import Dense, Piece
 from lazypipe.io.sources import checked_dtype, checked_rectangle, checked_shape
 
 HASH_WHOLE_NBYTES = 64 * 1024**2
 
 
 @dataclass(frozen=True, eq=False)
-class ArrayMatrix:
+class ArrayMatrix(Dense):
     """An ndarray (n_rows, n_columns) as a source. Pickling it copies the data: save large ones as .npy."""
 
     array: np.ndarray
@@ -23,17 +24,12 @@ class ArrayMatrix:
     reads_columns: bool = True
 
     @property
-    def shape(self) -> tuple[int, int]:
+    def shape(self) -> tuple[int, int]:  # type: ignore[override]
         return self.array.shape[0], self.array.shape[1]
 
     @property
     def dtype(self) -> np.dtype:
         return self.array.dtype.newbyteorder("=")
-
-    @property
-    def mapped_nbytes(self) -> int:
-        """Nothing is mapped."""
-        return 0
 
     def open(self, mapped: bool = False) -> AbstractContextManager[ArrayReader]:
         """A reader; ``mapped`` does not matter."""
@@ -42,6 +38,10 @@ class ArrayMatrix:
     def reader_nbytes(self, n_rows: int, n_columns: int) -> int:
         """Nothing beside the array itself, which is the caller's."""
         return 0
+
+    def pieces(self) -> tuple[Piece, ...]:
+        """None: there are no files."""
+        return ()
 
     def fingerprint(self) -> str:
         """Hash of shape, dtype and content: all of it below 64 MiB, else about 4 million sampled entries."""

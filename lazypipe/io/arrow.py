@@ -16,14 +16,14 @@ import pyarrow as pa
 
 from lazypipe.blocks import Span
 from lazypipe.errors import DataError
-from lazypipe.io.matrix import Matrix
+from lazypipe.io.matrix import Dense, Matrix, Piece
 from lazypipe.io.raw_rows import RawRowsMatrix, Segment
 from lazypipe.io.sources import checked_rectangle, checked_shape, fingerprint_files, one_line
 from lazypipe.io.tables import Layout, choose_layout, fill, list_values
 
 
 @dataclass(frozen=True)
-class ArrowMatrix:
+class ArrowMatrix(Dense):
     """A table in an Arrow IPC file, decoded a record batch at a time; ``edges`` are their first rows."""
 
     uri: str
@@ -37,11 +37,6 @@ class ArrowMatrix:
     def dtype(self) -> np.dtype:
         return self.layout.dtype
 
-    @property
-    def mapped_nbytes(self) -> int:
-        """Nothing is mapped."""
-        return 0
-
     @contextmanager
     def open(self, mapped: bool = False) -> Iterator[ArrowReader]:
         """A reader for one thread; it keeps one decoded record batch, whatever ``mapped``."""
@@ -51,6 +46,10 @@ class ArrowMatrix:
     def reader_nbytes(self, n_rows: int, n_columns: int) -> int:
         """Two decoded record batches: the kept one, and that which takes its place."""
         return 2 * self.batch_nbytes
+
+    def pieces(self) -> tuple[Piece, ...]:
+        """The one file."""
+        return (Piece(self.uri, Span(0, self.shape[0])),)
 
     def fingerprint(self) -> str:
         """Hash of shape, dtype, and path, size and modification time of the file."""

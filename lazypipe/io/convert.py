@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from lazypipe.atomic import replacing
 from lazypipe.blocks import Span
 from lazypipe.errors import DataError, MemoryPlanError
-from lazypipe.io.atomic import replacing
 from lazypipe.io.matrix import Matrix
 from lazypipe.progress import Progress, StageDone, StageStarted, TaskDone
 

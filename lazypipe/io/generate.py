@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from lazypipe.atomic import replacing
 from lazypipe.errors import DataError
-from lazypipe.io.atomic import replacing
 from lazypipe.io.convert import HEADER_NBYTES, npy_header, write_whole
 from lazypipe.progress import Progress, StageDone, StageStarted, TaskDone
 

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
 from lazypipe.blocks import Span
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+
+class Piece(NamedTuple):
+    """A file that holds ``rows`` of a matrix, whole or in part."""
+
+    path: str
+    rows: Span
 
 
 class Reader(Protocol):
@@ -17,10 +27,18 @@ class Reader(Protocol):
         """Fill ``out`` (len(rows), len(columns)) with that rectangle, cast to ``out.dtype``."""
 
 
+class SparseReader(Protocol):
+    """An open sparse source: whole rows only."""
+
+    def read_rows(self, rows: Span, dtype: np.dtype) -> csr_array:
+        """Those rows (len(rows), n_columns), sorted, without duplicates; the caller may change its values."""
+
+
 class Matrix(Protocol):
     """A matrix on disk (or in memory): ``shape`` (n_rows, n_columns), never its data.
 
-    ``reads_columns`` is True where a column stripe can be read without reading the whole file.
+    ``reads_columns`` is True where a column stripe can be read without reading the whole file;
+    ``sparse`` where ``open`` gives a SparseReader in place of a Reader.
     """
 
     @property
@@ -33,7 +51,18 @@ class Matrix(Protocol):
     def dtype(self) -> np.dtype: ...
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of the data: what one pass reads."""
+
+    @property
     def reads_columns(self) -> bool: ...
+
+    @property
+    def sparse(self) -> bool: ...
+
+    @property
+    def panel_columns(self) -> int | None:
+        """Width of the column stripes that lie contiguous on disk; None where rows do."""
 
     @property
     def mapped_nbytes(self) -> int:
@@ -43,7 +72,33 @@ class Matrix(Protocol):
         """Open for reading; ``mapped`` allows the files to be mapped whole, ``mapped_nbytes`` of them."""
 
     def reader_nbytes(self, n_rows: int, n_columns: int) -> int:
-        """Bytes the reader holds beside ``out`` while it reads such a block (scratch, decoded groups)."""
+        """Bytes the reader holds beside the block while it reads such a block (scratch, decoded groups)."""
+
+    def block_nbytes(self, n_rows: int, n_columns: int, itemsize: int) -> int:
+        """Bytes of a block of that shape in memory, at most, with entries of ``itemsize`` bytes."""
+
+    def pieces(self) -> tuple[Piece, ...]:
+        """The files and the rows that each holds; empty for a matrix in memory."""
 
     def fingerprint(self) -> str:
         """A short hash of what the data are: uri, shape, dtype, sizes and modification times."""
+
+
+class Dense:
+    """What formats of dense entries have in common, unless they say otherwise."""
+
+    shape: tuple[int, int]
+    sparse = False
+    panel_columns: int | None = None
+    mapped_nbytes = 0
+
+    @property
+    def dtype(self) -> np.dtype:
+        raise NotImplementedError
+
+    @property
+    def nbytes(self) -> int:
+        return self.shape[0] * self.shape[1] * self.dtype.itemsize
+
+    def block_nbytes(self, n_rows: int, n_columns: int, itemsize: int) -> int:
+        return n_rows * n_columns * itemsize

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from lazypipe.blocks import Span
 from lazypipe.errors import DataError
+from lazypipe.io.matrix import Dense, Piece
 from lazypipe.io.sources import checked_rectangle, checked_shape, fingerprint_files, one_line
 from lazypipe.io.tables import Layout, choose_layout, fill, list_values
 
@@ -31,7 +32,7 @@ class RowGroup:
 
 
 @dataclass(frozen=True)
-class ParquetMatrix:
+class ParquetMatrix(Dense):
     """A Parquet table as a matrix, read a row group at a time.
 
     ``reads_columns`` where each feature is a column of its own, of which only those asked for are read.
@@ -50,11 +51,6 @@ class ParquetMatrix:
     def reads_columns(self) -> bool:
         return not self.layout.is_list
 
-    @property
-    def mapped_nbytes(self) -> int:
-        """Nothing is mapped."""
-        return 0
-
     @contextmanager
     def open(self, mapped: bool = False) -> Iterator[ParquetReader]:
         """A reader for one thread; it keeps one decoded row group, whatever ``mapped``."""
@@ -66,6 +62,10 @@ class ParquetMatrix:
         largest = max(group.n_rows for group in self.groups)
         n_columns = self.shape[1] if self.layout.is_list else n_columns
         return 3 * largest * n_columns * self.dtype.itemsize
+
+    def pieces(self) -> tuple[Piece, ...]:
+        """A piece a row group."""
+        return tuple(Piece(g.path, Span(g.row, g.row + g.n_rows)) for g in self.groups)
 
     def fingerprint(self) -> str:
         """Hash of shape, dtype, and path, size and modification time of each file."""

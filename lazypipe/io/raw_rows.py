@@ -19,6 +19,7 @@ import numpy as np
 
 from lazypipe.blocks import Span
 from lazypipe.errors import DataError
+from lazypipe.io.matrix import Dense, Piece
 from lazypipe.io.sources import checked_rectangle, fingerprint_files, one_line
 
 SCRATCH_NBYTES = 4 * 1024**2  # stays in the caches while it is cast
@@ -64,7 +65,7 @@ class Segment:
 
 
 @dataclass(frozen=True)
-class RawRowsMatrix:
+class RawRowsMatrix(Dense):
     """A matrix whose rows lie uncompressed in files, as ``segments`` in row order.
 
     ``stored`` is the dtype on disk with its byte order ("<f4"). With ``transposed`` the files hold the
@@ -87,9 +88,9 @@ class RawRowsMatrix:
         return self.shape[0] if self.transposed else self.shape[1]
 
     @property
-    def mapped_nbytes(self) -> int:
+    def mapped_nbytes(self) -> int:  # type: ignore[override]
         """Bytes of all rows on disk: what stays resident where stripes are read through a map."""
-        return self.shape[0] * self.shape[1] * np.dtype(self.stored).itemsize
+        return self.nbytes
 
     def open(self, mapped: bool = False) -> AbstractContextManager[RawRowsReader]:
         """A reader for one thread; ``mapped`` lets it read column stripes through a map of the files."""
@@ -99,6 +100,13 @@ class RawRowsMatrix:
         """Scratch for casting: 4 MiB, or one stored row where that is longer."""
         row_nbytes = self._stored_columns * np.dtype(self.stored).itemsize
         return max(SCRATCH_NBYTES, row_nbytes)
+
+    def pieces(self) -> tuple[Piece, ...]:
+        """A piece a segment."""
+        if self.transposed:
+            return tuple(Piece(segment.path, Span(0, self.shape[0])) for segment in self.segments)
+        edges = np.cumsum([0] + [segment.n_rows for segment in self.segments]).tolist()
+        return tuple(Piece(s.path, Span(a, b)) for s, a, b in zip(self.segments, edges, edges[1:], strict=False))
 
     def fingerprint(self) -> str:
         """Hash of shape, dtype, and path, size and modification time of each file."""

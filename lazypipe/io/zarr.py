@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,11 +14,12 @@ import zarr
 
 from lazypipe.blocks import Span
 from lazypipe.errors import DataError
+from lazypipe.io.matrix import Dense, Piece
 from lazypipe.io.sources import checked_dtype, checked_rectangle, checked_shape, fingerprint_files, one_line
 
 
 @dataclass(frozen=True)
-class ZarrMatrix:
+class ZarrMatrix(Dense):
     """A chunked array; ``chunks`` (rows, columns) is what a single read decodes at least."""
 
     uri: str
@@ -34,11 +36,6 @@ class ZarrMatrix:
     def reads_columns(self) -> bool:
         return self.chunks[1] < self.shape[1]
 
-    @property
-    def mapped_nbytes(self) -> int:
-        """Nothing is mapped."""
-        return 0
-
     @contextmanager
     def open(self, mapped: bool = False) -> Iterator[ZarrReader]:
         """A reader for one thread; it keeps nothing between reads, whatever ``mapped``."""
@@ -51,10 +48,22 @@ class ZarrMatrix:
             touched *= min(-(-n // chunk) + 1, -(-whole // chunk)) * chunk
         return (n_rows * n_columns + touched) * self.dtype.itemsize
 
+    def pieces(self) -> tuple[Piece, ...]:
+        """A piece a chunk file: the last two numbers of its path count chunks down and across."""
+        pieces = []
+        for path in self._files():
+            numbers = re.findall(r"\d+", str(path.relative_to(Path(self.uri) / self.name)))
+            if len(numbers) >= 2 and path.name[-1].isdigit():
+                first = int(numbers[-2]) * self.chunks[0]
+                pieces.append(Piece(str(path), Span(first, min(first + self.chunks[0], self.shape[0]))))
+        return tuple(sorted(pieces, key=lambda piece: (piece.rows, piece.path)))
+
+    def _files(self) -> list[Path]:
+        return sorted(p for p in (Path(self.uri) / self.name).rglob("*") if p.is_file())
+
     def fingerprint(self) -> str:
         """Hash of shape, dtype, and path, size and modification time of every file of the array."""
-        files = sorted(p for p in (Path(self.uri) / self.name).rglob("*") if p.is_file())
-        return fingerprint_files(files, self.shape, self.dtype)
+        return fingerprint_files(self._files(), self.shape, self.dtype)
 
 
 class ZarrReader:

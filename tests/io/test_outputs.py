@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from matrix_writers import WRITERS
 
+from lazypipe.atomic import replacing
 from lazypipe.blocks import SUPPORTED_DTYPES, Span
 from lazypipe.errors import DataError, MemoryPlanError
 from lazypipe.io import convert, generate, open_matrix
-from lazypipe.io.atomic import replacing
 from lazypipe.progress import Progress, StageDone, StageStarted, TaskDone
 
 
@@ -131,7 +131,7 @@ def test_a_folder_replaces_a_folder(tmp_path):
 
 def test_what_a_killed_process_left_is_removed(tmp_path):
     script = (
-        "import os, signal, sys, pathlib\nfrom lazypipe.io.atomic import replacing\n"
+        "import os, signal, sys, pathlib\nfrom lazypipe.atomic import replacing\n"
         "with replacing(pathlib.Path(sys.argv[1])) as partial:\n"
         "    partial.mkdir()\n    (partial / 'half').touch()\n    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
