@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 from lazypipe import progress
 from lazypipe.engines import open_engine
 from lazypipe.errors import (
+    ClosePairWarning,
     ConfigError,
     ConvergenceWarning,
     DataError,
@@ -22,9 +23,11 @@ from lazypipe.errors import (
 from lazypipe.io import convert, generate, open_matrix
 from lazypipe.models.covariance import CovarianceResult, covariance, plan_covariance
 from lazypipe.models.pca import PCA, plan_pca
+from lazypipe.models.tiles import TiledCovariance
 
 __all__ = [
     "PCA",
+    "ClosePairWarning",
     "ConfigError",
     "ConvergenceWarning",
     "CovarianceResult",
@@ -33,6 +36,7 @@ __all__ = [
     "LazypipeError",
     "MemoryPlanError",
     "PlanError",
+    "TiledCovariance",
     "convert",
     "covariance",
     "generate",

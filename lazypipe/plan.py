@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from lazypipe.blocks import Run, compute_dtype, runs
+from lazypipe.blocks import Run, Span, compute_dtype, runs
 from lazypipe.errors import MemoryPlanError
 from lazypipe.io.matrix import Matrix
 from lazypipe.sizes import GIB, KIB, MIB, show_bytes
@@ -153,17 +153,22 @@ class Plan:
         return "\n".join(self.lines())
 
 
-def plan_fold(title: str, statistic: Statistic, matrix: Matrix, host: Host, reserved: int = 0) -> FoldPlan:
+def plan_fold(
+    title: str, statistic: Statistic, matrix: Matrix, host: Host, reserved: int = 0, span: Span | None = None
+) -> FoldPlan:
     """Cut ``matrix`` for ``statistic``; raise MemoryPlanError if one task at a time does not fit.
 
-    ``reserved`` bytes are held on the driver meanwhile.
+    ``reserved`` bytes are held on the driver meanwhile. ``span`` is the part of the rows (or columns) to
+    cut, where not all of it is due.
     """
     n_rows, n_columns = matrix.shape
     itemsize = compute_dtype(matrix.dtype).itemsize
     by_rows = statistic.axis == "rows"
-    length, line = (n_rows, n_columns) if by_rows else (n_columns, n_rows)
-    line_nbytes = line * itemsize
-    total_nbytes = n_rows * n_columns * itemsize
+    whole, line = (n_rows, n_columns) if by_rows else (n_columns, n_rows)
+    span = span or Span(0, whole)
+    length = len(span)
+    line_nbytes = -(-matrix.nbytes // whole) if matrix.sparse else line * itemsize
+    total_nbytes = length * line_nbytes
     mapped = 0 if by_rows or 2 * matrix.mapped_nbytes > host.memory else matrix.mapped_nbytes
 
     block = _between(total_nbytes // 32, 256 * KIB, _between(host.memory // 32, 256 * KIB, BLOCK_NBYTES))
@@ -177,11 +182,12 @@ def plan_fold(title: str, statistic: Statistic, matrix: Matrix, host: Host, rese
 
     shape = (step, line) if by_rows else (line, step)
     state = statistic.state_nbytes(n_rows, n_columns)
-    task = step * line_nbytes + statistic.scratch_nbytes(*shape, itemsize) + matrix.reader_nbytes(*shape)
+    block_nbytes = matrix.block_nbytes(*shape, itemsize)
+    task = block_nbytes + statistic.scratch_nbytes(*shape, itemsize) + matrix.reader_nbytes(*shape)
     n_runs = _between(-(-total_nbytes // RUN_NBYTES), min(8, -(-length // step)), MAX_RUNS)
     while n_runs > 1 and _live_states(n_runs) * state > host.memory // 2:
         n_runs = n_runs // 2
-    cut = runs(length, step, n_runs)
+    cut = runs(span, step, n_runs)
     n_live = _live_states(len(cut))
 
     def at(concurrency: int) -> FoldPlan:
@@ -196,7 +202,7 @@ def plan_fold(title: str, statistic: Statistic, matrix: Matrix, host: Host, rese
             task,
             reserved,
             concurrency,
-            matrix.nbytes,
+            matrix.nbytes * length // whole,
             host.shared,
         )
 

@@ -5,9 +5,20 @@ Sending the object to a worker is the broadcast. A new statistic is one file her
 """
 
 from lazypipe.stats.base import Statistic
+from lazypipe.stats.centring import Centring
 from lazypipe.stats.covariance import Covariance
 from lazypipe.stats.gram import Gram
 from lazypipe.stats.moments import Moments
-from lazypipe.stats.products import ColumnProduct, RowProduct
+from lazypipe.stats.products import AdjointProduct, ColumnProduct, RowProduct, StripeProjection
 
-__all__ = ["ColumnProduct", "Covariance", "Gram", "Moments", "RowProduct", "Statistic"]
+__all__ = [
+    "AdjointProduct",
+    "Centring",
+    "ColumnProduct",
+    "Covariance",
+    "Gram",
+    "Moments",
+    "RowProduct",
+    "Statistic",
+    "StripeProjection",
+]
