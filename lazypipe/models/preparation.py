@@ -139,9 +139,6 @@ def standardise(matrix: Matrix, asked: Preparation, moments: ColumnMoments) -> S
             f"{matrix.uri}: {len(moments.omitted):,} of {matrix.shape[0]:,} rows hold a NaN and were left out; "
             f"too few are left. Pass nan='mean' to fill the gaps instead."
         )
-    empty = np.flatnonzero(np.broadcast_to(moments.present, moments.mean.shape) <= 0)
-    if len(empty):
-        raise DataError(f"{matrix.uri}: column {empty[0]:,} holds nothing but NaN (first of {len(empty):,}). Drop it.")
     mean = moments.mean
     scale, n_constant = column_scale(matrix, asked, mean, moments.variance) if asked.scale else (None, 0)
     gain = None if scale is None else (1 / scale).astype(dtype)
@@ -195,6 +192,11 @@ def without_weights(found: Standardised) -> Matrix:
 
 
 def find_moments(matrix: Matrix, asked: Preparation, engine: Engine, plan: FoldPlan) -> ColumnMoments:
-    """Means and variances as ``asked``, in one pass."""
+    """Means and variances as ``asked``, in one pass. Raises DataError for a column without a value."""
     moments: ColumnMoments = engine.fold(Moments(weights=asked.weights, nan=asked.nan), matrix, plan)
+    empty = np.flatnonzero(np.broadcast_to(moments.present, moments.mean.shape) <= 0)
+    if moments.weight <= 0:
+        return moments  # every row was omitted, which the models refuse
+    if len(empty):
+        raise DataError(f"{matrix.uri}: column {empty[0]:,} holds nothing but NaN (first of {len(empty):,}). Drop it.")
     return moments

@@ -112,7 +112,8 @@ class Moments:
         return MomentsState(left.weight + right.weight, count, mean, m2, omitted)
 
     def finish(self, total: MomentsState) -> ColumnMoments:
-        variance = np.maximum(total.m2, 0) / ((total.weight - self.ddof) or 1)  # the models refuse what has too few rows
+        degrees = (total.weight - self.ddof) or 1  # the models refuse what has too few rows
+        variance = np.maximum(total.m2, 0) / degrees
         return ColumnMoments(total.weight, total.present, total.mean, variance, total.omitted)
 
     def state_nbytes(self, n_rows: int, n_columns: int) -> int:

@@ -17,7 +17,8 @@ def data(shape, seed=0):
     rng = np.random.default_rng(seed)
     rank = 8
     scores = rng.normal(size=(shape[0], rank)) * 3.0 ** -np.arange(rank)
-    return scores @ rng.normal(size=(rank, shape[1])) * 5 + rng.normal(size=shape) * 0.02 + rng.normal(size=shape[1]) * 3
+    x = scores @ rng.normal(size=(rank, shape[1])) * 5 + rng.normal(size=shape) * 0.02
+    return x + rng.normal(size=shape[1]) * 3
 
 
 def weights_for(n):
