@@ -16,14 +16,17 @@ class Unread:
     """A matrix of a given shape that fails the test if anything reads it."""
 
     mapped_nbytes = 0
+    sparse = False
 
-    def __init__(self, shape, reads_columns=True):
+    def __init__(self, shape, reads_columns=True, panel_columns=None):
         self.uri, self.shape, self.dtype, self.reads_columns = (
             "<unread>",
             shape,
             np.dtype("float32"),
             reads_columns,
         )
+        self.panel_columns = panel_columns
+        self.nbytes = shape[0] * shape[1] * 4
 
     def open(self, mapped=False):
         raise AssertionError("a plan must not read")
