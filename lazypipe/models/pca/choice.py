@@ -10,6 +10,7 @@ import numpy as np
 from lazypipe.blocks import compute_dtype
 from lazypipe.errors import MemoryPlanError, PlanError
 from lazypipe.io.matrix import Matrix
+from lazypipe.io.raw_rows import RawRowsMatrix
 from lazypipe.models.pca.gradient import MAX_BLOCKS, MIN_BLOCKS
 from lazypipe.plan import FoldPlan, Host, Plan, plan_fold
 from lazypipe.sizes import show_bytes
@@ -188,6 +189,8 @@ def _choice(
     notes = []
     if side == "columns" and matrix.shape[0] < matrix.shape[1] and not matrix.reads_columns:
         notes.append("this file cannot be read by column stripes: convert it to .npy to iterate on its short side")
+    if side == "rows":
+        notes.extend(_layout(matrix, folds[0].step))
     plan = Plan(
         "pca",
         matrix.uri,
@@ -201,6 +204,21 @@ def _choice(
         notes=tuple(notes),
     )
     return Choice(solver, side, width, max_blocks, seconds, plan, folds[0], folds[1])
+
+
+def _layout(matrix: Matrix, step: int) -> list[str]:
+    """How column stripes of ``step`` lie on disk, where that is known."""
+    width = matrix.panel_columns
+    if width is not None and step >= width:
+        return [f"panels of {width:,} columns: each is read in one piece"]
+    if width is not None:
+        return [f"panels of {width:,} columns do not fit the budget: each is read in {width // step} parts"]
+    if isinstance(matrix, RawRowsMatrix) and not matrix.transposed:
+        return [
+            f"rows are contiguous: stripes are read in pieces of {show_bytes(step * matrix.dtype.itemsize)}; "
+            f"on a cold or remote disk convert to .zarr panels first"
+        ]
+    return []
 
 
 def _explained(choice: Choice, reason: str) -> Choice:
