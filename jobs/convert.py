@@ -1,4 +1,4 @@
-"""Copy a matrix to a format that is fast to read again and again: .npy or Arrow IPC."""
+"""Copy a matrix to a format that is fast to read again and again: .npy, Arrow IPC or Zarr panels."""
 
 from __future__ import annotations
 
@@ -19,15 +19,24 @@ from lazypipe.sizes import parse_bytes
 
 
 class ConvertConfig(Config):
-    """Copy a matrix of any known format to .npy or Arrow IPC, by blocks, in bounded memory."""
+    """Copy a matrix of any known format to .npy, Arrow IPC or Zarr panels, by blocks, in bounded memory.
+
+    .npy and .arrow hold rows; .zarr holds panels, column stripes that are each contiguous on disk: for wide
+    matrices on a cold or remote disk.
+    """
 
     source: str = Field(min_length=1, description="matrix to read: .npy, Arrow IPC, Parquet or Zarr")
-    target: str = Field(min_length=1, description="file to write; its suffix, .npy or .arrow, is the format")
+    target: str = Field(
+        min_length=1, description="file to write; its suffix is the format: .npy, .arrow, or .zarr (panels)"
+    )
     column: str | None = Field(
         None, description="list column of a table, or array of a Zarr group, where the source has several"
     )
     overwrite: bool = Field(False, description="replace the target if it exists")
     memory: MemorySize = Field("512MiB", description="budget for the blocks, such as 512MiB or 2GiB")
+    panel_columns: int | None = Field(
+        None, ge=1, description="columns of a panel of a .zarr target; about 8 MiB of them unless given"
+    )
 
 
 def run(config: ConvertConfig) -> Matrix:
@@ -40,6 +49,7 @@ def run(config: ConvertConfig) -> Matrix:
             config.target,
             overwrite=config.overwrite,
             memory=parse_bytes(config.memory),
+            panel_columns=config.panel_columns,
             progress=progress,
         )
     return open_matrix(config.target)

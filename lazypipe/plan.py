@@ -8,8 +8,8 @@ is lowered where the budget asks for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from lazypipe.blocks import Run, Span, compute_dtype, runs
@@ -19,7 +19,7 @@ from lazypipe.sizes import GIB, KIB, MIB, show_bytes
 from lazypipe.stats.base import Axis, Statistic
 
 BLOCK_NBYTES = 8 * MIB  # near the share of the last-level cache that one core has
-STRIPE_NBYTES = 64 * MIB  # a stripe is read a row at a time, and wants long pieces of rows
+STRIPE_NBYTES = 64 * MIB  # a stripe of contiguous rows is read a row at a time, and wants long pieces of them
 STRIPE_ROW_NBYTES = 32 * KIB
 RUN_NBYTES = 128 * MIB
 MAX_RUNS = 4096
@@ -162,23 +162,60 @@ def plan_fold(
     cut, where not all of it is due.
     """
     n_rows, n_columns = matrix.shape
-    itemsize = compute_dtype(matrix.dtype).itemsize
     by_rows = statistic.axis == "rows"
-    whole, line = (n_rows, n_columns) if by_rows else (n_columns, n_rows)
-    span = span or Span(0, whole)
+    span = span or Span(0, n_rows if by_rows else n_columns)
     length = len(span)
-    line_nbytes = -(-matrix.nbytes // whole) if matrix.sparse else line * itemsize
+    line_nbytes = _line_nbytes(matrix, by_rows)
     total_nbytes = length * line_nbytes
     mapped = 0 if by_rows or 2 * matrix.mapped_nbytes > host.memory else matrix.mapped_nbytes
 
     block = _between(total_nbytes // 32, 256 * KIB, _between(host.memory // 32, 256 * KIB, BLOCK_NBYTES))
     step = block // line_nbytes
-    if not by_rows and not mapped:
+    if not by_rows and not mapped and matrix.panel_columns is None:
         piece = _between(STRIPE_NBYTES // line_nbytes, 1, STRIPE_ROW_NBYTES // matrix.dtype.itemsize)
         step = max(step, min(piece, host.memory // 16 // line_nbytes))
         if step >= 64:  # rows a power of two apart fall on the same lines of the cache
             step = step // 32 * 32 - 16
     step = _between(step, 1, length)
+    if not by_rows and matrix.panel_columns is not None:
+        most = step
+        for step in _panel_steps(most, matrix.panel_columns):
+            try:  # as if driver and workers were one process, which takes most: the cuts are every engine's
+                _with_step(title, statistic, matrix, replace(host, shared=True), reserved, mapped, step, span)
+            except MemoryPlanError:
+                continue
+            break
+    return _with_step(title, statistic, matrix, host, reserved, mapped, step, span)
+
+
+def _line_nbytes(matrix: Matrix, by_rows: bool) -> int:
+    """Bytes of a row (or column) in memory, on average where it is sparse."""
+    n_rows, n_columns = matrix.shape
+    if matrix.sparse:
+        return -(-matrix.nbytes // (n_rows if by_rows else n_columns))
+    return (n_columns if by_rows else n_rows) * compute_dtype(matrix.dtype).itemsize
+
+
+def _panel_steps(most: int, width: int) -> Iterator[int]:
+    """Columns a block where panels of ``width`` are contiguous, best first.
+
+    As many whole panels as ``most`` columns hold; one panel; the even parts of one, should it not fit the budget.
+    """
+    if most >= 2 * width:
+        yield most // width * width
+    yield from (width // parts for parts in range(1, width + 1) if width % parts == 0)
+
+
+def _with_step(
+    title: str, statistic: Statistic, matrix: Matrix, host: Host, reserved: int, mapped: int, step: int, span: Span
+) -> FoldPlan:
+    """The plan for ``span`` with blocks of ``step``; MemoryPlanError if one task at a time does not fit."""
+    n_rows, n_columns = matrix.shape
+    itemsize = compute_dtype(matrix.dtype).itemsize
+    by_rows = statistic.axis == "rows"
+    whole, line = (n_rows, n_columns) if by_rows else (n_columns, n_rows)
+    length = len(span)
+    total_nbytes = length * _line_nbytes(matrix, by_rows)
 
     shape = (step, line) if by_rows else (line, step)
     state = statistic.state_nbytes(n_rows, n_columns)

@@ -16,8 +16,9 @@ from lazypipe.sizes import MIB, parse_bytes, show_bytes
 class Unread(Dense):
     """A matrix of a given shape that fails the test if anything reads it."""
 
-    def __init__(self, shape, reads_columns=True):
+    def __init__(self, shape, reads_columns=True, panel_columns=None):
         self.uri, self.shape, self.reads_columns = "<unread>", shape, reads_columns
+        self.panel_columns = panel_columns
 
     @property
     def dtype(self):
@@ -87,6 +88,34 @@ def test_a_file_without_column_stripes_is_iterated_on_its_long_side():
         assert "convert it to .npy" in str(plan)
         with pytest.raises(lp.PlanError, match="Convert it to .npy"):
             lp.plan_pca(Unread((300, 50_000), reads_columns=False), lp.PCA(5, solver="gram"), engine)
+
+
+@pytest.mark.parametrize("memory", ["24MiB", "100MiB", "2GiB"])
+@pytest.mark.parametrize("width", [16, 1021, 1040, 20_000])
+def test_blocks_are_whole_panels_or_even_parts_of_one(width, memory):
+    cuts = set()
+    for kind, workers in (("serial", None), ("dask", 1), ("dask", 7)):
+        with lp.open_engine(kind, memory=memory, workers=workers) as engine:
+            plan = lp.plan_pca(Unread((2_000, 200_000), panel_columns=width), lp.PCA(5, solver="gradient"), engine)
+        cuts.add(tuple(fold.runs for fold in plan.folds))
+    assert len(cuts) == 1
+    for fold in plan.folds:
+        assert fold.step % width == 0 or width % fold.step == 0
+        assert fold.step <= max(width, 1048), "about 8 MiB, unless a panel is larger"
+        assert all(run.start % width == 0 or width > fold.step for run in fold.runs)
+        assert len(fold.runs) <= 12, "a run is no smaller than over rows"
+    assert plan.arrays_nbytes <= parse_bytes(memory)
+    split = width == 20_000 and memory != "2GiB"  # 160 MB
+    assert ("do not fit the budget" if split else "each is read in one piece") in str(plan)
+
+
+def test_the_plan_says_how_the_rows_lie(tmp_path):
+    np.save(tmp_path / "wide.npy", np.zeros((20, 4_000), np.float32))
+    with lp.open_engine("serial") as engine:
+        assert "rows are contiguous: stripes are read in pieces of" in str(
+            lp.plan_pca(tmp_path / "wide.npy", lp.PCA(2, solver="gram"), engine)
+        )
+        assert "convert to .zarr panels" not in str(lp.plan_pca(np.zeros((20, 4_000)), lp.PCA(2), engine))
 
 
 def test_auto_says_why():

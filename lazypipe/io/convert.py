@@ -1,11 +1,11 @@
-"""Any matrix rewritten as .npy or .arrow, the formats that iterated passes read fastest."""
+"""Any matrix rewritten in the formats that iterated passes read fastest: .npy, .arrow, .zarr panels."""
 
 from __future__ import annotations
 
 import io
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,43 +25,62 @@ def convert(
     *,
     overwrite: bool = False,
     memory: int = 256 * 1024**2,
+    panel_columns: int | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Write ``source`` to ``target`` (``.npy``, or ``.arrow`` with one fixed-size list column).
+    """Write ``source`` to ``target``: its suffix says how.
 
-    Same shape, dtype and bits; one pass over the data by row blocks, in at most ``memory`` bytes. The
-    target appears whole or not at all. Returns its path. Raises DataError if it exists and not
-    ``overwrite``, if the disk has no room, or for an unknown suffix; MemoryPlanError if a single row
-    block does not fit ``memory``.
+    ``.npy``; ``.arrow`` with one fixed-size list column; ``.zarr`` in panels, column stripes that are each
+    contiguous on disk, of ``panel_columns`` columns (about 8 MiB unless given): for wide matrices that are
+    read from a cold or remote disk. Same shape, dtype and bits; one pass over the data by row blocks, in at
+    most ``memory`` bytes. The target appears whole or not at all. Returns its path. Raises DataError if it
+    exists and not ``overwrite``, if the disk has no room, or for an unknown suffix; MemoryPlanError if a
+    single row block, or a panel, does not fit ``memory``.
     """
     from lazypipe.io import open_matrix  # the registry, which imports this module's neighbours
 
     path = Path(target).expanduser().absolute()
-    writers = {".npy": _write_npy, ".arrow": _write_arrow}
+    writers: dict[str, Callable[[Path, Matrix, Iterator[np.ndarray]], None]] = {
+        ".npy": _write_npy,
+        ".arrow": _write_arrow,
+        ".zarr": lambda target, matrix, blocks: _write_zarr(target, matrix, blocks, width),
+    }
     if path.suffix not in writers:
-        raise DataError(f"{path}: cannot write {path.suffix or 'no suffix'!r}. Use {' or '.join(writers)}.")
+        known = ", ".join(writers)
+        raise DataError(f"{path}: cannot write {path.suffix or 'no suffix'!r}. Use one of {known}.")
+    if panel_columns is not None and path.suffix != ".zarr":
+        raise DataError(f"{path}: only .zarr is written in panels. Leave out panel_columns={panel_columns}.")
     matrix = open_matrix(source)
     n_rows, n_columns = matrix.shape
-    step = _rows_per_block(matrix, memory)
+    width = _panel_width(matrix, panel_columns, memory) if path.suffix == ".zarr" else 0
+    step = _rows_per_block(matrix, memory, width)
     n_bytes = n_rows * n_columns * matrix.dtype.itemsize
+    padding = n_rows * (-n_columns % width) * matrix.dtype.itemsize if width else 0
     n_tasks = -(-n_rows // step)
     progress = progress or Progress()
     began = time.perf_counter()
     title = f"convert to {path.name}"
-    with replacing(path, overwrite, n_bytes + HEADER_NBYTES + n_tasks * 1024) as partial:
+    with replacing(path, overwrite, n_bytes + padding + HEADER_NBYTES + n_tasks * 1024) as partial:
         progress.emit(StageStarted(title, n_tasks, n_bytes))
         writers[path.suffix](partial, matrix, _blocks(matrix, step, n_tasks, progress))
     progress.emit(StageDone(title, time.perf_counter() - began))
     return path
 
 
-def _rows_per_block(matrix: Matrix, memory: int) -> int:
+def _panel_width(matrix: Matrix, asked: int | None, memory: int) -> int:
+    from lazypipe.io.panels import panel_width  # zarr takes a third of a second to import
+
+    return panel_width(matrix, asked, memory)
+
+
+def _rows_per_block(matrix: Matrix, memory: int, width: int) -> int:
+    """Rows a block, such that the block, the reader and a copy of ``width`` columns fit ``memory``."""
     n_rows, n_columns = matrix.shape
     row_nbytes = n_columns * matrix.dtype.itemsize
     step = max(1, min(n_rows, memory // (2 * row_nbytes)))
 
     def needed() -> int:
-        return step * row_nbytes + matrix.reader_nbytes(step, n_columns)
+        return step * (row_nbytes + width * matrix.dtype.itemsize) + matrix.reader_nbytes(step, n_columns)
 
     while step > 1 and needed() > memory:
         step //= 2
@@ -103,6 +122,12 @@ def _write_arrow(path: Path, matrix: Matrix, blocks: Iterator[np.ndarray]) -> No
             values = pa.array(block.reshape(-1))
             column = pa.FixedSizeListArray.from_arrays(values, n_columns)
             writer.write_batch(pa.record_batch([column], schema=schema))
+
+
+def _write_zarr(path: Path, matrix: Matrix, blocks: Iterator[np.ndarray], width: int) -> None:
+    from lazypipe.io.panels import write_panels
+
+    write_panels(path, matrix, blocks, width)
 
 
 def npy_header(shape: tuple[int, ...], dtype: np.dtype) -> bytes:

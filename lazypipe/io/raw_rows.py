@@ -55,6 +55,20 @@ class Maps:
 MAPS = Maps()
 
 
+class Scratch:
+    """Bytes that are cast from, kept from one read to the next: fresh pages would cost as much as the copy."""
+
+    def __init__(self) -> None:
+        self._bytes = np.empty(0, np.uint8)
+
+    def of(self, nbytes: int) -> np.ndarray:
+        """The first ``nbytes`` bytes, in place of those given before."""
+        if self._bytes.nbytes < nbytes:
+            self._bytes = np.empty(0, np.uint8)  # let go before taking more
+            self._bytes = np.empty(nbytes, np.uint8)
+        return self._bytes[:nbytes]
+
+
 @dataclass(frozen=True)
 class Segment:
     """``n_rows`` whole rows, back to back from byte ``offset`` of the file ``path``."""
@@ -114,9 +128,12 @@ class RawRowsMatrix(Dense):
 
 
 class RawRowsReader:
-    """Reads rectangles of a RawRowsMatrix. For one thread; ``close`` frees its files and maps."""
+    """Reads rectangles of a RawRowsMatrix. For one thread; ``close`` frees its files and maps.
 
-    def __init__(self, source: RawRowsMatrix, maps: bool):
+    ``scratch`` may be shared with readers of the same thread.
+    """
+
+    def __init__(self, source: RawRowsMatrix, maps: bool, scratch: Scratch | None = None):
         self._source = source
         self._maps_stripes = maps
         self._dtype = np.dtype(source.stored)
@@ -126,14 +143,14 @@ class RawRowsReader:
         self._files = ExitStack()
         self._descriptors: dict[str, int] = {}
         self._maps: dict[str, mmap.mmap] = {}
-        self._scratch = np.empty(0, np.uint8)
+        self._scratch = scratch or Scratch()
 
     def close(self) -> None:
         """Let go of files and maps; the reader cannot be used afterwards."""
         self._maps.clear()
         self._files.close()
         self._descriptors.clear()
-        self._scratch = np.empty(0, np.uint8)
+        self._scratch = Scratch()
 
     def read(self, rows: Span, columns: Span, out: np.ndarray) -> None:
         """Fill ``out`` (len(rows), len(columns)) with that rectangle, cast to ``out.dtype``.
@@ -176,7 +193,7 @@ class RawRowsReader:
         step = max(1, SCRATCH_NBYTES // self._row_nbytes)
         for start in range(0, len(rows), step):
             n = min(step, len(rows) - start)
-            raw = self._raw(n * self._row_nbytes)
+            raw = self._scratch.of(n * self._row_nbytes)
             self._pread(segment.path, offset + start * self._row_nbytes, raw)
             values = raw.view(self._dtype).reshape(n, self._n_columns)
             np.copyto(out[start : start + n], values[:, columns.slice], casting="unsafe")
@@ -191,7 +208,7 @@ class RawRowsReader:
         step = max(1, SCRATCH_NBYTES // nbytes)
         for start in range(0, len(rows), step):
             n = min(step, len(rows) - start)
-            values = self._raw(n * nbytes).view(self._dtype).reshape(n, -1)
+            values = self._scratch.of(n * nbytes).view(self._dtype).reshape(n, -1)
             self._gather(segment.path, offset + start * self._row_nbytes, values)
             np.copyto(out[start : start + n], values, casting="unsafe")
 
@@ -209,11 +226,6 @@ class RawRowsReader:
         pages = self._maps[segment.path]
         view = np.ndarray((segment.n_rows, self._n_columns), self._dtype, pages, segment.offset)
         np.copyto(out, view[rows.slice, columns.slice], casting="unsafe")
-
-    def _raw(self, nbytes: int) -> np.ndarray:
-        if self._scratch.nbytes < nbytes:
-            self._scratch = np.empty(nbytes, np.uint8)
-        return self._scratch[:nbytes]
 
     def _descriptor(self, path: str) -> int:
         """The open file; checked once for its length, because a map beyond the end kills the process."""

@@ -1,4 +1,7 @@
-"""Zarr (v2 and v3): an array, or a group that holds exactly one 2-D array."""
+"""Zarr (v2 and v3): an array, or a group that holds exactly one 2-D array.
+
+Chunks stored uncompressed are read straight from their files; all others are decoded by the zarr library.
+"""
 
 from __future__ import annotations
 
@@ -11,22 +14,25 @@ from typing import Any
 
 import numpy as np
 import zarr
+from zarr.codecs import BytesCodec
 
 from lazypipe.blocks import Span
 from lazypipe.errors import DataError
-from lazypipe.io.matrix import Dense, Piece
+from lazypipe.io.matrix import Dense, Piece, Reader
+from lazypipe.io.raw_chunks import RawChunks, RawChunksReader
 from lazypipe.io.sources import checked_dtype, checked_rectangle, checked_shape, fingerprint_files, one_line
 
 
 @dataclass(frozen=True)
 class ZarrMatrix(Dense):
-    """A chunked array; ``chunks`` (rows, columns) is what a single read decodes at least."""
+    """A chunked array; ``chunks`` (rows, columns) is what a single read decodes at least, unless ``raw``."""
 
     uri: str
     shape: tuple[int, int]
     stored: str
     name: str  # path of the array within the group, "" for the root
     chunks: tuple[int, int]
+    raw: RawChunks | None = None  # where chunks are stored uncompressed
 
     @property
     def dtype(self) -> np.dtype:
@@ -34,15 +40,25 @@ class ZarrMatrix(Dense):
 
     @property
     def reads_columns(self) -> bool:
-        return self.chunks[1] < self.shape[1]
+        return self.raw is not None or self.chunks[1] < self.shape[1]
+
+    @property
+    def panel_columns(self) -> int | None:  # type: ignore[override]
+        """The width of a chunk where chunks hold every row, and there are several."""
+        return self.chunks[1] if self.chunks[0] >= self.shape[0] and self.chunks[1] < self.shape[1] else None
 
     @contextmanager
-    def open(self, mapped: bool = False) -> Iterator[ZarrReader]:
-        """A reader for one thread; it keeps nothing between reads, whatever ``mapped``."""
-        yield ZarrReader(self, _array(Path(self.uri), self.name))
+    def open(self, mapped: bool = False) -> Iterator[Reader]:
+        """A reader for one thread; it keeps no data between reads, whatever ``mapped``."""
+        if self.raw is not None:
+            yield RawChunksReader(self.raw, self.uri)
+        else:
+            yield ZarrReader(self, _array(Path(self.uri), self.name))
 
     def reader_nbytes(self, n_rows: int, n_columns: int) -> int:
-        """The rectangle in the stored dtype, and the decoded chunks that it touches."""
+        """Raw: scratch for casting. Else the rectangle in the stored dtype, and the decoded chunks it touches."""
+        if self.raw is not None:
+            return self.raw.reader_nbytes()
         touched = 1
         for n, chunk, whole in zip((n_rows, n_columns), self.chunks, self.shape, strict=True):
             touched *= min(-(-n // chunk) + 1, -(-whole // chunk)) * chunk
@@ -98,8 +114,25 @@ def open_source(path: Path, column: str | None) -> ZarrMatrix:
     array = _array(path, name)
     dtype = checked_dtype(np.dtype(array.dtype), uri)
     shape = checked_shape(array.shape, uri)
-    chunks = array.shards or array.chunks  # without partial reads a shard is decoded whole
-    return ZarrMatrix(uri, shape, dtype.name, name, (int(chunks[0]), int(chunks[1])))
+    n_down, n_across = array.shards or array.chunks  # without partial reads a shard is decoded whole
+    chunks = int(n_down), int(n_across)
+    return ZarrMatrix(uri, shape, dtype.name, name, chunks, _raw_chunks(path / name, array, shape, chunks))
+
+
+def _raw_chunks(folder: Path, array: Any, shape: tuple[int, int], chunks: tuple[int, int]) -> RawChunks | None:
+    """How the chunks of an array lie in their files; None where they have to be decoded."""
+    metadata = array.metadata
+    if metadata.zarr_format == 2:
+        plain = metadata.compressor is None and not metadata.filters and metadata.order == "C"
+        stored = np.dtype(array.dtype)
+    else:
+        plain = len(metadata.codecs) == 1 and isinstance(metadata.codecs[0], BytesCodec)
+        big = plain and metadata.codecs[0].endian is not None and metadata.codecs[0].endian.value == "big"
+        stored = np.dtype(array.dtype).newbyteorder(">" if big else "<")
+    if not plain:
+        return None
+    key = metadata.encode_chunk_key((0, 0)).replace("0", "{}")
+    return RawChunks(str(folder), key, stored.str, shape, chunks, array.fill_value or 0)
 
 
 def _array_name(path: Path, column: str | None) -> str:

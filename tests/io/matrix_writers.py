@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import zarr
+from zarr.codecs import BytesCodec
 
 from lazypipe.io.convert import convert
 
@@ -107,16 +108,27 @@ def _parquet_parts(folder: Path, values: np.ndarray) -> Path:
     return parts
 
 
-def _zarr(folder: Path, values: np.ndarray, version: int, group: bool = False) -> Path:
+def _zarr(folder: Path, values: np.ndarray, version: int, group: bool = False, **options: object) -> Path:
     path = folder / f"m{version}{group}.zarr"
     if group:
         zarr.open_group(path, mode="w", zarr_format=version)
     array = zarr.create_array(
         path, name="inner" if group else None, shape=values.shape, chunks=(3, 2), dtype=values.dtype,
-        zarr_format=version, overwrite=True,
+        zarr_format=version, overwrite=True, **options,
     )  # fmt: skip
     array[:] = values
     return path
+
+
+def _zarr_raw(folder: Path, values: np.ndarray, version: int, group: bool = False, big: bool = False) -> Path:
+    if big and version == 2:
+        values = values.astype(values.dtype.newbyteorder(">"))
+    options = {"serializer": BytesCodec(endian="big")} if big and version == 3 else {}
+    return _zarr(folder, values, version, group, compressors=None, filters=None, **options)
+
+
+def _panels(folder: Path, values: np.ndarray) -> Path:
+    return convert(values, folder / "p.zarr", overwrite=True, panel_columns=3, memory=max(400, values.nbytes * 3))
 
 
 WRITERS: dict[str, Callable[[Path, np.ndarray], Path]] = {
@@ -136,4 +148,10 @@ WRITERS: dict[str, Callable[[Path, np.ndarray], Path]] = {
     "zarr-2": lambda folder, values: _zarr(folder, values, 2),
     "zarr-3": lambda folder, values: _zarr(folder, values, 3),
     "zarr-group": lambda folder, values: _zarr(folder, values, 3, group=True),
+    "zarr-raw-2": lambda folder, values: _zarr_raw(folder, values, 2),
+    "zarr-raw-3": lambda folder, values: _zarr_raw(folder, values, 3),
+    "zarr-raw-group": lambda folder, values: _zarr_raw(folder, values, 3, group=True),
+    "zarr-raw-2-big-endian": lambda folder, values: _zarr_raw(folder, values, 2, big=True),
+    "zarr-raw-3-big-endian": lambda folder, values: _zarr_raw(folder, values, 3, big=True),
+    "zarr-panels": _panels,
 }

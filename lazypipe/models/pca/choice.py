@@ -11,6 +11,7 @@ import numpy as np
 from lazypipe.blocks import Span, compute_dtype
 from lazypipe.errors import MemoryPlanError, PlanError
 from lazypipe.io.matrix import Matrix
+from lazypipe.io.raw_rows import RawRowsMatrix
 from lazypipe.models.covariance import covariance_fold
 from lazypipe.models.pca.gradient import MAX_BLOCKS, MIN_BLOCKS
 from lazypipe.models.preparation import Preparation, plan_moments, to_plan_with
@@ -246,6 +247,8 @@ def _planned(choice: Choice, wanted: Wanted, passes: int | None) -> Choice:
     notes = []
     if choice.side == "columns" and matrix.shape[0] < matrix.shape[1] and not matrix.reads_columns:
         notes.append("this file cannot be read by column stripes: convert it to .npy to iterate on its short side")
+    if choice.side == "rows":
+        notes.extend(_layout(matrix, choice.product.step))
     plan = Plan(
         "pca",
         matrix.uri,
@@ -259,6 +262,21 @@ def _planned(choice: Choice, wanted: Wanted, passes: int | None) -> Choice:
         notes=tuple(notes),
     )
     return replace(choice, plan=plan)
+
+
+def _layout(matrix: Matrix, step: int) -> list[str]:
+    """How column stripes of ``step`` lie on disk, where that is known."""
+    width = matrix.panel_columns
+    if width is not None and step >= width:
+        return [f"panels of {width:,} columns: each is read in one piece"]
+    if width is not None:
+        return [f"panels of {width:,} columns do not fit the budget: each is read in {width // step} parts"]
+    if isinstance(matrix, RawRowsMatrix) and not matrix.transposed:
+        return [
+            f"rows are contiguous: stripes are read in pieces of {show_bytes(step * matrix.dtype.itemsize)}; "
+            f"on a cold or remote disk convert to .zarr panels first"
+        ]
+    return []
 
 
 def _explained(choice: Choice, reason: str) -> Choice:

@@ -1,0 +1,133 @@
+"""Column stripes of a wide float32 matrix, from rows (.npy) and from panels (.zarr), cold and warm.
+
+    python benchmarks/panels.py [--columns 200000] [--memory 1GiB] [--folder /tmp]
+
+Converts the one to the other, then runs PCA of three passes over each: the first with the files out of the
+page cache, the others with them in it. A pass is cold only where the kernel let go of every page, so the
+share that stayed is printed; and where the files lie on a disk, not in memory (/dev/shm).
+"""
+
+import argparse
+import ctypes
+import mmap
+import os
+import statistics
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+from common import describe_machine
+
+import lazypipe as lp
+from lazypipe.io import convert
+from lazypipe.io.raw_rows import MAPS
+from lazypipe.progress import Event, Progress, StageDone
+from lazypipe.sizes import GIB, show_bytes
+
+READ_NBYTES = 8 * 2**20
+
+
+def files_of(path: Path) -> list[Path]:
+    return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+
+
+def drop(path: Path) -> None:
+    """Write the files out and ask the kernel to forget their pages."""
+    for file in files_of(path):
+        with open(file, "rb") as opened:
+            os.fsync(opened.fileno())
+            os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def cached_share(path: Path) -> float:
+    """Share of the pages of the files that are in the page cache, by mincore."""
+    mincore = ctypes.CDLL(None, use_errno=True).mincore
+    mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]
+    n_pages, n_cached = 0, 0
+    for file in files_of(path):
+        size = file.stat().st_size
+        with open(file, "rb") as opened, mmap.mmap(opened.fileno(), size, access=mmap.ACCESS_READ) as pages:
+            values = np.frombuffer(pages, np.uint8)  # for its address: nothing is touched
+            held = np.zeros(-(-size // mmap.PAGESIZE), np.uint8)
+            if mincore(values.ctypes.data, size, held.ctypes.data):
+                raise OSError(ctypes.get_errno(), f"mincore of {file}")
+            del values
+        n_pages, n_cached = n_pages + len(held), n_cached + int(np.count_nonzero(held & 1))
+    return n_cached / n_pages
+
+
+def raw_read(path: Path) -> float:
+    """Seconds to read the files from end to end, 8 MiB a call."""
+    buffer = bytearray(READ_NBYTES)
+    begun = time.perf_counter()
+    for file in files_of(path):
+        with open(file, "rb", buffering=0) as opened:
+            while opened.readinto(buffer):
+                pass
+    return time.perf_counter() - begun
+
+
+def passes(path: Path, memory: str) -> list[float]:
+    """Seconds of each of three products with the matrix, a pass each."""
+    seconds: list[float] = []
+
+    def listen(event: Event) -> None:
+        if isinstance(event, StageDone) and event.title.startswith("pass"):
+            seconds.append(event.seconds)
+
+    with lp.open_engine("dask", memory=memory, progress=Progress((listen,))) as engine:
+        pca = lp.PCA(10, solver="gradient", tol=1e-12, max_passes=3).fit(path, engine=engine)
+    MAPS.release()  # mapped pages could not be dropped
+    product = pca.plan_.folds[0]
+    print(f"    blocks of {product.step:,} columns{', mapped' if product.mapped else ''}; {pca.plan_.notes[0]}")
+    return seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=2_000)
+    parser.add_argument("--columns", type=int, default=200_000)
+    parser.add_argument("--memory", default="1GiB", help="budget of arrays; rows are read through a map beyond it")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--folder", default=None, help="where the data go for the run: both copies of them")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore", lp.ConvergenceWarning)
+
+    print(describe_machine())
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        rows, panels = Path(folder) / "wide.npy", Path(folder) / "wide.zarr"
+        lp.generate(rows, options.rows, options.columns, spectrum="1/i", rank=50, noise=0.05)
+        size = rows.stat().st_size
+        print(f"{options.rows:,} x {options.columns:,} float32, {show_bytes(size)}")
+        begun = time.perf_counter()
+        convert(rows, panels)
+        report("convert to panels, with fsync", size, [time.perf_counter() - begun])
+        room = f"{2 * size / GIB + 1:.0f}GiB"
+        for path, memory in ((rows, options.memory), (rows, room), (panels, options.memory)):
+            print(f"  {path.name}, budget {memory}")
+            raw, cold, warm, kept = [], [], [], 0.0
+            for _ in range(options.repeats):
+                drop(path)
+                raw.append(raw_read(path))
+                drop(path)
+                kept = max(kept, cached_share(path))
+                first, *others = passes(path, memory)
+                cold.append(first)
+                warm.extend(others)
+            report("end to end, cold, no arithmetic", size, raw)
+            report(f"pass, cold ({kept:.0%} had stayed cached)", size, cold)
+            report("pass, warm", size, warm)
+
+
+def report(name: str, size: int, seconds: list[float]) -> None:
+    middle = statistics.median(seconds)
+    print(
+        f"    {name:<40} {middle:6.2f} s ({min(seconds):.2f} to {max(seconds):.2f})  {size / middle / 1e9:6.2f} GB/s",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()
