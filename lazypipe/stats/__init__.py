@@ -9,5 +9,16 @@ from lazypipe.stats.covariance import Covariance
 from lazypipe.stats.gram import Gram
 from lazypipe.stats.moments import Moments
 from lazypipe.stats.products import ColumnProduct, RowProduct
+from lazypipe.stats.residuals import ResidualSquares
+from lazypipe.stats.tsqr import TriangularFactor
 
-__all__ = ["ColumnProduct", "Covariance", "Gram", "Moments", "RowProduct", "Statistic"]
+__all__ = [
+    "ColumnProduct",
+    "Covariance",
+    "Gram",
+    "Moments",
+    "ResidualSquares",
+    "RowProduct",
+    "Statistic",
+    "TriangularFactor",
+]
