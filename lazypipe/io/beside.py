@@ -13,6 +13,7 @@ import numpy as np
 
 from lazypipe.blocks import Span
 from lazypipe.errors import DataError
+from lazypipe.io import open_matrix
 from lazypipe.io.matrix import Dense, Matrix, Piece, Reader
 from lazypipe.io.npy import open_vector
 from lazypipe.io.sources import checked_rectangle
@@ -112,8 +113,6 @@ def open_column(source: Any, name: str = "y") -> Matrix:
 
     Arrays of 64-bit integers become float64. DataError for more columns than one, or other contents.
     """
-    from lazypipe.io import open_matrix  # the registry of formats knows this module
-
     if isinstance(source, (str, Path)):
         matrix = open_vector(source) or open_matrix(source)
     elif hasattr(source, "reader_nbytes"):

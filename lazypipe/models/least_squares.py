@@ -15,6 +15,7 @@ import numpy as np
 from scipy.linalg import LinAlgError, cholesky, eigvalsh, qr, solve_triangular, svdvals
 
 from lazypipe.stats.covariance import CovarianceMatrix
+from lazypipe.stats.tsqr import triangular_factor
 
 MATRICES = 6  # of n_columns² float64 that a solution holds at most, the products themselves included
 EARLY = 0.9  # length of the last column where the first has 1, for the order of pivoting
@@ -98,7 +99,7 @@ def factor_of(upper: np.ndarray, shift: np.ndarray, order: np.ndarray, intercept
     total_squares = float(rest[1:, -1] @ rest[1:, -1])
     # Below the row of the ones lies what is orthogonal to them: the centred rows.
     wanted = rest[1:] if intercept else rest + np.outer(ones, shift)
-    return Factor(mean, np.linalg.qr(wanted, mode="r"), total_squares)
+    return Factor(mean, triangular_factor(wanted), total_squares)
 
 
 def solve_products(products: Products, ridge: float, rounding: float) -> Solution | None:
@@ -126,8 +127,8 @@ def solve_products(products: Products, ridge: float, rounding: float) -> Solutio
     return Solution(coef, residual_squares, float(np.sqrt(own)), condition * rounding, scale, _inverse(upper), penalty)
 
 
-def solve_factor(factor: Factor, ridge: float, rounding: float) -> Solution:
-    """By back substitution, with the ridge as further rows below; X has full rank, or ``ridge`` is above 0."""
+def solve_factor(factor: Factor, ridge: float, rounding: float) -> Solution | None:
+    """By back substitution, with the ridge as further rows below. None where nothing is left."""
     upper, cross, rest = factor.upper[:-1, :-1], factor.upper[:-1, -1], float(factor.upper[-1, -1])
     squares = np.einsum("ij,ij->j", upper, upper)
     scale, penalty = _scaling(squares, ridge)
@@ -135,14 +136,16 @@ def solve_factor(factor: Factor, ridge: float, rounding: float) -> Solution:
     solved, triangle = cross, scaled
     if ridge:
         below = np.column_stack([np.diag(np.sqrt(penalty)), np.zeros(len(penalty))])
-        both = np.linalg.qr(np.vstack([np.column_stack([scaled, cross]), below]), mode="r")
+        both = triangular_factor(np.vstack([np.column_stack([scaled, cross]), below]))
         triangle, solved = both[: len(scale), :-1], both[: len(scale), -1]
-    part = solve_triangular(triangle, solved, check_finite=False)
-    misfit = cross - scaled @ part
     lengths = svdvals(upper * _unit(squares), check_finite=False)
     condition = float(lengths[0] / lengths[-1]) if lengths[-1] > 0 else np.inf
     solved_lengths = svdvals(triangle, check_finite=False) if ridge else lengths
-    loss = rounding * float(solved_lengths[0] / max(solved_lengths[-1], np.finfo(float).tiny))
+    if not solved_lengths[-1] > rounding * solved_lengths[0]:
+        return None
+    loss = rounding * float(solved_lengths[0] / solved_lengths[-1])
+    part = solve_triangular(triangle, solved, check_finite=False)
+    misfit = cross - scaled @ part
     residual_squares = float(misfit @ misfit) + rest**2
     return Solution(scale * part, residual_squares, condition, loss, scale, _inverse(triangle), penalty)
 

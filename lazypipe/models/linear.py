@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -12,14 +11,12 @@ from lazypipe.blocks import Span, compute_dtype
 from lazypipe.engines import Engine, open_engine
 from lazypipe.errors import ConfigError, DataError, PlanError
 from lazypipe.io import open_matrix
-from lazypipe.io.beside import Beside, open_column
-from lazypipe.io.matrix import Matrix
+from lazypipe.models.design import Design, design_of, refuse_constant_columns, refuse_dependent_columns
 from lazypipe.models.least_squares import (
     MATRICES,
     Factor,
     Products,
     Solution,
-    dependent_columns,
     factor_of,
     products_of,
     solve_factor,
@@ -35,28 +32,8 @@ METHODS = ("auto", "normal", "tsqr")
 NORMAL, TSQR, RESIDUALS, VALIDATION = "normal equations", "tsqr", "residuals", "validation"
 ROUNDING = {"float32": 1e-7, "float64": 1e-15}  # relative, of products summed over blocks
 LOST = 1e-4  # relative error of an answer that is not good enough
-NAMED = 8  # columns that an error lists
 REMEDY = "or give fewer columns: the products alone are columns x columns x 8 bytes."
 PREDICT_NBYTES = 2**24
-
-
-@dataclass(frozen=True, eq=False)
-class Design:
-    """Features and target as one matrix: ``target`` is the column of y, ``features`` says where X came from."""
-
-    matrix: Matrix
-    target: int
-    features: Matrix
-
-    @property
-    def order(self) -> np.ndarray:
-        """Columns of the matrix, y last."""
-        n_columns = self.matrix.shape[1]
-        return np.append(np.delete(np.arange(n_columns), self.target), self.target)
-
-    @property
-    def n_features(self) -> int:
-        return self.matrix.shape[1] - 1
 
 
 class LinearRegression:
@@ -212,26 +189,29 @@ class LinearRegression:
         rounding = ROUNDING[compute_dtype(design.matrix.dtype).name]
         shift = provisional_shift(design.matrix)
         self.n_passes_ = 0
-        solution = None
+        solution: Solution | None = None
+        data: Products | Factor
         if self.method != "tsqr":
             found = engine.fold(Covariance(shift, ddof=0), design.matrix, folds[NORMAL])
             self.n_passes_ += 1
-            data: Products | Factor = products_of(found, design.order, self.fit_intercept)
-            self._refuse_constant_columns(design, data.mean, data.gram.diagonal())
-            solution = solve_products(data, self.ridge, rounding)
-            squares = float(data.gram[-1, -1])
+            products = products_of(found, design.order, self.fit_intercept)
+            if not self.ridge:
+                refuse_constant_columns(design, products.mean, products.gram.diagonal(), self.fit_intercept)
+            solution = solve_products(products, self.ridge, rounding)
+            data, squares = products, float(products.gram[-1, -1])
             told = "more than 1" if solution is None else f"{solution.loss:.0e}"
             self.method_ = NORMAL
             self.reason_ = f"rounding of the products costs about {told} of the coefficients"
         if self.method == "tsqr" or (self.method == "auto" and (solution is None or solution.loss > LOST)):
             upper = engine.fold(TriangularFactor(shift), design.matrix, folds[TSQR])
             self.n_passes_ += 1
-            data = factor_of(upper, shift, design.order, self.fit_intercept)
-            self._refuse_dependent_columns(design, data)
-            solution = solve_factor(data, self.ridge, ROUNDING["float64"])
+            factor = factor_of(upper, shift, design.order, self.fit_intercept)
+            if not self.ridge:
+                refuse_dependent_columns(design, factor, self.fit_intercept)
+            solution, data = solve_factor(factor, self.ridge, ROUNDING["float64"]), factor
             self.reason_ = "as asked for" if self.method == "tsqr" else f"{self.reason_} by normal equations"
             self.method_ = TSQR
-        if solution is None or solution.loss >= 1:
+        if solution is None:
             raise DataError(
                 f"{design.features.uri}: columns so nearly dependent that {self.method_} keep no digit of the "
                 f"coefficients. "
@@ -276,37 +256,6 @@ class LinearRegression:
         squares: Squares = engine.fold(ResidualSquares(self.coef_, self.intercept_, design.target), design.matrix, fold)
         return squares
 
-    def _refuse_constant_columns(self, design: Design, mean: np.ndarray, squares: np.ndarray) -> None:
-        """A column whose deviations are within the rounding of its values is the intercept once more."""
-        if self.ridge:
-            return
-        within = design.matrix.shape[0] * (_rounding_of_values(design) * mean[:-1]) ** 2 if self.fit_intercept else 0.0
-        flat = design.order[:-1][squares[:-1] <= within]
-        if len(flat):
-            what = "constant, as the intercept is" if self.fit_intercept else "zero throughout"
-            verb = "is" if len(flat) == 1 else "are"
-            raise DataError(
-                f"{design.features.uri}: {_listed(flat)} {verb} {what}. Drop {_it(flat)}, or pass ridge > 0."
-            )
-
-    def _refuse_dependent_columns(self, design: Design, factor: Factor) -> None:
-        squares = np.einsum("ij,ij->j", factor.upper, factor.upper)
-        self._refuse_constant_columns(design, factor.mean, squares)
-        if self.ridge:
-            return
-        far = design.matrix.shape[0] * factor.mean[:-1] ** 2 / squares[:-1] if self.fit_intercept else 0.0
-        rounding = _rounding_of_values(design) * np.sqrt(1 + far + np.zeros(design.n_features))
-        found = dependent_columns(factor, np.maximum(rounding, 10 * design.n_features * np.finfo(float).eps))
-        if found:
-            columns = design.order[:-1]
-            parts = "; ".join(f"column {columns[k]:,} of {_listed(columns[of])}" for k, of in found[:NAMED])
-            more = f"; and {len(found) - NAMED:,} more" if len(found) > NAMED else ""
-            names = columns[[k for k, _ in found]]
-            raise DataError(
-                f"{design.features.uri}: linear combinations of other columns, to the rounding of "
-                f"{design.features.dtype}: {parts}{more}. Drop {_it(names)}, or pass ridge > 0."
-            )
-
     def _require_columns(self, what: str, n_columns: int) -> None:
         if n_columns != len(self.coef_):
             raise DataError(
@@ -318,24 +267,6 @@ class LinearRegression:
 def plan_linear_regression(X: Any, y: Any, model: LinearRegression, engine: Engine, *, validation: Any = None) -> Plan:
     """What ``model.fit(X, y, engine=engine, validation=validation)`` would take, from metadata alone."""
     return _plan(*model._checked(X, y, validation), model, engine)
-
-
-def design_of(X: Any, y: Any) -> Design:
-    """Features and target as one source. DataError or ConfigError where they do not fit together."""
-    features = open_matrix(X)
-    if not isinstance(y, int | np.integer) or isinstance(y, bool):
-        matrix = Beside(features, open_column(y))
-        return Design(matrix, matrix.shape[1] - 1, features)
-    n_columns = features.shape[1]
-    if not -n_columns <= y < n_columns:
-        raise ConfigError(
-            f"y: {features.uri} has no column {y}. Give 0 to {n_columns - 1:,}, or a source of one column."
-        )
-    if n_columns == 1:
-        raise DataError(f"{features.uri}: its only column is the target, so no feature is left. Give more columns.")
-    if features.sparse:
-        raise DataError(f"{features.uri}: is sparse, which linear regression cannot read. Convert it to .npy first.")
-    return Design(features, int(y) % n_columns, features)
 
 
 def _plan(design: Design, valid: Design | None, model: LinearRegression, engine: Engine) -> Plan:
@@ -374,19 +305,3 @@ def _score_plan(design: Design, engine: Engine) -> FoldPlan:
 
 def _residuals(design: Design) -> ResidualSquares:
     return ResidualSquares(np.zeros(design.n_features), 0.0, design.target)
-
-
-def _rounding_of_values(design: Design) -> float:
-    """Relative rounding of the values of the features, as stored; that of float64 for integers, which are exact."""
-    dtype = design.features.dtype
-    return float(np.finfo(dtype if dtype.kind == "f" else np.float64).eps)
-
-
-def _listed(columns: np.ndarray) -> str:
-    names = ", ".join(f"{column:,}" for column in columns[:NAMED])
-    more = f" and {len(columns) - NAMED:,} more" if len(columns) > NAMED else ""
-    return f"column{'s' * (len(columns) != 1)} {names}{more}"
-
-
-def _it(columns: np.ndarray) -> str:
-    return "it" if len(columns) == 1 else "them"

@@ -19,6 +19,12 @@ from lazypipe.stats.base import Axis, require_finite
 STACK = 2  # rows of a state, in widths, before they are reduced to one width
 
 
+def triangular_factor(rows: np.ndarray) -> np.ndarray:
+    """R (min(n, k), k) of the QR factorization of ``rows`` (n, k); in NumPy, which lets other threads run."""
+    factor: np.ndarray = np.linalg.qr(rows, mode="r")  # type: ignore[assignment]
+    return factor
+
+
 @dataclass(frozen=True)
 class TriangularFactor:
     """R (n_columns + 1, n_columns + 1), float64, of the rows of ``[1, x - shift]``.
@@ -46,13 +52,13 @@ class TriangularFactor:
     def finish(self, total: np.ndarray) -> np.ndarray:
         width = total.shape[1]
         factor = np.zeros((width, width))
-        found = np.linalg.qr(total, mode="r")
+        found = triangular_factor(total)
         factor[: len(found)] = found
         factor *= np.where(factor.diagonal() < 0, -1.0, 1.0)[:, np.newaxis]
         return factor
 
     def _reduced(self, rows: np.ndarray) -> np.ndarray:
-        return np.linalg.qr(rows, mode="r") if len(rows) > STACK * rows.shape[1] else rows
+        return triangular_factor(rows) if len(rows) > STACK * rows.shape[1] else rows
 
     def state_nbytes(self, n_rows: int, n_columns: int) -> int:
         width = n_columns + 1
