@@ -77,6 +77,7 @@ def coefficients(model: Any) -> Figure:
                 values[which], place[which], xerr=reach[which], fmt="o", color=colour, markersize=4.5,
                 elinewidth=1.3, capsize=2.5, label=f"{label}, with 95% interval",
             )  # fmt: skip
+    axes.spines["right"].set_visible(False)
     axes.axvline(0, color=VERMILION, linewidth=0.9, linestyle="--")
     axes.set_yticks(place, [f"{column:,}" for column in model.columns_[shown]], fontsize=8)
     axes.set_ylim(len(shown) - 0.4, -0.6)  # the largest |t| on top

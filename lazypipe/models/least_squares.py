@@ -18,8 +18,8 @@ from lazypipe.stats.covariance import CovarianceMatrix
 from lazypipe.stats.tsqr import triangular_factor
 
 MATRICES = 6  # of n_columns² float64 that a solution holds at most, the products themselves included
-EARLY = 0.9  # length of the last column where the first has 1, for the order of pivoting
-SHARE = 1e-4  # of the largest coefficient that a column has to have, to be named as part of a combination
+ALL = 0.1  # relative error past which an answer is none
+SHARE = 1e-3  # of the largest coefficient that a column has to have, to be named as part of a combination
 
 
 class Products(NamedTuple):
@@ -110,7 +110,7 @@ def solve_products(products: Products, ridge: float, rounding: float) -> Solutio
     scaled *= scale
     scaled[np.diag_indices_from(scaled)] += penalty
     condition = _condition(scaled)
-    if not condition * rounding < 1:
+    if not condition * rounding < ALL:
         return None
     try:
         upper = cholesky(scaled, check_finite=False)
@@ -123,7 +123,7 @@ def solve_products(products: Products, ridge: float, rounding: float) -> Solutio
     if ridge:
         unit = _unit(gram.diagonal())
         own = _condition(gram * unit[:, np.newaxis] * unit)
-        own = own if own * rounding < 1 else np.inf
+        own = own if own * rounding < ALL else np.inf
     return Solution(coef, residual_squares, float(np.sqrt(own)), condition * rounding, scale, _inverse(upper), penalty)
 
 
@@ -141,7 +141,7 @@ def solve_factor(factor: Factor, ridge: float, rounding: float) -> Solution | No
     lengths = svdvals(upper * _unit(squares), check_finite=False)
     condition = float(lengths[0] / lengths[-1]) if lengths[-1] > 0 else np.inf
     solved_lengths = svdvals(triangle, check_finite=False) if ridge else lengths
-    if not solved_lengths[-1] > rounding * solved_lengths[0]:
+    if not ALL * solved_lengths[-1] > rounding * solved_lengths[0]:
         return None
     loss = rounding * float(solved_lengths[0] / solved_lengths[-1])
     part = solve_triangular(triangle, solved, check_finite=False)
@@ -158,20 +158,38 @@ def dependent_columns(factor: Factor, relative_rounding: np.ndarray) -> list[tup
     pivoting finds, could make all of what they leave of it: with S = R⁻¹, where |rounding S e_k| >= 1.
     """
     upper = factor.upper[:-1, :-1]
-    early = np.linspace(1, EARLY, len(upper.T))  # of columns that give each other, keep those that come first
-    unit = _unit(np.einsum("ij,ij->j", upper, upper)) * early
+    unit = _unit(np.einsum("ij,ij->j", upper, upper))
     triangle, order = qr(upper * unit, mode="r", pivoting=True, check_finite=False)
-    rounding = (relative_rounding * early)[order]
+    rounding = relative_rounding[order]
     left = np.abs(triangle.diagonal())
     rank = int(np.argmax(left <= rounding)) if (left <= rounding).any() else len(left)
     inverse = _inverse(triangle[:rank, :rank])
     doubt = np.linalg.norm(rounding[:rank, np.newaxis] * inverse, axis=0)
     rank = int(np.argmax(doubt >= 1)) if (doubt >= 1).any() else rank
+    vanishing = np.zeros((len(order) - rank, len(order)))  # combinations of columns that vanish, a row each
+    parts = solve_triangular(triangle[:rank, :rank], triangle[:rank, rank:], check_finite=False)
+    vanishing[:, order[:rank]] = parts.T
+    vanishing[np.arange(len(vanishing)), order[rank:]] = -1
+    return _last_of_each(vanishing)
+
+
+def _last_of_each(vanishing: np.ndarray) -> list[tuple[int, list[int]]]:
+    """The last column of each combination (a row, overwritten) with its others, none of them a last one itself."""
+    last: dict[int, int] = {}  # row: column
+    for column in reversed(range(vanishing.shape[1])):
+        share = np.abs(vanishing[:, column]) / np.abs(vanishing).max(axis=1, initial=0)
+        share[list(last)] = 0
+        if len(last) < len(vanishing) and share.max() > SHARE:
+            row = int(np.argmax(share))
+            last[row] = column
+            others = np.arange(len(vanishing)) != row
+            factors = vanishing[others, column] / vanishing[row, column]
+            vanishing[others] -= factors[:, np.newaxis] * vanishing[row]
     found = []
-    for k in range(rank, len(order)):
-        parts = np.abs(solve_triangular(triangle[:rank, :rank], triangle[:rank, k], check_finite=False))
-        of = order[:rank][parts > SHARE * parts.max()]
-        found.append((int(order[k]), sorted(int(j) for j in of)))
+    for row, column in last.items():
+        parts = np.abs(vanishing[row])
+        others_of = np.flatnonzero(parts > SHARE * parts.max())
+        found.append((column, [int(j) for j in others_of if j != column]))
     return sorted(found)
 
 

@@ -31,6 +31,7 @@ Method = Literal["auto", "normal", "tsqr"]
 METHODS = ("auto", "normal", "tsqr")
 NORMAL, TSQR, RESIDUALS, VALIDATION = "normal equations", "tsqr", "residuals", "validation"
 ROUNDING = {"float32": 1e-7, "float64": 1e-15}  # relative, of products summed over blocks
+EXACT = 10  # roundings of the squares of y: residual squares below them are rounding, too
 LOST = 1e-4  # relative error of an answer that is not good enough
 REMEDY = "or give fewer columns: the products alone are columns x columns x 8 bytes."
 PREDICT_NBYTES = 2**24
@@ -51,7 +52,8 @@ class LinearRegression:
     method : "normal" solves the normal equations, scaled to a unit diagonal: one pass, products in the
         data's dtype; "tsqr" factors the rows in float64: one pass of some times the arithmetic, whose
         error grows with the condition number, not its square; "auto" takes the first, and the second
-        after it where condition² x rounding (1e-7 for float32, 1e-15 for float64) exceeds 1e-4.
+        after it where condition² x rounding (1e-7 for float32, 1e-15 for float64) exceeds 1e-4, or
+        where 1 - R² is within 10 roundings of 0.
 
     Attributes
     ----------
@@ -199,17 +201,22 @@ class LinearRegression:
                 refuse_constant_columns(design, products.mean, products.gram.diagonal(), self.fit_intercept)
             solution = solve_products(products, self.ridge, rounding)
             data, squares = products, float(products.gram[-1, -1])
-            told = "more than 1" if solution is None else f"{solution.loss:.0e}"
+            told = "all" if solution is None else f"about {solution.loss:.0e}"
             self.method_ = NORMAL
-            self.reason_ = f"rounding of the products costs about {told} of the coefficients"
-        if self.method == "tsqr" or (self.method == "auto" and (solution is None or solution.loss > LOST)):
+            self.reason_ = f"rounding of the products costs {told} of the coefficients"
+            enough = solution is not None and solution.loss <= LOST
+            if enough and solution.residual_squares < EXACT * rounding * squares:
+                # The coefficients' rounding may then exceed their standard errors.
+                self.reason_ = "the fit is so close that rounding of the products would hide what is left"
+                enough = False
+        if self.method == "tsqr" or (self.method == "auto" and not enough):
             upper = engine.fold(TriangularFactor(shift), design.matrix, folds[TSQR])
             self.n_passes_ += 1
             factor = factor_of(upper, shift, design.order, self.fit_intercept)
             if not self.ridge:
                 refuse_dependent_columns(design, factor, self.fit_intercept)
             solution, data = solve_factor(factor, self.ridge, ROUNDING["float64"]), factor
-            self.reason_ = "as asked for" if self.method == "tsqr" else f"{self.reason_} by normal equations"
+            self.reason_ = "as asked for" if self.method == "tsqr" else f"in normal equations {self.reason_}"
             self.method_ = TSQR
         if solution is None:
             raise DataError(
