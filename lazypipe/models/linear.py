@@ -193,6 +193,7 @@ class LinearRegression:
         self.n_passes_ = 0
         solution: Solution | None = None
         data: Products | Factor
+        enough = False
         if self.method != "tsqr":
             found = engine.fold(Covariance(shift, ddof=0), design.matrix, folds[NORMAL])
             self.n_passes_ += 1
@@ -204,11 +205,11 @@ class LinearRegression:
             told = "all" if solution is None else f"about {solution.loss:.0e}"
             self.method_ = NORMAL
             self.reason_ = f"rounding of the products costs {told} of the coefficients"
-            enough = solution is not None and solution.loss <= LOST
-            if enough and solution.residual_squares < EXACT * rounding * squares:
+            if solution is not None and solution.residual_squares < EXACT * rounding * squares:
                 # The coefficients' rounding may then exceed their standard errors.
                 self.reason_ = "the fit is so close that rounding of the products would hide what is left"
-                enough = False
+            else:
+                enough = solution is not None and solution.loss <= LOST
         if self.method == "tsqr" or (self.method == "auto" and not enough):
             upper = engine.fold(TriangularFactor(shift), design.matrix, folds[TSQR])
             self.n_passes_ += 1

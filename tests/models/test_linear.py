@@ -151,7 +151,7 @@ def test_a_close_fit_keeps_the_digits_of_its_residuals(serial_engine):
         model = lp.LinearRegression().fit(x, y, engine=serial_engine)
         assert (model.n_passes_, model.method_) == (passes, method), (dtype, noise)
         want = by_numpy(x, y)
-        assert 1 - want["r2_"] < 1e-4
+        assert 1 - want["r2_"] < 1e-3
         np.testing.assert_allclose(model.standard_errors_, want["standard_errors_"], rtol=1e-4)
         np.testing.assert_allclose(1 - model.r2_, 1 - want["r2_"], rtol=1e-3, atol=2e-16)
         assert (np.abs(model.coef_ - want["coef_"]) < 0.02 * want["standard_errors_"]).all()
