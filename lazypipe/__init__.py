@@ -22,6 +22,7 @@ from lazypipe.errors import (
 )
 from lazypipe.io import convert, generate, open_matrix
 from lazypipe.models.covariance import CovarianceResult, covariance, plan_covariance
+from lazypipe.models.linear import LinearRegression, plan_linear_regression
 from lazypipe.models.pca import PCA, plan_pca
 from lazypipe.models.tiles import TiledCovariance
 
@@ -34,6 +35,7 @@ __all__ = [
     "DataError",
     "EngineError",
     "LazypipeError",
+    "LinearRegression",
     "MemoryPlanError",
     "PlanError",
     "TiledCovariance",
@@ -43,6 +45,7 @@ __all__ = [
     "open_engine",
     "open_matrix",
     "plan_covariance",
+    "plan_linear_regression",
     "plan_pca",
     "progress",
 ]

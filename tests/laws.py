@@ -7,7 +7,18 @@ from typing import Any
 import numpy as np
 
 from lazypipe.blocks import compute_dtype
-from lazypipe.stats import AdjointProduct, Centring, ColumnProduct, Covariance, Gram, Moments, RowProduct, Statistic
+from lazypipe.stats import (
+    AdjointProduct,
+    Centring,
+    ColumnProduct,
+    Covariance,
+    Gram,
+    Moments,
+    ResidualSquares,
+    RowProduct,
+    Statistic,
+    TriangularFactor,
+)
 
 
 @dataclass(frozen=True)
@@ -46,6 +57,20 @@ def basis_for(n: int, dtype: np.dtype) -> np.ndarray:
 
 def row_product(x: np.ndarray) -> RowProduct:
     return RowProduct(basis_for(x.shape[1], x.dtype), x.mean(axis=0, dtype=np.float64) - centre_of(x), len(x))
+
+
+def coef_for(n: int) -> np.ndarray:
+    return np.random.default_rng(9).standard_normal(n)
+
+
+def residual_and_total_squares(x: np.ndarray) -> tuple[np.ndarray, ...]:
+    x = x.astype(np.float64)
+    residual = x[:, -1] - x[:, :-1] @ coef_for(x.shape[1] - 1) - 0.5
+    return np.array(residual @ residual), x[:, -1].mean(), ((x[:, -1] - x[:, -1].mean()) ** 2).sum()
+
+
+def with_ones(x: np.ndarray) -> np.ndarray:
+    return np.column_stack([np.ones(len(x)), x.astype(np.float64) - x[0]])
 
 
 CASES = (
@@ -113,5 +138,17 @@ CASES = (
             np.array((centred(x) ** 2).sum()),
         ),
         lambda answer: (answer.product, np.array(answer.squares)),
+    ),
+    Case(
+        "triangular factor",
+        lambda x: TriangularFactor(x[0].astype(compute_dtype(x.dtype))),
+        lambda x: (with_ones(x).T @ with_ones(x),),
+        lambda answer: (answer.T @ answer,),
+    ),
+    Case(
+        "residual squares",
+        lambda x: ResidualSquares(coef_for(x.shape[1] - 1), 0.5),
+        residual_and_total_squares,
+        lambda answer: (np.array(answer.residual), np.array(answer.mean), np.array(answer.total)),
     ),
 )

@@ -136,6 +136,8 @@ with lp.open_engine(kind, memory=memory, workers=2) as engine:
     engine.reset_peak()
     if what == "covariance":
         plan = lp.covariance(path, engine=engine).plan
+    elif what in ("normal", "tsqr"):
+        plan = lp.LinearRegression(method=what).fit(path, 0, engine=engine).plan_
     else:
         plan = lp.PCA(5, solver=what, tol=1e-3, max_passes=6).fit(path, engine=engine).plan_
     print(engine.peak_memory(), plan.peak_nbytes, plan.arrays_nbytes, before)
@@ -158,7 +160,15 @@ def large(tmp_path_factory):
 @pytest.mark.skipif(sys.platform != "linux", reason="peaks are read from /proc")
 @pytest.mark.parametrize("kind", ["serial", "dask", "spark"])
 @pytest.mark.parametrize(
-    ("what", "name"), [("covariance", "tall"), ("gradient", "tall"), ("gradient", "wide"), ("gram", "wide")]
+    ("what", "name"),
+    [
+        ("covariance", "tall"),
+        ("gradient", "tall"),
+        ("gradient", "wide"),
+        ("gram", "wide"),
+        ("normal", "tall"),
+        ("tsqr", "tall"),
+    ],
 )
 def test_measured_peak_stays_under_the_plan(kind, what, name, large):
     path = large / f"{name}.npy"  # 600 MB

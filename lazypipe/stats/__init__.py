@@ -10,6 +10,8 @@ from lazypipe.stats.covariance import Covariance
 from lazypipe.stats.gram import Gram
 from lazypipe.stats.moments import Moments
 from lazypipe.stats.products import AdjointProduct, ColumnProduct, RowProduct, StripeProjection
+from lazypipe.stats.residuals import ResidualSquares
+from lazypipe.stats.tsqr import TriangularFactor
 
 __all__ = [
     "AdjointProduct",
@@ -18,7 +20,9 @@ __all__ = [
     "Covariance",
     "Gram",
     "Moments",
+    "ResidualSquares",
     "RowProduct",
     "Statistic",
     "StripeProjection",
+    "TriangularFactor",
 ]
