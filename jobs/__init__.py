@@ -3,6 +3,7 @@
 JOBS = {
     "pca": "leading principal components of a matrix wider than memory",
     "covariance": "mean and covariance of all columns of a matrix",
+    "transform": "scores of a matrix on the components of a pca result, to .zarr or .parquet",
     "linear": "linear regression of one target, with standard errors and R²",
     "convert": "copy a matrix of any known format to .npy, Arrow IPC or Zarr panels, by blocks",
     "generate": "write a matrix of known spectrum, mean and noise, by blocks",

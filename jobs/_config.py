@@ -75,6 +75,24 @@ class JobConfig(Config):
     tracking: TrackingConfig = Field(TrackingConfig(), description="where the run is recorded")
 
 
+class PreparedJobConfig(JobConfig):
+    """What is done to the entries inside the passes, and where the job keeps its state."""
+
+    center: bool = Field(True, description="take the column means off; false: moments about zero (pca: truncated SVD)")
+    nan: Literal["raise", "omit", "mean"] = Field(
+        "raise", description="what a NaN is: an error, a reason to leave its row out, or a gap for the column's mean"
+    )
+    row_weights: str | None = Field(
+        None, description=".npy (rows,) of weights, 0 or above; a row of weight 2 counts as two rows"
+    )
+    state: str | None = Field(
+        None,
+        description="folder that keeps the state: after a kill the job goes on where it was, on data with more rows it "
+        "reads (covariance) or needs (pca) little more than what is new",
+    )
+    restart: bool = Field(False, description="forget what the state folder holds, and start over")
+
+
 ConfigType = TypeVar("ConfigType", bound=Config)
 
 

@@ -40,8 +40,8 @@ class Answer:
     figures: dict[str, Any]  # JSON values
     metrics: dict[str, float]
     pictures: Callable[[], dict[str, Any]] = dict  # file name -> matplotlib figure
-    projection: tuple[np.ndarray, np.ndarray] | None = None  # mean, components
-    warning: str = ""
+    projection: tuple[np.ndarray, np.ndarray, np.ndarray | None] | None = None  # mean, components, scale
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -154,8 +154,8 @@ def carry_out(config: JobConfig, work: Work) -> Result:
                 save_result(out, config.overwrite, figures, answer.arrays)
                 if run is not None:
                     _log(run, out, answer, measured)
-    if answer.warning:
-        print(f"Warning: {answer.warning}", file=sys.stderr)
+    for warning in answer.warnings:
+        print(f"Warning: {warning}", file=sys.stderr)
     uri = config.tracking.uri
     return Result(work.name, out, figures, answer.model, run.run_id if run else None, uri if run else "")
 

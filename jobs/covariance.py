@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 if __name__ == "__main__":  # run as a file: jobs and lazypipe are in the folder above
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -14,22 +15,29 @@ from pydantic import Field
 import lazypipe as lp
 from jobs import _run
 from jobs._cli import command
-from jobs._config import JobConfig
+from jobs._config import PreparedJobConfig
 from jobs._run import Answer, Result, Work
 from lazypipe.engines import Engine
 from lazypipe.io.matrix import Matrix
 from lazypipe.plan import Plan
 from lazypipe.progress import PassDone
+from lazypipe.results import require_free
 
 
-class CovarianceConfig(JobConfig):
+class CovarianceConfig(PreparedJobConfig):
     """Mean and covariance of all columns, in one pass over the rows."""
 
     ddof: int = Field(1, ge=0, description="divide by rows - ddof: 1 is the unbiased estimate, 0 the second moment")
+    scale: bool = Field(False, description="divide by the standard deviations: the correlation")
+    tiles: str | None = Field(
+        None,
+        description="write the covariance as tiles of its upper triangle to this .zarr, for more columns than memory "
+        "holds; killed and started again, the job goes on with the tiles that are missing",
+    )
 
 
 def run(config: CovarianceConfig) -> Result:
-    """Compute, save ``mean`` (D,) and ``covariance`` (D, D), and log the run."""
+    """Compute, save ``mean`` (D,) and ``covariance`` (D, D; as tiles where asked), and log the run."""
     return _run.carry_out(config, _work(config))
 
 
@@ -44,7 +52,10 @@ def show(result: Result) -> None:
     for name in ("mean", "variance"):
         low, middle, high = figures[name]
         print(f"{name:<9} {low:.6g} to {high:.6g}, median {middle:.6g}")
-    print(f"rows      {figures['n_rows']:,}, {figures['seconds']:.1f} s")
+    new = "" if figures["n_new_rows"] == figures["n_rows"] else f", {figures['n_new_rows']:,} of them new"
+    print(f"rows      {figures['n_rows']:,}{new}, {figures['seconds']:.1f} s")
+    if figures["tiles"]:
+        print(f"tiles     {figures['tiles']}: lazypipe.TiledCovariance reads any part of it")
     print("\n".join([_run.memory_line(figures), *result.lines()]))
 
 
@@ -53,21 +64,38 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _work(config: CovarianceConfig) -> Work:
+    options = {name: getattr(config, name) for name in ("ddof", "center", "scale", "nan", "row_weights")}
+    if config.tiles:
+        require_free(config.tiles, config.overwrite)
+
     def compute(matrix: Matrix, engine: Engine, history: list[PassDone]) -> Answer:
-        result = lp.covariance(matrix, ddof=config.ddof, engine=engine)
-        variance = np.diagonal(result.covariance)
-        figures = {name: _range(values) for name, values in (("mean", result.mean), ("variance", variance))}
+        result = lp.covariance(
+            matrix,
+            engine=engine,
+            out=config.tiles,
+            overwrite=config.overwrite,
+            state=config.state,
+            restart=config.restart,
+            **options,
+        )
+        arrays = {"mean": result.mean}
+        if isinstance(result.covariance, np.ndarray):
+            arrays["covariance"] = result.covariance
+        variance = result.covariance.diagonal()
+        figures: dict[str, Any] = {"mean": _range(result.mean), "variance": _range(variance)}
+        figures |= {"n_rows": result.n_rows, "n_new_rows": result.n_new_rows, "weight": result.weight}
+        figures |= {"ddof": config.ddof, "passes": result.plan.passes, "tiles": config.tiles}
         return Answer(
             model=result,
             plan=result.plan,
-            arrays={"mean": result.mean, "covariance": result.covariance},
-            figures=figures | {"n_rows": result.n_rows, "ddof": config.ddof, "passes": 1},
-            metrics={"passes": 1, "total_variance": float(variance.sum())},
+            arrays=arrays,
+            figures=figures,
+            metrics={"passes": float(result.plan.passes or 1), "total_variance": float(variance.sum())},
         )
 
     return Work(
         "covariance",
-        lambda matrix, engine: lp.plan_covariance(matrix, engine=engine, ddof=config.ddof),
+        lambda matrix, engine: lp.plan_covariance(matrix, engine=engine, out=config.tiles, **options),
         compute,
     )
 

@@ -15,15 +15,17 @@ from pydantic import Field
 import lazypipe as lp
 from jobs import _run
 from jobs._cli import command
-from jobs._config import JobConfig
+from jobs._config import PreparedJobConfig
 from jobs._run import Answer, Result, Work
 from lazypipe.engines import Engine
 from lazypipe.io.matrix import Matrix
+from lazypipe.models.pca.certificates import told
 from lazypipe.plan import Plan
 from lazypipe.progress import PassDone
+from lazypipe.results import require_free
 
 
-class PCAConfig(JobConfig):
+class PCAConfig(PreparedJobConfig):
     """Leading principal components of a matrix, with the residual of each as its certificate."""
 
     n_components: int = Field(10, ge=1, description="components to find, at most the rank of the centred data")
@@ -42,6 +44,14 @@ class PCAConfig(JobConfig):
         "adaptive", description="step of the deflation solver: the best one each pass, or 1/λ₁ throughout"
     )
     seed: int = Field(0, ge=0, description="of the random directions that an iteration starts from")
+    scale: Literal["none", "unit", "genotype"] = Field(
+        "none",
+        description="unit: divide columns by their standard deviation; genotype: (x - 2p) / sqrt(2p (1 - p)) for "
+        "allele counts 0, 1, 2",
+    )
+    scores: str | None = Field(
+        None, description="also write the scores of the source, to this .zarr, or .parquet folder"
+    )
 
 
 def run(config: PCAConfig) -> Result:
@@ -57,12 +67,21 @@ def plan(config: PCAConfig) -> Plan:
 def show(result: Result) -> None:
     """The result as a short table."""
     pca, figures = result.model, result.figures
-    print(f"{'component':>9} {'variance':>12} {'ratio':>8} {'residual':>10}")
-    rows = zip(pca.explained_variance_, pca.explained_variance_ratio_, pca.residuals_, strict=True)
-    for i, (variance, ratio, residual) in enumerate(rows, 1):
-        print(f"{i:>9} {variance:>12.6g} {ratio:>8.4f} {residual:>10.1e}")
+    print(f"{'component':>9} {'variance':>12} {'ratio':>8} {'residual':>10} {'± variance':>11} {'angle ≤ rad':>12}")
+    rows = zip(
+        pca.explained_variance_,
+        pca.explained_variance_ratio_,
+        pca.residuals_,
+        pca.eigenvalue_bounds_,
+        pca.angle_bounds_,
+        strict=True,
+    )
+    for i, (variance, ratio, residual, bound, angle) in enumerate(rows, 1):
+        print(f"{i:>9} {variance:>12.6g} {ratio:>8.4f} {residual:>10.1e} {bound:>11.1e} {angle:>12.1e}")
     state = "converged" if pca.converged_ else "NOT converged"
     passes = f"{pca.n_passes_} pass{'es' * (pca.n_passes_ != 1)}"
+    if pca.n_passes_recalled_:
+        passes += f" ({pca.n_passes_recalled_} of them from the state)"
     print(f"solver    {pca.solver_}, {passes}, {state}, {figures['seconds']:.1f} s")
     print("\n".join([_run.memory_line(figures), *result.lines()]))
 
@@ -72,15 +91,23 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _work(config: PCAConfig) -> Work:
-    fields = ("n_components", "solver", "tol", "max_passes", "step", "seed")
-    pca = lp.PCA(**{name: getattr(config, name) for name in fields})
+    fields = ("n_components", "solver", "tol", "max_passes", "step", "seed", "center", "nan", "row_weights")
+    step = 1.0 if config.step == "fixed" else config.step
+    scale = {"none": False, "unit": True, "genotype": "genotype"}[config.scale]
+    options = {name: getattr(config, name) for name in fields} | {"step": step, "scale": scale}
+    pca = lp.PCA(**options)
 
     def fit(matrix: Matrix, engine: Engine, history: list[PassDone]) -> Answer:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", lp.ConvergenceWarning)  # told once, below
-            pca.fit(matrix, engine=engine)
+            warnings.simplefilter("ignore", lp.ClosePairWarning)
+            pca.fit(matrix, engine=engine, state=config.state, restart=config.restart)
+        if config.scores:
+            pca.transform(matrix, out=config.scores, overwrite=config.overwrite, engine=engine)
         return _answer(pca, history)
 
+    if config.scores:
+        require_free(config.scores, config.overwrite)
     return Work("pca", lambda matrix, engine: lp.plan_pca(matrix, pca, engine), fit)
 
 
@@ -94,8 +121,20 @@ def _answer(pca: lp.PCA, history: list[PassDone]) -> Answer:
         "explained_variance_ratio": pca.explained_variance_ratio_,
         "residuals": pca.residuals_,
     }
+    if pca.scale_ is not None:
+        arrays["scale"] = pca.scale_
     worst = float(pca.residuals_.max())
-    figures = {name: arrays[name].tolist() for name in list(arrays)[2:]}
+    figures = {name: arrays[name].tolist() for name in ("explained_variance", "explained_variance_ratio", "residuals")}
+    figures |= {
+        "singular_values": pca.singular_values_.tolist(),
+        "gaps": pca.gaps_.tolist(),
+        "eigenvalue_bounds": pca.eigenvalue_bounds_.tolist(),
+        "angle_bounds": pca.angle_bounds_.tolist(),
+        "close_pairs": pca.close_pairs_,
+        "n_rows": pca.n_samples_,
+        "n_constant_columns": pca.n_constant_columns_,
+        "passes_recalled": pca.n_passes_recalled_,
+    }
     figures |= {"converged": bool(pca.converged_), "passes": int(pca.n_passes_), "largest_residual": worst}
     figures |= {"total_variance": float(pca.total_variance_), "solver": pca.solver_, "reason": pca.reason_}
     metrics = {"converged": float(pca.converged_), "passes": pca.n_passes_, "largest_residual": worst}
@@ -106,12 +145,24 @@ def _answer(pca: lp.PCA, history: list[PassDone]) -> Answer:
         figures=figures,
         metrics=metrics | {"explained_variance_ratio_sum": float(pca.explained_variance_ratio_.sum())},
         pictures=lambda: {"scree.png": scree(pca), "convergence.png": convergence(history, pca.tol)},
-        projection=(pca.mean_, pca.components_),
-        warning=""
-        if pca.converged_
-        else f"not converged: the largest residual is {worst:.1e} after {pca.n_passes_} passes, "
-        f"the tolerance {pca.tol:g}. Raise --max-passes, or --tol.",
+        projection=(pca.mean_, pca.components_, pca.scale_),
+        warnings=_warnings(pca, worst),
     )
+
+
+def _warnings(pca: lp.PCA, worst: float) -> list[str]:
+    """What a reader of the result has to know."""
+    found = []
+    if not pca.converged_:
+        found.append(
+            f"not converged: the largest residual is {worst:.1e} after {pca.n_passes_} passes, the tolerance "
+            f"{pca.tol:g}. Raise --max-passes, or --tol."
+        )
+    if pca.close_pairs_:
+        found.append(told(pca.close_pairs_, pca.explained_variance_, pca.n_samples_))
+    if pca.n_constant_columns_:
+        found.append(f"{pca.n_constant_columns_:,} columns are constant and were left unscaled.")
+    return found
 
 
 if __name__ == "__main__":

@@ -35,6 +35,13 @@ def result_folder(out: str | Path | None, job: str, overwrite: bool) -> Path:
     return out
 
 
+def require_free(path: str | Path, overwrite: bool) -> None:
+    """Raise DataError where an output beside the result folder is there already and not to be replaced."""
+    path = Path(path).expanduser()
+    if not overwrite and (path.exists() or path.is_symlink()):
+        raise DataError(f"{path}: exists. Pass --overwrite to replace it, or another name.")
+
+
 def save_result(out: Path, overwrite: bool, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
     """Write ``record`` as JSON and each array beside it, and move all of it into place at once."""
     with replacing(out, overwrite, sum(array.nbytes for array in arrays.values())) as folder:

@@ -79,8 +79,8 @@ class Checkpointed:
         context: Callable[[], Context],
         matrix: Matrix,
         plan: Callable[[Span], FoldPlan],
-    ) -> Any:
-        """Like ``engine.fold``, from where a saved state stands.
+    ) -> tuple[Any, int]:
+        """Like ``engine.fold``, from where a saved state stands; and how many lines were folded now.
 
         ``make`` gives the statistic, of type ``kind``, with the arrays of ``context`` (a shift); a saved
         state brings its own.
@@ -99,6 +99,7 @@ class Checkpointed:
         if done.covered:
             self._require_unchanged(engine, statistic, matrix, done, plan(Span(0, done.covered)))
         done.files = versions(matrix)
+        n_new = length - done.covered
         span = Span(done.stop, length)
         if done.n_runs_done and (plan(span).runs != _runs(done.cut)):
             # The data grew or the budget changed since: what is done becomes the base of what follows.
@@ -110,7 +111,7 @@ class Checkpointed:
             self._fold_groups(engine, statistic, matrix, cut, done)
             self._settle(statistic, done)
             self._save(done)
-        return statistic.finish(copy.deepcopy(done.base))
+        return statistic.finish(copy.deepcopy(done.base)), n_new
 
     def _fold_groups(
         self, engine: Engine, statistic: Statistic, matrix: Matrix, cut: FoldPlan, done: Progressed
@@ -244,13 +245,7 @@ def unpacked(name: str, arrays: Context, kind: type) -> Any:
     fields = {field: arrays.get(f"{name}.{field}") for field in kind._fields}  # type: ignore[attr-defined]
     if any(value is None for value in fields.values()):
         return None
-    hints = kind.__annotations__
-    return kind(
-        **{
-            field: value.item() if value.ndim == 0 and hints[field] in ("int", "float") else value  # type: ignore[union-attr]
-            for field, value in fields.items()
-        }
-    )
+    return kind(**{field: value.item() if value.ndim == 0 else value for field, value in fields.items()})  # type: ignore[union-attr]
 
 
 def versions(matrix: Matrix) -> dict[str, list[int]]:

@@ -40,6 +40,7 @@ class CovarianceResult:
     ddof: int
     plan: Plan
     weight: float
+    n_new_rows: int  # read now; the others came from the state
 
 
 def covariance(
@@ -105,10 +106,10 @@ def covariance(
     plan = or_say_what_fits(lambda host: _plan(matrix, asked, host), engine.host, REMEDY)
     fold, *before = plan.folds
     with nullcontext() if state is None else StateFolder(state, restart) as folder:
-        result = folded(matrix, ddof, asked, engine, (fold, before[0] if before else None), folder)
+        result, n_new = folded(matrix, ddof, asked, engine, (fold, before[0] if before else None), folder)
     if scale:
         _to_correlation(result.covariance, result.mean)
-    return CovarianceResult(result.mean, result.covariance, result.n_rows, ddof, plan, result.weight)
+    return CovarianceResult(result.mean, result.covariance, result.n_rows, ddof, plan, result.weight, n_new)
 
 
 def _preparation(matrix: Matrix, center: bool, scale: bool, nan: str, row_weights: Any) -> Preparation:
@@ -126,8 +127,9 @@ def folded(
     engine: Engine,
     folds: tuple[FoldPlan, FoldPlan | None],
     folder: StateFolder | None,
-) -> CovarianceMatrix:
-    """The unscaled covariance by the planned ``folds`` (itself, the means to fill gaps with)."""
+) -> tuple[CovarianceMatrix, int]:
+    """The unscaled covariance by the planned ``folds`` (itself, the means to fill gaps with), and how many rows
+    were read for it."""
     fold, before = folds
     if before is not None:
         if folder is not None:
@@ -147,7 +149,7 @@ def folded(
 
     result: CovarianceMatrix
     if folder is None:
-        result = engine.fold(make(context()), matrix, fold)
+        result, n_new = engine.fold(make(context()), matrix, fold), matrix.shape[0]
     else:
         identity = {
             "statistic": "covariance",
@@ -163,14 +165,14 @@ def folded(
             return covariance_fold(matrix, asked, engine.host, span)
 
         saved = Checkpointed(folder, "covariance", identity, asked.weights)
-        result = saved.fold(engine, Covariance, make, context, matrix, cut)
+        result, n_new = saved.fold(engine, Covariance, make, context, matrix, cut)
     if not result.weight > ddof:
         omitted = matrix.shape[0] - result.n_rows
         raise DataError(
             f"{matrix.uri}: {omitted:,} of {matrix.shape[0]:,} rows hold a NaN and were left out; too few are left "
             f"for ddof={ddof}. Pass nan='mean' to fill the gaps instead."
         )
-    return result
+    return result, n_new
 
 
 def _tiled(
@@ -178,7 +180,7 @@ def _tiled(
 ) -> CovarianceResult:
     plan = or_say_what_fits(lambda host: _tiles_plan(matrix, asked, host, out), engine.host, TILES_REMEDY)
     tiled = write_tiles(matrix, ddof, asked, engine, plan, out, overwrite)
-    return CovarianceResult(tiled.mean, tiled, tiled.n_rows, ddof, plan, tiled.weight)
+    return CovarianceResult(tiled.mean, tiled, tiled.n_rows, ddof, plan, tiled.weight, matrix.shape[0])
 
 
 def _to_correlation(covariance: np.ndarray, mean: np.ndarray) -> None:

@@ -35,7 +35,7 @@ from lazypipe.models.preparation import (
 )
 from lazypipe.plan import FoldPlan, Host, Plan
 from lazypipe.sizes import MIB, show_bytes
-from lazypipe.stats.base import require_finite
+from lazypipe.stats.base import accumulate, require_finite
 from lazypipe.stats.centring import Centring
 from lazypipe.stats.products import head_shift
 
@@ -43,6 +43,7 @@ TILES_REMEDY = "or give more memory."
 LARGEST_TILE = 5120  # columns: 100 MB of float32, 0.5 s of a core
 SMALLEST_TILE = 32
 TILES_A_TASK = 4  # that share the stripe of their row
+SLAB_ROWS = 1024
 ROWS_NBYTES = 64 * MIB  # of a stripe in memory
 
 
@@ -274,9 +275,9 @@ class Tiles:
         for turn, j in enumerate(missing):
             right = left if j == task.row else self._stripe(reader, j, rows)[0]
             out = buffers[turn % 2]  # the other one is being written
-            if right.shape[1] < self.tile or left.shape[1] < self.tile:
+            if right.shape[1] < self.tile or left.shape[1] < self.tile or len(right) > SLAB_ROWS:
                 out[:] = 0
-                out[: left.shape[1], : right.shape[1]] = scaled.T @ right
+                out[: left.shape[1], : right.shape[1]] = _product(scaled, right)
             else:
                 np.matmul(scaled.T, right, out=out)
             if j == task.row:
@@ -326,7 +327,7 @@ class Tiles:
                     along[side] += self.centring.null[rows.slice].astype(dtype) @ values
                     require_finite(np.ones(len(rows), dtype) @ values, Block(values, rows, columns, self.matrix.uri))
                     pair.append(values)
-                total += pair[0].T @ pair[1]
+                total += _product(*pair)
             mean = along[0] / self.centring.norm
             if self.centred:
                 for i, row in enumerate(total):
@@ -354,6 +355,15 @@ class Tiles:
 
     def _columns(self, i: int) -> Span:
         return Span(i * self.tile, min((i + 1) * self.tile, self.matrix.shape[1]))
+
+
+def _product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """``leftᵀ right``; of many rows by slabs, summed in float64: 60,000 rows at once lost 1e-5."""
+    product = left[:SLAB_ROWS].T @ right[:SLAB_ROWS]
+    for start in range(SLAB_ROWS, len(left), SLAB_ROWS):
+        rows = slice(start, start + SLAB_ROWS)
+        product = accumulate(product, left[rows].T @ right[rows])
+    return product
 
 
 def _on_diagonal(task: TileTask) -> bool:
@@ -396,7 +406,7 @@ def _task_nbytes(matrix: Matrix, tile: int, host: Host) -> int:
     stripe = rows * tile * itemsize
     whole = rows == matrix.shape[0]
     # Two tiles in the making and writing, and a temporary at the edge; stripes of the row, scaled, and of the column.
-    tiles = 3 * tile**2 * itemsize if whole else tile**2 * (3 * itemsize + 16)
+    tiles = tile**2 * (3 * itemsize if matrix.shape[0] <= SLAB_ROWS else 4 * itemsize + 16)
     return tiles + (4 if whole else 2) * stripe + matrix.reader_nbytes(rows, tile)
 
 

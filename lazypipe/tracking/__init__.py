@@ -85,8 +85,8 @@ class TrackedRun:
         """A small file, beside the figures."""
         self.client.log_artifact(self.run_id, str(path))
 
-    def log_projection(self, mean: np.ndarray, components: np.ndarray) -> None:
-        """Mean (D,) and components (k, D) as a pyfunc model: rows (n, D) in, scores (n, k) out.
+    def log_projection(self, mean: np.ndarray, components: np.ndarray, scale: np.ndarray | None = None) -> None:
+        """Mean (D,), components (k, D) and scale (D,) as a pyfunc model: rows (n, D) in, scores (n, k) out.
 
         ``mlflow.pyfunc.load_model("runs:/<run id>/model")`` brings it back; it needs numpy alone, not
         lazypipe. It has no signature: a million columns would make one of 100 MB.
@@ -98,6 +98,8 @@ class TrackedRun:
         mlflow.set_tracking_uri(self.uri)
         with tempfile.TemporaryDirectory(prefix="lazypipe-model-") as folder:
             arrays = {"mean": mean, "components": components}
+            if scale is not None:
+                arrays["scale"] = scale
             for name, array in arrays.items():
                 np.save(f"{folder}/{name}.npy", array)
             with mlflow.start_run(run_id=self.run_id):

@@ -17,13 +17,14 @@ class Projection(mlflow.pyfunc.PythonModel):
     def load_context(self, context: Any) -> None:
         self.mean = np.load(context.artifacts["mean"])
         self.components = np.load(context.artifacts["components"])
+        self.scale = np.load(context.artifacts["scale"]) if "scale" in context.artifacts else 1.0
 
     # MLflow turns most type hints into a signature, and warns where there is none; not at np.ndarray.
     def predict(self, context: Any, model_input: np.ndarray, params: Any = None) -> np.ndarray:
         rows = np.asarray(model_input)
         if rows.ndim != 2 or rows.shape[1] != len(self.mean):
             raise ValueError(f"rows have shape {rows.shape}; expected (n, {len(self.mean)}).")
-        return (rows - self.mean) @ self.components.T
+        return ((rows - self.mean) / self.scale) @ self.components.T
 
 
 mlflow.models.set_model(Projection())

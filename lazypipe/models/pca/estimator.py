@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
@@ -28,6 +29,7 @@ SOLVERS = ("auto", "gradient", "deflation", "gram", "covariance")
 PARAMETERS = (
     "n_components", "solver", "tol", "max_passes", "step", "seed", "center", "scale", "nan", "row_weights",
 )  # fmt: skip
+SAVED = ("components", "mean", "explained_variance", "explained_variance_ratio", "residuals")
 REMEDY = "or ask for fewer components (n_components)."
 
 
@@ -203,6 +205,27 @@ class PCA:
         path = Path(out).expanduser().absolute()
         return open_matrix(projector.to_disk(matrix, path, overwrite, engine))
 
+    @classmethod
+    def load(cls, folder: str | Path) -> PCA:
+        """The fitted estimator of a result folder that ``python -m jobs pca`` wrote."""
+        folder = Path(folder).expanduser()
+        try:
+            record = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+            if record["job"] != "pca":
+                raise KeyError("job")
+            arrays = {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in SAVED}
+            scale = folder / "scale.npy"
+            config = record["config"]
+            pca = cls(len(arrays["components"]), center=config["center"], nan=config["nan"], tol=config["tol"])
+            pca.scale_ = np.load(scale, allow_pickle=False) if scale.exists() else None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            what = " ".join(str(error).split()).rstrip(".")
+            raise DataError(f"{folder}: is no result of a pca job ({what}). Pass its folder.") from error
+        for name, array in arrays.items():
+            setattr(pca, f"{name}_", array)
+        pca.n_features_in_ = pca.components_.shape[1]
+        return pca
+
     def inverse_transform(self, scores: np.ndarray) -> np.ndarray:
         """Rows (n, n_columns) whose scores are ``scores`` (n, n_components)."""
         rows = np.asarray(scores) @ self.components_
@@ -312,3 +335,17 @@ def plan_pca(source: Any, pca: PCA, engine: Engine) -> Plan:
     pca._check()
     matrix = open_matrix(source)
     return pca._choose(matrix, pca._asked(matrix), engine).plan
+
+
+def plan_transform(source: Any, pca: PCA, engine: Engine) -> Plan:
+    """What ``pca.transform(source, out=..., engine=engine)`` would take, from metadata alone."""
+    matrix = open_matrix(source)
+    pca._require_columns(matrix.uri, matrix.shape[1])
+    projector = Projector(pca.components_, pca.mean_, pca.scale_, pca.nan)
+    fold = or_say_what_fits(
+        lambda host: projector.plan(matrix, host), engine.host, "or convert the source to smaller blocks."
+    )
+    return Plan(
+        "transform", matrix.uri, matrix.shape, str(matrix.dtype), engine.host, (fold,), passes=1,
+        output_nbytes=8 * matrix.shape[0] * len(pca.components_),
+    )  # fmt: skip

@@ -57,7 +57,7 @@ class LongSide:
         """C itself, in one pass (two where gaps are filled with means)."""
         problem = self.problem
         ddof = 1 if problem.asked.center else 0
-        result = folded(
+        result, _ = folded(
             problem.matrix,
             ddof,
             problem.asked,

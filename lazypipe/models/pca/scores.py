@@ -14,7 +14,7 @@ from lazypipe.io.matrix import Matrix
 from lazypipe.io.prepared import Prepared
 from lazypipe.io.row_store import RowStore, suffix_of
 from lazypipe.models.pca.projection import Projection, projected
-from lazypipe.plan import FoldPlan, plan_fold
+from lazypipe.plan import FoldPlan, Host, plan_fold
 from lazypipe.sizes import MIB
 from lazypipe.stats import AdjointProduct
 
@@ -57,19 +57,19 @@ class Projector:
         read, basis, offset = self.prepared(matrix)
         out = np.empty((matrix.shape[0], basis.shape[1]))
         if self.nan == "omit":
-            plan = self.plan(matrix, engine)
+            plan = self.plan(matrix, engine.host)
             task = Projection(read, basis, offset, gaps=True)
             for run, part in zip(plan.runs, engine.map(task, plan.runs, plan), strict=True):
                 out[run.start : run.stop] = part
             return out
-        return projected(read, basis, offset, engine, self.plan(matrix, engine))
+        return projected(read, basis, offset, engine, self.plan(matrix, engine.host))
 
     def to_disk(self, matrix: Matrix, out: Path, overwrite: bool, engine: Engine) -> Path:
         """Write the scores of a source to ``out`` (.zarr or .parquet), whole or not at all."""
         suffix = suffix_of(out)
         n_rows, k = matrix.shape[0], len(self.components)
         read, basis, offset = self.prepared(matrix)
-        plan = self.plan(matrix, engine)
+        plan = self.plan(matrix, engine.host)
         row_nbytes = max(1, matrix.nbytes // n_rows)
         chunk = max(1, min(n_rows, max(plan.step, CHUNK_NBYTES // row_nbytes)))
         runs = tuple(
@@ -83,13 +83,13 @@ class Projector:
                 pass
         return out
 
-    def plan(self, matrix: Matrix, engine: Engine) -> FoldPlan:
+    def plan(self, matrix: Matrix, host: Host) -> FoldPlan:
         """A pass over the rows, with the components beside every block."""
         n_rows, n_columns = matrix.shape
         k = len(self.components)
         shape = np.broadcast_to(np.zeros(1, compute_dtype(matrix.dtype)), (n_rows, k))
         reserved = n_columns * k * (self.components.itemsize + 8)
-        return plan_fold("scores", AdjointProduct(shape), matrix, engine.host, reserved)
+        return plan_fold("scores", AdjointProduct(shape), matrix, host, reserved)
 
 
 @dataclass(frozen=True)

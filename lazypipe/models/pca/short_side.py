@@ -85,7 +85,7 @@ class ShortSide:
             data = {key: value for key, value in journal.identity.items() if key not in ("fingerprint", "n_columns")}
             identity = {"statistic": "gram", **data, "prepared": self._prepared()}
             saved = Checkpointed(journal.folder, "gram", identity)
-            gram = saved.fold(
+            gram, _ = saved.fold(
                 engine,
                 Gram,
                 lambda _: Gram(self.centring),
