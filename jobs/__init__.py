@@ -3,7 +3,8 @@
 JOBS = {
     "pca": "leading principal components of a matrix wider than memory",
     "covariance": "mean and covariance of all columns of a matrix",
+    "linear": "linear regression of one target, with standard errors and R²",
     "convert": "copy a matrix of any known format to .npy, Arrow IPC or Zarr panels, by blocks",
     "generate": "write a matrix of known spectrum, mean and noise, by blocks",
-    "plan": "print what pca or covariance would take (plan pca ...), and do no work",
+    "plan": "print what pca, covariance or linear would take (plan pca ...), and do no work",
 }

@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 from lazypipe import progress
 from lazypipe.engines import open_engine
 from lazypipe.errors import (
+    ClosePairWarning,
     ConfigError,
     ConvergenceWarning,
     DataError,
@@ -21,24 +22,30 @@ from lazypipe.errors import (
 )
 from lazypipe.io import convert, generate, open_matrix
 from lazypipe.models.covariance import CovarianceResult, covariance, plan_covariance
+from lazypipe.models.linear import LinearRegression, plan_linear_regression
 from lazypipe.models.pca import PCA, plan_pca
+from lazypipe.models.tiles import TiledCovariance
 
 __all__ = [
     "PCA",
+    "ClosePairWarning",
     "ConfigError",
     "ConvergenceWarning",
     "CovarianceResult",
     "DataError",
     "EngineError",
     "LazypipeError",
+    "LinearRegression",
     "MemoryPlanError",
     "PlanError",
+    "TiledCovariance",
     "convert",
     "covariance",
     "generate",
     "open_engine",
     "open_matrix",
     "plan_covariance",
+    "plan_linear_regression",
     "plan_pca",
     "progress",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -29,10 +30,11 @@ class Span:
 class Block:
     """A rectangle of a matrix in memory, in the dtype it is computed in.
 
-    ``values`` (rows, columns) belongs to whoever holds the block and may be overwritten.
+    ``values`` (rows, columns), an array or CSR rows, belongs to whoever holds the block and may be
+    overwritten.
     """
 
-    values: np.ndarray
+    values: Any
     rows: Span
     columns: Span
     uri: str
@@ -52,11 +54,11 @@ class Run:
             yield Span(start, min(start + self.step, self.stop))
 
 
-def runs(length: int, step: int, n_runs: int) -> tuple[Run, ...]:
-    """Cut ``length`` into blocks of ``step`` and give them to about ``n_runs`` runs evenly."""
-    n_blocks = -(-length // step)
+def runs(span: Span, step: int, n_runs: int) -> tuple[Run, ...]:
+    """Cut ``span`` into blocks of ``step`` and give them to about ``n_runs`` runs evenly."""
+    n_blocks = -(-len(span) // step)
     n_runs = max(1, min(n_runs, n_blocks))
-    edges = [i * n_blocks // n_runs * step for i in range(n_runs)] + [length]
+    edges = [span.start + i * n_blocks // n_runs * step for i in range(n_runs)] + [span.stop]
     return tuple(Run(i, edges[i], edges[i + 1], step) for i in range(n_runs))
 
 

@@ -25,5 +25,9 @@ class EngineError(LazypipeError, RuntimeError):
     """A cluster cannot be reached, or cannot run the work."""
 
 
+class ClosePairWarning(UserWarning):
+    """Two eigenvalues are too close for their components to mean anything alone."""
+
+
 class ConvergenceWarning(UserWarning):
     """An iteration stopped before its tolerance; the message says by how much."""

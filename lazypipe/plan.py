@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from lazypipe.blocks import Run, compute_dtype, runs
+from lazypipe.blocks import Run, Span, compute_dtype, runs
 from lazypipe.errors import MemoryPlanError
 from lazypipe.io.matrix import Matrix
 from lazypipe.sizes import GIB, KIB, MIB, show_bytes
@@ -153,17 +153,20 @@ class Plan:
         return "\n".join(self.lines())
 
 
-def plan_fold(title: str, statistic: Statistic, matrix: Matrix, host: Host, reserved: int = 0) -> FoldPlan:
+def plan_fold(
+    title: str, statistic: Statistic, matrix: Matrix, host: Host, reserved: int = 0, span: Span | None = None
+) -> FoldPlan:
     """Cut ``matrix`` for ``statistic``; raise MemoryPlanError if one task at a time does not fit.
 
-    ``reserved`` bytes are held on the driver meanwhile.
+    ``reserved`` bytes are held on the driver meanwhile. ``span`` is the part of the rows (or columns) to
+    cut, where not all of it is due.
     """
     n_rows, n_columns = matrix.shape
-    itemsize = compute_dtype(matrix.dtype).itemsize
     by_rows = statistic.axis == "rows"
-    length, line = (n_rows, n_columns) if by_rows else (n_columns, n_rows)
-    line_nbytes = line * itemsize
-    total_nbytes = n_rows * n_columns * itemsize
+    span = span or Span(0, n_rows if by_rows else n_columns)
+    length = len(span)
+    line_nbytes = _line_nbytes(matrix, by_rows)
+    total_nbytes = length * line_nbytes
     mapped = 0 if by_rows or 2 * matrix.mapped_nbytes > host.memory else matrix.mapped_nbytes
 
     block = _between(total_nbytes // 32, 256 * KIB, _between(host.memory // 32, 256 * KIB, BLOCK_NBYTES))
@@ -178,11 +181,19 @@ def plan_fold(title: str, statistic: Statistic, matrix: Matrix, host: Host, rese
         most = step
         for step in _panel_steps(most, matrix.panel_columns):
             try:  # as if driver and workers were one process, which takes most: the cuts are every engine's
-                _with_step(title, statistic, matrix, replace(host, shared=True), reserved, mapped, step)
+                _with_step(title, statistic, matrix, replace(host, shared=True), reserved, mapped, step, span)
             except MemoryPlanError:
                 continue
             break
-    return _with_step(title, statistic, matrix, host, reserved, mapped, step)
+    return _with_step(title, statistic, matrix, host, reserved, mapped, step, span)
+
+
+def _line_nbytes(matrix: Matrix, by_rows: bool) -> int:
+    """Bytes of a row (or column) in memory, on average where it is sparse."""
+    n_rows, n_columns = matrix.shape
+    if matrix.sparse:
+        return -(-matrix.nbytes // (n_rows if by_rows else n_columns))
+    return (n_columns if by_rows else n_rows) * compute_dtype(matrix.dtype).itemsize
 
 
 def _panel_steps(most: int, width: int) -> Iterator[int]:
@@ -196,23 +207,24 @@ def _panel_steps(most: int, width: int) -> Iterator[int]:
 
 
 def _with_step(
-    title: str, statistic: Statistic, matrix: Matrix, host: Host, reserved: int, mapped: int, step: int
+    title: str, statistic: Statistic, matrix: Matrix, host: Host, reserved: int, mapped: int, step: int, span: Span
 ) -> FoldPlan:
-    """The plan with blocks of ``step``; MemoryPlanError if one task at a time does not fit."""
+    """The plan for ``span`` with blocks of ``step``; MemoryPlanError if one task at a time does not fit."""
     n_rows, n_columns = matrix.shape
     itemsize = compute_dtype(matrix.dtype).itemsize
     by_rows = statistic.axis == "rows"
-    length, line = (n_rows, n_columns) if by_rows else (n_columns, n_rows)
-    line_nbytes = line * itemsize
-    total_nbytes = n_rows * n_columns * itemsize
+    whole, line = (n_rows, n_columns) if by_rows else (n_columns, n_rows)
+    length = len(span)
+    total_nbytes = length * _line_nbytes(matrix, by_rows)
 
     shape = (step, line) if by_rows else (line, step)
     state = statistic.state_nbytes(n_rows, n_columns)
-    task = step * line_nbytes + statistic.scratch_nbytes(*shape, itemsize) + matrix.reader_nbytes(*shape)
+    block_nbytes = matrix.block_nbytes(*shape, itemsize)
+    task = block_nbytes + statistic.scratch_nbytes(*shape, itemsize) + matrix.reader_nbytes(*shape)
     n_runs = _between(-(-total_nbytes // RUN_NBYTES), min(8, -(-length // step)), MAX_RUNS)
     while n_runs > 1 and _live_states(n_runs) * state > host.memory // 2:
         n_runs = n_runs // 2
-    cut = runs(length, step, n_runs)
+    cut = runs(span, step, n_runs)
     n_live = _live_states(len(cut))
 
     def at(concurrency: int) -> FoldPlan:
@@ -227,7 +239,7 @@ def _with_step(
             task,
             reserved,
             concurrency,
-            matrix.nbytes,
+            matrix.nbytes * length // whole,
             host.shared,
         )
 

@@ -7,7 +7,18 @@ from typing import Any
 import numpy as np
 
 from lazypipe.blocks import compute_dtype
-from lazypipe.stats import ColumnProduct, Covariance, Gram, Moments, RowProduct, Statistic
+from lazypipe.stats import (
+    AdjointProduct,
+    Centring,
+    ColumnProduct,
+    Covariance,
+    Gram,
+    Moments,
+    ResidualSquares,
+    RowProduct,
+    Statistic,
+    TriangularFactor,
+)
 
 
 @dataclass(frozen=True)
@@ -18,11 +29,25 @@ class Case:
     make: Callable[[np.ndarray], Statistic]
     reference: Callable[[np.ndarray], tuple[np.ndarray, ...]]
     answer: Callable[[Any], tuple[np.ndarray, ...]]  # of what ``finish`` returns
+    centred: bool = False  # the rows are read less ``centre_of``, as models have them
+
+
+def centre_of(x: np.ndarray) -> np.ndarray:
+    return x.mean(axis=0, dtype=np.float64).astype(compute_dtype(x.dtype))
 
 
 def centred(x: np.ndarray) -> np.ndarray:
     x = x.astype(np.float64)
     return x - x.mean(axis=0)
+
+
+def weights_of(n: int) -> np.ndarray:
+    """Whole numbers, so that a weighted row is so many rows; some of them none."""
+    return np.random.default_rng(8).integers(0, 4, n).astype(float)
+
+
+def repeated(x: np.ndarray) -> np.ndarray:
+    return np.repeat(x, weights_of(len(x)).astype(int), axis=0)
 
 
 def basis_for(n: int, dtype: np.dtype) -> np.ndarray:
@@ -31,8 +56,21 @@ def basis_for(n: int, dtype: np.dtype) -> np.ndarray:
 
 
 def row_product(x: np.ndarray) -> RowProduct:
-    mean = x.mean(axis=0, dtype=np.float64)
-    return RowProduct(mean, mean.astype(compute_dtype(x.dtype)), basis_for(x.shape[1], x.dtype), len(x))
+    return RowProduct(basis_for(x.shape[1], x.dtype), x.mean(axis=0, dtype=np.float64) - centre_of(x), len(x))
+
+
+def coef_for(n: int) -> np.ndarray:
+    return np.random.default_rng(9).standard_normal(n)
+
+
+def residual_and_total_squares(x: np.ndarray) -> tuple[np.ndarray, ...]:
+    x = x.astype(np.float64)
+    residual = x[:, -1] - x[:, :-1] @ coef_for(x.shape[1] - 1) - 0.5
+    return np.array(residual @ residual), x[:, -1].mean(), ((x[:, -1] - x[:, -1].mean()) ** 2).sum()
+
+
+def with_ones(x: np.ndarray) -> np.ndarray:
+    return np.column_stack([np.ones(len(x)), x.astype(np.float64) - x[0]])
 
 
 CASES = (
@@ -56,7 +94,7 @@ CASES = (
     ),
     Case(
         "gram",
-        lambda x: Gram(),
+        lambda x: Gram(Centring.of(len(x))),
         lambda x: (centred(x) @ centred(x).T,),
         lambda answer: (answer,),
     ),
@@ -65,14 +103,52 @@ CASES = (
         row_product,
         lambda x: (centred(x).T @ (centred(x) @ basis_for(x.shape[1], x.dtype).astype(float)),),
         lambda answer: (answer,),
+        centred=True,
+    ),
+    Case(
+        "adjoint product",
+        lambda x: AdjointProduct(basis_for(len(x), x.dtype)),
+        lambda x: (centred(x).T @ basis_for(len(x), x.dtype).astype(float),),
+        lambda answer: (answer,),
+        centred=True,
+    ),
+    Case(
+        "weighted moments",
+        lambda x: Moments(ddof=1, weights=weights_of(len(x))),
+        lambda x: (repeated(x).astype(float).mean(axis=0), repeated(x).astype(float).var(axis=0, ddof=1)),
+        lambda answer: (answer.mean, answer.variance),
+    ),
+    Case(
+        "weighted covariance",
+        lambda x: Covariance(centre_of(x[:3]), weights=weights_of(len(x))),
+        lambda x: (centred(repeated(x)).T @ centred(repeated(x)) / (len(repeated(x)) - 1),),
+        lambda answer: (answer.covariance,),
+    ),
+    Case(
+        "moment about zero",
+        lambda x: Covariance(None, ddof=0, centred=False),
+        lambda x: (x.astype(float).T @ x.astype(float) / len(x),),
+        lambda answer: (answer.covariance,),
     ),
     Case(
         "column product",
-        lambda x: ColumnProduct(basis_for(len(x), x.dtype), with_squares=True),
+        lambda x: ColumnProduct(basis_for(len(x), x.dtype), Centring.of(len(x)), with_squares=True),
         lambda x: (
             centred(x) @ (centred(x).T @ basis_for(len(x), x.dtype).astype(float)),
             np.array((centred(x) ** 2).sum()),
         ),
         lambda answer: (answer.product, np.array(answer.squares)),
+    ),
+    Case(
+        "triangular factor",
+        lambda x: TriangularFactor(x[0].astype(compute_dtype(x.dtype))),
+        lambda x: (with_ones(x).T @ with_ones(x),),
+        lambda answer: (answer.T @ answer,),
+    ),
+    Case(
+        "residual squares",
+        lambda x: ResidualSquares(coef_for(x.shape[1] - 1), 0.5),
+        residual_and_total_squares,
+        lambda answer: (np.array(answer.residual), np.array(answer.mean), np.array(answer.total)),
     ),
 )

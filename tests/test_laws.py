@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from laws import CASES, Case
+from laws import CASES, Case, centre_of
 
 from lazypipe.blocks import SUPPORTED_DTYPES, Block, Span, compute_dtype
 from lazypipe.engines.tasks import merge_group, merge_in_order
 from lazypipe.io import open_matrix
+from lazypipe.io.prepared import Prepared
 from lazypipe.plan import FAN_IN, plan_fold
 from lazypipe.sizes import MIB
 
@@ -25,6 +26,8 @@ def measured(case: Case, x: np.ndarray, spans: list[Span]) -> list:
         rows, columns = Span(0, len(x)), Span(0, x.shape[1])
         rows, columns = (span, columns) if statistic.axis == "rows" else (rows, span)
         values = x[rows.slice, columns.slice].astype(compute_dtype(x.dtype))  # a copy: measure may overwrite
+        if case.centred:
+            values -= centre_of(x)[columns.slice]
         states.append(statistic.measure(Block(values, rows, columns, "<test>")))
     return states
 
@@ -116,6 +119,8 @@ def wide_and_tall(tmp_path_factory):
 def test_engines_agree_bit_for_bit(case, memory, wide_and_tall, serial_engine, cluster_engine):
     x, matrix = wide_and_tall[case.make(np.zeros((2, 2))).axis]
     statistic = case.make(x)
+    if case.centred:
+        matrix = Prepared(matrix, centre=centre_of(x))
     plans = [
         plan_fold("pass", statistic, matrix, type(engine.host)(memory, *list(vars(engine.host).values())[1:]))
         for engine in (serial_engine, cluster_engine)

@@ -22,6 +22,7 @@ class Engine(Protocol):
     """Two verbs over a matrix, and what a plan has to know of the place."""
 
     kind: str
+    slots: int  # tasks at once, in all processes together
     host: Host
     progress: Progress
 

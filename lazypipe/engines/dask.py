@@ -82,6 +82,7 @@ class DaskEngine:
         )
         self.client = Client(self._cluster)
         self.host = Host(memory, threads, shared=True, base=resident.base_nbytes(threads))
+        self.slots = threads
 
     def _connect(self, address: str, memory: int | None) -> None:
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
@@ -115,6 +116,7 @@ class DaskEngine:
                     f"workers with a larger --memory-limit."
                 )
             self.host = Host(memory, threads, shared=False, base=base)
+            self.slots = sum(worker["nthreads"] for worker in workers)
         except BaseException:
             self.client.close()
             raise

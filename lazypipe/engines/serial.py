@@ -23,6 +23,7 @@ class SerialEngine:
     """The reference that every other engine must equal, bit for bit."""
 
     kind = "serial"
+    slots = 1
 
     def __init__(self, address: str | None, memory: int | None, workers: int | None, progress: Progress):
         if address is not None:

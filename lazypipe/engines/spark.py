@@ -64,6 +64,7 @@ class SparkEngine:
         configured = self.context.getConf().get("spark.executor.pyspark.memory")
         if memory is None and configured is not None:
             memory = max(16 * MIB, parse_bytes(configured + "iB") - resident.base_nbytes(1))
+        self.slots = self.context.defaultParallelism
         self._limit = threadpool_limits(1)  # the driver's arithmetic rounds as it does under every engine
         self.host = Host(memory or DEFAULT_MEMORY, 1, shared=False, base=resident.base_nbytes(1))
 

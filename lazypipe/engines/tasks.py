@@ -52,6 +52,11 @@ def blocks_of(matrix: Matrix, axis: Axis, run: Run, mapped: bool) -> Iterable[Bl
     n_rows, n_columns = matrix.shape
     line = n_columns if axis == "rows" else n_rows
     dtype = compute_dtype(matrix.dtype)
+    if matrix.sparse:
+        with matrix.open() as reader:
+            for span in run.spans():
+                yield Block(reader.read_rows(span, dtype), span, Span(0, n_columns), matrix.uri)
+        return
     buffer = SCRATCH.array(min(run.step, run.stop - run.start) * line, dtype)
     with matrix.open(mapped) as reader:
         for span in run.spans():
@@ -79,29 +84,42 @@ def merge_group(statistic: Statistic, group: list[Any]) -> Any:
     return total
 
 
-def merge_in_order(statistic: Statistic, states: Iterable[Any]) -> Any:
-    """Merge a stream of states in the same tree that ``merge_group`` builds level by level.
+class MergeTree:
+    """States merged as they come, in the same tree that ``merge_group`` builds level by level.
 
-    Holds at most ``FAN_IN - 1`` states a level.
+    Holds at most ``FAN_IN - 1`` states a level; ``levels`` are those that wait, and begin a tree that
+    goes on where another stopped.
     """
-    levels: list[list[Any]] = [[]]
 
-    def push(level: int, state: Any) -> None:
-        if level == len(levels):
-            levels.append([])
-        levels[level].append(state)
-        if len(levels[level]) == FAN_IN:
-            group, levels[level] = levels[level], []
-            push(level + 1, merge_group(statistic, group))
+    def __init__(self, statistic: Statistic, levels: list[list[Any]] | None = None):
+        self.statistic = statistic
+        self.levels: list[list[Any]] = levels or [[]]
 
+    def push(self, state: Any, level: int = 0) -> None:
+        """Add the next state in order."""
+        if level == len(self.levels):
+            self.levels.append([])
+        self.levels[level].append(state)
+        if len(self.levels[level]) == FAN_IN:
+            group, self.levels[level] = self.levels[level], []
+            self.push(merge_group(self.statistic, group), level + 1)
+
+    def total(self) -> Any:
+        """All of it merged; the tree is empty afterwards."""
+        level = 0
+        while level < len(self.levels):
+            group, self.levels[level] = self.levels[level], []
+            if group:
+                if len(group) == 1 and not any(self.levels[level + 1 :]):
+                    return group[0]
+                self.push(merge_group(self.statistic, group), level + 1)
+            level += 1
+        raise ValueError("no states to merge")
+
+
+def merge_in_order(statistic: Statistic, states: Iterable[Any]) -> Any:
+    """Merge a stream of states in the tree of ``merge_group``."""
+    tree = MergeTree(statistic)
     for state in states:
-        push(0, state)
-    level = 0
-    while level < len(levels):
-        group, levels[level] = levels[level], []
-        if group:
-            if len(group) == 1 and not any(levels[level + 1 :]):
-                return group[0]
-            push(level + 1, merge_group(statistic, group))
-        level += 1
-    raise ValueError("no states to merge")
+        tree.push(state)
+    return tree.total()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -68,8 +68,11 @@ class Matrix(Protocol):
     def mapped_nbytes(self) -> int:
         """Bytes that a map of the files keeps resident in each process; 0 where the format maps nothing."""
 
-    def open(self, mapped: bool = False) -> AbstractContextManager[Reader]:
-        """Open for reading; ``mapped`` allows the files to be mapped whole, ``mapped_nbytes`` of them."""
+    def open(self, mapped: bool = False) -> AbstractContextManager[Any]:
+        """A Reader, or a SparseReader of a sparse matrix.
+
+        ``mapped`` allows the files to be mapped whole, ``mapped_nbytes`` of them.
+        """
 
     def reader_nbytes(self, n_rows: int, n_columns: int) -> int:
         """Bytes the reader holds beside the block while it reads such a block (scratch, decoded groups)."""

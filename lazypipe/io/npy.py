@@ -25,11 +25,29 @@ def open_source(path: Path, column: str | None) -> RawRowsMatrix:
     shape, fortran, stored, offset, size = _header(path)
     dtype = checked_dtype(stored, uri)
     n_rows, n_columns = checked_shape(shape, uri)
-    expected = offset + n_rows * n_columns * dtype.itemsize
-    if size < expected:
-        raise DataError(f"{uri}: is truncated: {size:,} bytes, its header says {expected:,}. Write or copy it again.")
+    _require_whole(uri, size, offset + n_rows * n_columns * dtype.itemsize)
     segment = Segment(uri, offset, n_columns if fortran else n_rows)
     return RawRowsMatrix(uri, (n_rows, n_columns), stored.str, (segment,), transposed=fortran)
+
+
+def open_vector(source: str | Path) -> RawRowsMatrix | None:
+    """A 1-D ``.npy`` file (n,) as a matrix of one column (n, 1); None for all that is not such a file."""
+    path = Path(source).expanduser().absolute()
+    if path.suffix.lower() != ".npy" or not path.is_file():
+        return None
+    shape, _, stored, offset, size = _header(path)
+    if len(shape) != 1:
+        return None
+    uri = str(path)
+    dtype = checked_dtype(stored, uri)
+    n_rows, _ = checked_shape((*shape, 1), uri)
+    _require_whole(uri, size, offset + n_rows * dtype.itemsize)
+    return RawRowsMatrix(uri, (n_rows, 1), stored.str, (Segment(uri, offset, n_rows),))
+
+
+def _require_whole(uri: str, size: int, expected: int) -> None:
+    if size < expected:
+        raise DataError(f"{uri}: is truncated: {size:,} bytes, its header says {expected:,}. Write or copy it again.")
 
 
 def _header(path: Path) -> tuple[tuple[int, ...], bool, np.dtype, int, int]:

@@ -2,35 +2,60 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lazypipe.blocks import compute_dtype
+from lazypipe.blocks import Span, compute_dtype
+from lazypipe.checkpoint import StateFolder
 from lazypipe.engines import Engine, open_engine
-from lazypipe.errors import ConfigError, PlanError
+from lazypipe.engines.checkpointed import Checkpointed
+from lazypipe.errors import ConfigError, DataError, PlanError
 from lazypipe.io import open_matrix
 from lazypipe.io.matrix import Matrix
-from lazypipe.plan import Host, Plan, or_say_what_fits, plan_fold
-from lazypipe.stats.covariance import Covariance
+from lazypipe.io.prepared import Prepared
+from lazypipe.models.preparation import CONSTANT, Preparation, find_moments, plan_moments, preparation
+from lazypipe.models.tiles import TILES_REMEDY, TiledCovariance, write_tiles
+from lazypipe.models.tiles import plan_tiles as _tiles_plan
+from lazypipe.plan import FoldPlan, Host, Plan, or_say_what_fits, plan_fold
+from lazypipe.stats.covariance import Covariance, CovarianceMatrix
 from lazypipe.stats.provisional import provisional_shift
 
-REMEDY = "or select fewer columns: the answer alone is columns x columns x 8 bytes."
+REMEDY = "or write tiles to disk (out='cov.zarr'): the answer alone is columns x columns x 8 bytes."
 
 
 @dataclass(frozen=True)
 class CovarianceResult:
-    """Mean (n_columns,) and covariance (n_columns, n_columns), float64, of ``n_rows`` rows."""
+    """Mean (n_columns,) and covariance (n_columns, n_columns), float64, of ``n_rows`` rows.
+
+    ``weight`` is the sum of their weights. Written as tiles, ``covariance`` is a TiledCovariance.
+    """
 
     mean: np.ndarray
-    covariance: np.ndarray
+    covariance: np.ndarray | TiledCovariance
     n_rows: int
     ddof: int
     plan: Plan
+    weight: float
 
 
-def covariance(source: Any, ddof: int = 1, *, engine: Engine | None = None) -> CovarianceResult:
+def covariance(
+    source: Any,
+    ddof: int = 1,
+    *,
+    engine: Engine | None = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    center: bool = True,
+    scale: bool = False,
+    nan: str = "raise",
+    row_weights: Any = None,
+    state: str | Path | None = None,
+    restart: bool = False,
+) -> CovarianceResult:
     """Mean and covariance of the columns of ``source``, in one pass over its rows.
 
     Parameters
@@ -38,6 +63,16 @@ def covariance(source: Any, ddof: int = 1, *, engine: Engine | None = None) -> C
     source : path, Matrix or array (n_rows, n_columns) of any supported dtype.
     ddof : divide by n_rows - ddof; 1 for the unbiased estimate, 0 for the moment.
     engine : from ``open_engine``; None runs on threads of this process.
+    out : a new Zarr store, ``cov.zarr``: write the upper triangle there as tiles, for more columns than
+        memory holds (see ``lazypipe.models.tiles``). Killed and called again, it goes on with the tiles
+        that are missing. ``overwrite`` replaces a store that is there.
+    center : False gives the second moment about zero.
+    scale : True gives the correlation; constant columns keep their zeros.
+    nan : "raise", "omit" (rows that hold one) or "mean" (fill with the column's mean: a pass more).
+    row_weights : (n_rows,) or the path of such an .npy; a row of weight 2 counts as two rows, and the sum
+        of weights takes the place of n_rows.
+    state : a folder that keeps the state after every group of blocks. Called again after a kill it redoes
+        one group; on data that grew it reads the new rows alone. ``restart`` forgets it first.
 
     Returns
     -------
@@ -51,24 +86,129 @@ def covariance(source: Any, ddof: int = 1, *, engine: Engine | None = None) -> C
 
     Raises
     ------
-    PlanError (ddof), MemoryPlanError (before any data is read), DataError (NaN, infinity).
+    ConfigError, PlanError, MemoryPlanError : before any data is read.
+    DataError : NaN or infinity, weights that do not fit, a state of something else, data that changed.
     """
     matrix = open_matrix(source)
     if engine is None:
         with open_engine() as engine:
-            return covariance(matrix, ddof, engine=engine)
-    plan = plan_covariance(matrix, ddof=ddof, engine=engine)
-    (fold,) = plan.folds
-    statistic = Covariance(provisional_shift(matrix), ddof)
-    result = engine.fold(statistic, matrix, fold)
-    return CovarianceResult(result.mean, result.covariance, result.n_rows, ddof, plan)
+            return covariance(
+                matrix, ddof, engine=engine, out=out, overwrite=overwrite, center=center, scale=scale, nan=nan,
+                row_weights=row_weights, state=state, restart=restart,
+            )  # fmt: skip
+    require_ddof(matrix, ddof)
+    asked = _preparation(matrix, center, scale, nan, row_weights)
+    if out is not None:
+        if state is not None:
+            raise ConfigError("state: tiles (out=) keep their own state in the store. Leave state out.")
+        return _tiled(matrix, ddof, asked, engine, Path(out), overwrite)
+    plan = or_say_what_fits(lambda host: _plan(matrix, asked, host), engine.host, REMEDY)
+    fold, *before = plan.folds
+    with nullcontext() if state is None else StateFolder(state, restart) as folder:
+        result = folded(matrix, ddof, asked, engine, (fold, before[0] if before else None), folder)
+    if scale:
+        _to_correlation(result.covariance, result.mean)
+    return CovarianceResult(result.mean, result.covariance, result.n_rows, ddof, plan, result.weight)
 
 
-def plan_covariance(source: Any, *, engine: Engine, ddof: int = 1) -> Plan:
+def _preparation(matrix: Matrix, center: bool, scale: bool, nan: str, row_weights: Any) -> Preparation:
+    if scale not in (False, True):
+        raise ConfigError(f"scale: {scale!r} is not True (the correlation) or False.")
+    if scale and not center:
+        raise ConfigError("scale: a correlation is about the mean. Leave out center=False, or scale.")
+    return preparation(matrix, center, scale, nan, row_weights)
+
+
+def folded(
+    matrix: Matrix,
+    ddof: int,
+    asked: Preparation,
+    engine: Engine,
+    folds: tuple[FoldPlan, FoldPlan | None],
+    folder: StateFolder | None,
+) -> CovarianceMatrix:
+    """The unscaled covariance by the planned ``folds`` (itself, the means to fill gaps with)."""
+    fold, before = folds
+    if before is not None:
+        if folder is not None:
+            raise ConfigError(
+                "nan: 'mean' fills in other values with every new row, so nothing saved stays true. "
+                "Use nan='omit', or leave state out."
+            )
+        mean = find_moments(matrix, asked, engine, before).mean
+        matrix = Prepared(matrix, filling=mean.astype(compute_dtype(matrix.dtype)))
+
+    def make(context: dict[str, np.ndarray]) -> Covariance:
+        return Covariance(context.get("shift"), ddof, asked.weights, asked.center, asked.nan == "omit")
+
+    def context() -> dict[str, np.ndarray]:
+        shifts = asked.center and not matrix.sparse
+        return {"shift": provisional_shift(matrix, asked.nan == "omit")} if shifts else {}
+
+    result: CovarianceMatrix
+    if folder is None:
+        result = engine.fold(make(context()), matrix, fold)
+    else:
+        identity = {
+            "statistic": "covariance",
+            "source": matrix.uri,
+            "n_columns": matrix.shape[1],
+            "dtype": str(matrix.dtype),
+            "center": asked.center,
+            "nan": asked.nan,
+            "weighted": asked.weights is not None,
+        }
+
+        def cut(span: Span) -> FoldPlan:
+            return covariance_fold(matrix, asked, engine.host, span)
+
+        saved = Checkpointed(folder, "covariance", identity, asked.weights)
+        result = saved.fold(engine, Covariance, make, context, matrix, cut)
+    if not result.weight > ddof:
+        omitted = matrix.shape[0] - result.n_rows
+        raise DataError(
+            f"{matrix.uri}: {omitted:,} of {matrix.shape[0]:,} rows hold a NaN and were left out; too few are left "
+            f"for ddof={ddof}. Pass nan='mean' to fill the gaps instead."
+        )
+    return result
+
+
+def _tiled(
+    matrix: Matrix, ddof: int, asked: Preparation, engine: Engine, out: Path, overwrite: bool
+) -> CovarianceResult:
+    plan = or_say_what_fits(lambda host: _tiles_plan(matrix, asked, host, out), engine.host, TILES_REMEDY)
+    tiled = write_tiles(matrix, ddof, asked, engine, plan, out, overwrite)
+    return CovarianceResult(tiled.mean, tiled, tiled.n_rows, ddof, plan, tiled.weight)
+
+
+def _to_correlation(covariance: np.ndarray, mean: np.ndarray) -> None:
+    """In its own memory; a constant column, whose row is zero, stays so."""
+    deviation = np.sqrt(np.maximum(covariance.diagonal(), 0))
+    varies = deviation > CONSTANT * np.abs(mean)
+    gain = np.where(varies, 1 / np.where(varies, deviation, 1), 0)
+    for i, row in enumerate(covariance):
+        row *= gain[i] * gain
+
+
+def plan_covariance(
+    source: Any,
+    *,
+    engine: Engine,
+    ddof: int = 1,
+    out: str | Path | None = None,
+    center: bool = True,
+    scale: bool = False,
+    nan: str = "raise",
+    row_weights: Any = None,
+) -> Plan:
     """What ``covariance`` would take on ``engine``, from metadata alone."""
     matrix = open_matrix(source)
     require_ddof(matrix, ddof)
-    return or_say_what_fits(lambda host: _plan(matrix, host), engine.host, REMEDY)
+    asked = _preparation(matrix, center, scale, nan, row_weights)
+    if out is not None:
+        path = Path(out)
+        return or_say_what_fits(lambda host: _tiles_plan(matrix, asked, host, path), engine.host, TILES_REMEDY)
+    return or_say_what_fits(lambda host: _plan(matrix, asked, host), engine.host, REMEDY)
 
 
 def require_ddof(matrix: Matrix, ddof: int) -> None:
@@ -81,11 +221,24 @@ def require_ddof(matrix: Matrix, ddof: int) -> None:
         )
 
 
-def _plan(matrix: Matrix, host: Host) -> Plan:
+def covariance_fold(
+    matrix: Matrix, asked: Preparation, host: Host, span: Span | None = None, reserved: int = 0
+) -> FoldPlan:
+    """The cuts of the fold; ``reserved`` bytes are held on the driver besides."""
+    n_rows, n_columns = matrix.shape
+    shift = np.broadcast_to(np.zeros(1, compute_dtype(matrix.dtype)), (n_columns,))
+    statistic = Covariance(shift, weights=asked.weights, omit_nan=asked.nan == "omit")
+    reserved += 16 * n_columns + (0 if asked.weights is None else 3 * 8 * n_rows)
+    return plan_fold("covariance", statistic, matrix, host, reserved, span)
+
+
+def _plan(matrix: Matrix, asked: Preparation, host: Host) -> Plan:
+    folds = [covariance_fold(matrix, asked, host)]
+    if asked.nan == "mean":
+        folds.append(plan_moments(matrix, asked, host))
     n_columns = matrix.shape[1]
-    shape_only = np.broadcast_to(np.zeros(1, compute_dtype(matrix.dtype)), (n_columns,))
-    fold = plan_fold("covariance", Covariance(shape_only), matrix, host, reserved=16 * n_columns)
     output = 8 * n_columns * (n_columns + 1)
     return Plan(
-        "covariance", matrix.uri, matrix.shape, str(matrix.dtype), host, (fold,), passes=1, output_nbytes=output
-    )
+        "covariance", matrix.uri, matrix.shape, str(matrix.dtype), host, tuple(folds), passes=len(folds),
+        output_nbytes=output,
+    )  # fmt: skip

@@ -5,9 +5,24 @@ Sending the object to a worker is the broadcast. A new statistic is one file her
 """
 
 from lazypipe.stats.base import Statistic
+from lazypipe.stats.centring import Centring
 from lazypipe.stats.covariance import Covariance
 from lazypipe.stats.gram import Gram
 from lazypipe.stats.moments import Moments
-from lazypipe.stats.products import ColumnProduct, RowProduct
+from lazypipe.stats.products import AdjointProduct, ColumnProduct, RowProduct, StripeProjection
+from lazypipe.stats.residuals import ResidualSquares
+from lazypipe.stats.tsqr import TriangularFactor
 
-__all__ = ["ColumnProduct", "Covariance", "Gram", "Moments", "RowProduct", "Statistic"]
+__all__ = [
+    "AdjointProduct",
+    "Centring",
+    "ColumnProduct",
+    "Covariance",
+    "Gram",
+    "Moments",
+    "ResidualSquares",
+    "RowProduct",
+    "Statistic",
+    "StripeProjection",
+    "TriangularFactor",
+]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
+from scipy.sparse import issparse
 
 from lazypipe.blocks import Block
 from lazypipe.errors import DataError
@@ -15,7 +16,10 @@ Axis = Literal["rows", "columns"]
 class Statistic(Protocol):
     """One statistic of a matrix, summed over blocks of rows or of columns."""
 
-    axis: ClassVar[Axis]
+    @property
+    def axis(self) -> Axis: ...
+
+    State: ClassVar[type]  # of what ``measure`` gives: an array, or a NamedTuple of arrays and numbers
 
     def measure(self, block: Block) -> Any:
         """The state of one block; may overwrite ``block.values``."""
@@ -62,15 +66,22 @@ def require_finite(sums: np.ndarray, block: Block) -> None:
     """
     if np.isfinite(sums).all():
         return
-    found = np.argwhere(~np.isfinite(block.values))
+    values = block.values
+    if issparse(values):
+        at = np.flatnonzero(~np.isfinite(values.data))
+        rows = np.searchsorted(values.indptr, at[:1], side="right") - 1
+        found = np.column_stack([np.resize(rows, len(at)), values.indices[at]])
+    else:
+        found = np.argwhere(~np.isfinite(values))
     if len(found) == 0:
         raise DataError(
-            f"{block.uri}: values so large that their products overflow {block.values.dtype} near row "
+            f"{block.uri}: values so large that their products overflow {values.dtype} near row "
             f"{block.rows.start:,}, column {block.columns.start:,}. Divide the data by a constant first."
         )
     i, j = found[0]
-    what = "NaN" if np.isnan(block.values[i, j]) else "infinity"
+    missing = np.isnan(values.data[at[0]] if issparse(values) else values[i, j])
     raise DataError(
-        f"{block.uri}: {what} at row {block.rows.start + i:,}, column {block.columns.start + j:,} "
-        f"(first of {len(found):,} in its block). Remove or fill such values before this job."
+        f"{block.uri}: {'NaN' if missing else 'infinity'} at row {block.rows.start + i:,}, column "
+        f"{block.columns.start + j:,} (first of {len(found):,} in its block). "
+        + ("Pass nan='omit' to leave such rows out, or nan='mean' to fill them." if missing else "Remove it.")
     )

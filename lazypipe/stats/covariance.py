@@ -2,71 +2,119 @@
 
 Each block is shifted by a provisional mean and multiplied in the data's own dtype; products are
 summed in float64; what the provisional mean missed is taken off at the end:
-``C = (Σ y yᵀ - n m mᵀ) / (n - ddof)`` with ``y = x - shift`` and ``m`` the mean of ``y``.
+``C = (Σ w y yᵀ - W m mᵀ) / (W - ddof)`` with ``y = x - shift``, ``m`` the mean of ``y``, ``W = Σ w``.
 (The shifted-data algorithm; Chan, Golub, LeVeque, "Algorithms for computing the sample variance", 1983.)
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+from scipy.sparse import issparse
 
 from lazypipe.blocks import Block
 from lazypipe.stats.base import Axis, accumulate, product_with_itself, require_finite
+from lazypipe.stats.moments import rows_with_nan
 
 
 class ProductSum(NamedTuple):
-    n: int
-    total: np.ndarray  # (n_columns,) sum of shifted rows
-    product: np.ndarray  # (n_columns, n_columns) sum of their outer products
+    n_rows: int  # that were not omitted
+    weight: float
+    total: np.ndarray  # (n_columns,) weighted sum of shifted rows
+    product: np.ndarray  # (n_columns, n_columns) weighted sum of their outer products
 
 
 class CovarianceMatrix(NamedTuple):
     n_rows: int
+    weight: float
     mean: np.ndarray  # (n_columns,) float64
     covariance: np.ndarray  # (n_columns, n_columns) float64, symmetric to the bit
 
 
 @dataclass(frozen=True)
 class Covariance:
-    """Mean and covariance, dividing by ``n - ddof``.
+    """Mean and covariance, dividing by ``weight - ddof``.
 
     ``shift`` (n_columns,), in the dtype of the blocks, is any vector near the mean: the mean of the
-    first rows serves.
+    first rows serves; None shifts nothing, as sparse rows require. A row of ``weights`` (n_rows,) 2
+    counts as two rows. Without ``centred`` the moment about zero; ``omit_nan`` leaves out rows with NaN.
     """
 
-    shift: np.ndarray
+    shift: np.ndarray | None
     ddof: int = 1
+    weights: np.ndarray | None = None
+    centred: bool = True
+    omit_nan: bool = False
     axis: ClassVar[Axis] = "rows"
+    State: ClassVar[type] = ProductSum
 
     def measure(self, block: Block) -> ProductSum:
         values = block.values
-        np.subtract(values, self.shift, out=values)
-        n_rows = len(values)
-        total = np.ones(n_rows, values.dtype) @ values
-        product = product_with_itself(values)
-        require_finite(product.diagonal(), block)
-        return ProductSum(n_rows, total, product)
+        n_rows = values.shape[0]
+        weights = None if self.weights is None else self.weights[block.rows.slice]
+        if self.omit_nan:
+            bad = rows_with_nan(values)
+            if bad.any():
+                n_rows -= int(bad.sum())
+                weights = np.where(bad, 0.0, 1.0 if weights is None else weights)
+                values = _cleared(values, bad, self.shift)
+        root = None if weights is None else np.sqrt(weights)
+        weight = float(n_rows if weights is None else weights.sum())
+        if issparse(values):
+            total, product = _sparse_products(values, root)
+            require_finite(total, block)
+        else:
+            if self.shift is not None:
+                np.subtract(values, self.shift, out=values)
+            if root is not None:
+                root = root.astype(values.dtype)
+                np.multiply(values, root[:, None], out=values)
+            total = (np.ones(len(values), values.dtype) if root is None else root) @ values
+            product = product_with_itself(values)
+            require_finite(product.diagonal(), block)
+        return ProductSum(n_rows, weight, total, product)
 
     def merge(self, left: ProductSum, right: ProductSum) -> ProductSum:
         return ProductSum(
-            left.n + right.n,
+            left.n_rows + right.n_rows,
+            left.weight + right.weight,
             accumulate(left.total, right.total),
             accumulate(left.product, right.product),
         )
 
     def finish(self, total: ProductSum) -> CovarianceMatrix:
-        mean = total.total.astype(np.float64) / total.n
+        mean = total.total.astype(np.float64) / (total.weight or 1)
         covariance = total.product.astype(np.float64, copy=False)
-        for i, row in enumerate(covariance):  # by rows: an outer product would be a second matrix
-            row -= total.n * (mean[i] * mean)
-        covariance /= total.n - self.ddof
-        return CovarianceMatrix(total.n, self.shift.astype(np.float64) + mean, covariance)
+        if self.centred:
+            for i, row in enumerate(covariance):  # by rows: an outer product would be a second matrix
+                row -= total.weight * (mean[i] * mean)
+        covariance /= (total.weight - self.ddof) or 1  # the models refuse what has too few rows
+        mean = mean if self.shift is None else self.shift.astype(np.float64) + mean
+        return CovarianceMatrix(total.n_rows, total.weight, mean, covariance)
 
     def state_nbytes(self, n_rows: int, n_columns: int) -> int:
         return 8 * n_columns * (n_columns + 1)
 
     def scratch_nbytes(self, n_rows: int, n_columns: int, itemsize: int) -> int:
-        return (itemsize + 8) * n_columns * n_columns + itemsize * (2 * n_columns + n_rows)
+        masks = n_rows * n_columns if self.omit_nan else 0
+        return (itemsize + 8) * n_columns * n_columns + itemsize * (2 * n_columns + n_rows) + masks
+
+
+def _cleared(values: Any, rows: np.ndarray, shift: np.ndarray | None) -> Any:
+    """``values`` with those rows at the shift, where they add nothing."""
+    if issparse(values):
+        values.data[np.repeat(rows, np.diff(values.indptr))] = 0
+    else:
+        values[rows] = 0 if shift is None else shift
+    return values
+
+
+def _sparse_products(values: Any, root: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Sums of rows and of their outer products, of CSR rows times ``root``, in float64."""
+    values = values.astype(np.float64)
+    if root is None:
+        root = np.ones(values.shape[0])
+    values.data *= np.repeat(root, np.diff(values.indptr))
+    return values.T @ root, (values.T @ values).toarray()

@@ -1,7 +1,7 @@
 """The Gram matrix of the rows, ``H X Xᵀ H`` with ``H`` the centring of columns: one pass over stripes.
 
-A column stripe holds every row, so centring needs no mean of the data: products of the provisionally
-shifted stripe are summed in float64 and centred on both sides at the end.
+A column stripe holds every row, so centring needs no mean of the data: products of the stripe are
+summed in float64 and projected on both sides at the end.
 """
 
 from __future__ import annotations
@@ -13,17 +13,24 @@ import numpy as np
 
 from lazypipe.blocks import Block
 from lazypipe.stats.base import Axis, accumulate, product_with_itself, require_finite
+from lazypipe.stats.centring import Centring
 from lazypipe.stats.products import HEAD_ROWS, head_shift
 
 
 @dataclass(frozen=True)
 class Gram:
-    """``H X Xᵀ H`` (n_rows, n_rows) in float64, symmetric; its trace is the total sum of squares."""
+    """``H X Xᵀ H`` (n_rows, n_rows) in float64, symmetric; its trace is the total sum of squares.
 
+    ``H`` is what ``centring`` takes off the columns; None leaves them as they are.
+    """
+
+    centring: Centring | None
     axis: ClassVar[Axis] = "columns"
+    State: ClassVar[type] = np.ndarray
 
     def measure(self, block: Block) -> np.ndarray:
-        np.subtract(block.values, head_shift(block.values), out=block.values)
+        if self.centring and self.centring.even:
+            np.subtract(block.values, head_shift(block.values), out=block.values)
         product = product_with_itself(block.values.T)
         require_finite(product.diagonal(), block)
         return product
@@ -33,11 +40,7 @@ class Gram:
 
     def finish(self, total: np.ndarray) -> np.ndarray:
         gram = total.astype(np.float64, copy=False)
-        mean = gram.mean(axis=0)
-        grand = mean.mean()
-        for i, row in enumerate(gram):
-            row -= (mean + mean[i]) - grand
-        return gram
+        return self.centring.off_both_sides(gram) if self.centring else gram
 
     def state_nbytes(self, n_rows: int, n_columns: int) -> int:
         return 8 * n_rows * n_rows

@@ -1,4 +1,4 @@
-"""Mean and variance of every column, merged as Chan, Golub and LeVeque do.
+"""Weight, mean and variance of every column, merged as Chan, Golub and LeVeque do.
 
 T. F. Chan, G. H. Golub, R. J. LeVeque, "Updating formulae and a pairwise algorithm for computing
 sample variances", 1979: with ``d = mean_b - mean_a`` and ``n = n_a + n_b``,
@@ -8,56 +8,127 @@ sample variances", 1979: with ``d = mean_b - mean_a`` and ``n = n_a + n_b``,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
+from scipy.sparse import issparse
 
 from lazypipe.blocks import Block
 from lazypipe.stats.base import Axis, require_finite
 
+NanPolicy = Literal["raise", "omit", "mean"]
+
 
 class MomentsState(NamedTuple):
-    n: int
+    weight: float  # of the rows
+    present: np.ndarray  # () or (n_columns,): weight of the entries that are there
     mean: np.ndarray  # (n_columns,) float64
-    m2: np.ndarray  # (n_columns,) float64, sum of squared deviations from the mean
+    m2: np.ndarray  # (n_columns,) float64, weighted sum of squared deviations from the mean
+    omitted: np.ndarray  # int64, rows left out
 
 
 class ColumnMoments(NamedTuple):
-    n_rows: int
+    weight: float
+    present: np.ndarray
     mean: np.ndarray  # (n_columns,)
-    variance: np.ndarray  # (n_columns,)
+    variance: np.ndarray  # (n_columns,), of the column with its gaps filled by the mean
+    omitted: np.ndarray
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Mean and variance (dividing by ``n - ddof``) of every column, in one pass over row blocks."""
+    """Mean and variance (dividing by ``weight - ddof``) of every column, in one pass over row blocks.
+
+    A row of weight 2 counts as two rows. ``nan`` says what a NaN is: an error ("raise"), a reason to
+    leave its row out ("omit"), or a gap that the mean of its column fills ("mean").
+    """
 
     ddof: int = 1
+    weights: np.ndarray | None = None  # (n_rows,)
+    nan: NanPolicy = "raise"
     axis: ClassVar[Axis] = "rows"
+    State: ClassVar[type] = MomentsState
 
     def measure(self, block: Block) -> MomentsState:
         values = block.values
-        n = len(values)
-        mean = values.sum(axis=0, dtype=np.float64) / n
-        require_finite(mean, block)
+        weights = None if self.weights is None else self.weights[block.rows.slice]
+        omitted = np.zeros(0, np.int64)
+        if self.nan == "omit":
+            bad = rows_with_nan(values)
+            if bad.any():
+                omitted = block.rows.start + np.flatnonzero(bad)
+                values = values[~bad]
+                weights = None if weights is None else weights[~bad]
+        weight = float(values.shape[0] if weights is None else weights.sum())
+        sums = self._sparse if issparse(values) else self._dense
+        count, mean, m2 = sums(values, weights, weight, block)
+        return MomentsState(weight, count, mean, m2, omitted)
+
+    def _dense(self, values: np.ndarray, weights: np.ndarray | None, weight: float, block: Block) -> Any:
+        gaps = np.isnan(values) if self.nan == "mean" else None
+        count: Any = np.float64(weight)
+        if gaps is not None:
+            values[gaps] = 0
+            count = (~gaps).sum(axis=0, dtype=np.float64) if weights is None else weights @ ~gaps
+        if weights is None:
+            total = values.sum(axis=0, dtype=np.float64)
+        else:
+            total = np.einsum("i,ij->j", weights, values, dtype=np.float64)
+        require_finite(total, block)
+        mean = total / np.where(count > 0, count, 1)
         centre = mean.astype(values.dtype)
         np.subtract(values, centre, out=values)
+        if gaps is not None:
+            values[gaps] = 0
         rest = mean - centre  # what rounding the mean to the data's dtype left out
-        m2 = np.einsum("ij,ij->j", values, values, dtype=np.float64) - n * rest**2
-        return MomentsState(n, mean, m2)
+        if weights is None:
+            m2 = np.einsum("ij,ij->j", values, values, dtype=np.float64)
+        else:
+            m2 = np.einsum("i,ij,ij->j", weights, values, values, dtype=np.float64)
+        return count, mean, m2 - count * rest**2
+
+    def _sparse(self, values: Any, weights: np.ndarray | None, weight: float, block: Block) -> Any:
+        n_columns = values.shape[1]
+        entries = values.data.astype(np.float64)
+        each = np.ones(len(entries)) if weights is None else np.repeat(weights, np.diff(values.indptr))
+        count: Any = np.float64(weight)
+        if self.nan == "mean":
+            gaps = np.isnan(entries)
+            count = weight - np.bincount(values.indices[gaps], each[gaps], n_columns)
+            entries[gaps] = 0
+        total = np.bincount(values.indices, each * entries, n_columns)
+        require_finite(total, block)
+        mean = total / np.where(count > 0, count, 1)
+        squares = np.bincount(values.indices, each * entries**2, n_columns)
+        return count, mean, np.maximum(squares - count * mean**2, 0)
 
     def merge(self, left: MomentsState, right: MomentsState) -> MomentsState:
-        n = left.n + right.n
+        count = left.present + right.present
+        share = right.present / np.where(count > 0, count, 1)
         delta = right.mean - left.mean
-        mean = left.mean + delta * (right.n / n)
-        m2 = left.m2 + right.m2 + delta**2 * (left.n * right.n / n)
-        return MomentsState(n, mean, m2)
+        mean = left.mean + delta * share
+        m2 = left.m2 + right.m2 + delta**2 * (left.present * share)
+        omitted = np.concatenate([left.omitted, right.omitted])
+        return MomentsState(left.weight + right.weight, count, mean, m2, omitted)
 
     def finish(self, total: MomentsState) -> ColumnMoments:
-        return ColumnMoments(total.n, total.mean, np.maximum(total.m2, 0) / (total.n - self.ddof))
+        degrees = (total.weight - self.ddof) or 1  # the models refuse what has too few rows
+        variance = np.maximum(total.m2, 0) / degrees
+        return ColumnMoments(total.weight, total.present, total.mean, variance, total.omitted)
 
     def state_nbytes(self, n_rows: int, n_columns: int) -> int:
-        return 16 * n_columns
+        return (24 if self.nan == "mean" else 16) * n_columns
 
     def scratch_nbytes(self, n_rows: int, n_columns: int, itemsize: int) -> int:
-        return 6 * 8 * n_columns + 2**20  # einsum and sum cast through small buffers
+        # einsum and sum cast through small buffers; NaN are found by a mask, and rows omitted by a copy.
+        masks = 0 if self.nan == "raise" else n_rows * n_columns * (1 + (itemsize if self.nan == "omit" else 1))
+        return 8 * 8 * n_columns + 2**20 + masks
+
+
+def rows_with_nan(values: Any) -> np.ndarray:
+    """Which rows (n_rows,) of a dense or CSR block hold a NaN."""
+    if not issparse(values):
+        return np.isnan(values).any(axis=1)
+    bad = np.zeros(values.shape[0], bool)
+    bad[np.repeat(np.arange(values.shape[0]), np.diff(values.indptr))[np.isnan(values.data)]] = True
+    return bad

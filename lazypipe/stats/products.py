@@ -1,8 +1,9 @@
 """Products of the centred second moment with a basis, never forming it: one pass each.
 
-On the long side (row blocks) ``Xcᵀ Xc B`` for a basis B (n_columns, p); on the short side (column
-stripes) ``Xc Xcᵀ U`` for a basis U (n_rows, p), where ``Xc`` is X with its column means taken off.
-Both multiply in the data's dtype and sum in float64.
+With Y the prepared rows (weighted, scaled; see ``lazypipe.io.prepared``) and Yc the same with column
+means taken off: on the long side (row blocks) ``Ycᵀ Yc B`` for a basis B (n_columns, p); on the short
+side ``Yc Ycᵀ U`` for a basis U (n_rows, p), over column stripes, or as ``Ycᵀ U`` over row blocks.
+All multiply in the data's dtype and sum in float64.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 
 from lazypipe.blocks import Block, Span
 from lazypipe.stats.base import Axis, accumulate, require_finite
+from lazypipe.stats.centring import Centring
 from lazypipe.stats.provisional import coarse
 
 TILE_NBYTES = 2 * 2**20
@@ -49,21 +51,20 @@ def large_head_shift(values: np.ndarray) -> np.ndarray | None:
 
 @dataclass(frozen=True)
 class RowProduct:
-    """``Xcᵀ Xc B`` (n_columns, p), over row blocks.
+    """``Ycᵀ Yc B`` (n_columns, p), over row blocks.
 
-    ``mean`` (n_columns,) is the exact mean of the columns, ``centre`` the same in the dtype of the
-    blocks, ``basis`` is B; ``n_rows`` counts the rows of the whole matrix.
+    ``basis`` is B; ``rest`` (n_columns,) the mean that the rows still have, None for products about
+    zero; ``weight`` the sum of the rows' weights.
     """
 
-    mean: np.ndarray
-    centre: np.ndarray
     basis: np.ndarray
-    n_rows: int
+    rest: np.ndarray | None
+    weight: float
     axis: ClassVar[Axis] = "rows"
+    State: ClassVar[type] = np.ndarray
 
     def measure(self, block: Block) -> np.ndarray:
         values = block.values
-        np.subtract(values, self.centre, out=values)
         product = values.T @ (values @ self.basis.astype(values.dtype, copy=False))
         require_finite(product, block)
         return product
@@ -73,8 +74,8 @@ class RowProduct:
 
     def finish(self, total: np.ndarray) -> np.ndarray:
         total = total.astype(np.float64, copy=False)
-        rest = self.mean - self.centre  # what rounding the mean left in every block
-        total -= np.outer(self.n_rows * rest, rest @ self.basis)
+        if self.rest is not None:
+            total -= np.outer(self.weight * self.rest, self.rest @ self.basis)
         return total
 
     def state_nbytes(self, n_rows: int, n_columns: int) -> int:
@@ -85,6 +86,32 @@ class RowProduct:
         return itemsize * (2 * n_columns * p + n_rows * p)
 
 
+@dataclass(frozen=True)
+class AdjointProduct:
+    """``Yᵀ U`` (n_columns, p), over row blocks: ``Ycᵀ U`` where U (n_rows, p) is free of the null vector."""
+
+    basis: np.ndarray
+    axis: ClassVar[Axis] = "rows"
+    State: ClassVar[type] = np.ndarray
+
+    def measure(self, block: Block) -> np.ndarray:
+        product = block.values.T @ self.basis[block.rows.slice].astype(block.values.dtype, copy=False)
+        require_finite(product, block)
+        return product
+
+    def merge(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        return accumulate(left, right)
+
+    def finish(self, total: np.ndarray) -> np.ndarray:
+        return total.astype(np.float64, copy=False)
+
+    def state_nbytes(self, n_rows: int, n_columns: int) -> int:
+        return 8 * n_columns * self.basis.shape[1]
+
+    def scratch_nbytes(self, n_rows: int, n_columns: int, itemsize: int) -> int:
+        return itemsize * n_columns * self.basis.shape[1]
+
+
 class ColumnProductState(NamedTuple):
     product: np.ndarray  # (n_rows, p)
     squares: float  # sum of squares of the centred entries; 0 where not asked for
@@ -92,18 +119,20 @@ class ColumnProductState(NamedTuple):
 
 @dataclass(frozen=True)
 class ColumnProduct:
-    """``Xc Xcᵀ U`` (n_rows, p), over column stripes, and on demand the total sum of squares.
+    """``Yc Ycᵀ U`` (n_rows, p), over column stripes, and on demand the total sum of squares.
 
-    ``basis`` is U, whose columns sum to zero: that is what centres the columns of X.
+    ``basis`` is U, free of what ``centring`` takes off; None for products about zero.
     """
 
     basis: np.ndarray
+    centring: Centring | None
     with_squares: bool = False
     axis: ClassVar[Axis] = "columns"
+    State: ClassVar[type] = ColumnProductState
 
     def measure(self, block: Block) -> ColumnProductState:
         basis = self.basis.astype(block.values.dtype, copy=False)
-        shift = large_head_shift(block.values)
+        shift = large_head_shift(block.values) if self.centring and self.centring.even else None
         product = np.zeros(basis.shape)
         squares = 0.0
         for at, values in tiles(block.values):
@@ -111,7 +140,8 @@ class ColumnProduct:
                 np.subtract(values, shift[at], out=values)
             product += values @ (values.T @ basis)
             if self.with_squares:
-                squares += centred_squares(values)
+                squares += float(np.einsum("ij,ij->i", values, values).sum(dtype=np.float64))
+                squares -= self.centring.squares(values) if self.centring else 0.0
         require_finite(product, block)
         return ColumnProductState(product, squares)
 
@@ -120,8 +150,7 @@ class ColumnProduct:
 
     def finish(self, total: ColumnProductState) -> ColumnProductState:
         product = total.product.astype(np.float64, copy=False)
-        product -= product.mean(axis=0)
-        return ColumnProductState(product, total.squares)
+        return ColumnProductState(self.centring.off(product) if self.centring else product, total.squares)
 
     def state_nbytes(self, n_rows: int, n_columns: int) -> int:
         return 8 * (n_rows * self.basis.shape[1] + 1)
@@ -131,30 +160,51 @@ class ColumnProduct:
         return (8 + 2 * itemsize) * n_rows * p + itemsize * n_columns * (p + 3 * HEAD_ROWS)
 
 
-def centred_squares(values: np.ndarray) -> float:
-    """Sum of squares of a column stripe that holds every row, less its column means."""
-    sums = (np.ones(len(values), values.dtype) @ values).astype(np.float64)
-    squares = np.einsum("ij,ij->i", values, values).sum(dtype=np.float64)
-    return float(squares - (sums**2).sum() / len(values))
+@dataclass(frozen=True)
+class StripeProjection:
+    """``Y B`` (n_rows, p) for a basis B (n_columns, p), over column stripes."""
+
+    basis: np.ndarray
+    axis: ClassVar[Axis] = "columns"
+    State: ClassVar[type] = np.ndarray
+
+    def measure(self, block: Block) -> np.ndarray:
+        product = block.values @ self.basis[block.columns.slice].astype(block.values.dtype, copy=False)
+        require_finite(product, block)
+        return product
+
+    def merge(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        return accumulate(left, right)
+
+    def finish(self, total: np.ndarray) -> np.ndarray:
+        return total.astype(np.float64, copy=False)
+
+    def state_nbytes(self, n_rows: int, n_columns: int) -> int:
+        return 8 * n_rows * self.basis.shape[1]
+
+    def scratch_nbytes(self, n_rows: int, n_columns: int, itemsize: int) -> int:
+        return itemsize * n_rows * self.basis.shape[1]
 
 
 class Stripe(NamedTuple):
     columns: Span
-    mean: np.ndarray  # (n_columns,) float64
-    product: np.ndarray  # (n_columns, p) Xcᵀ U for this stripe
+    mean: np.ndarray  # (n_columns,) float64, of the prepared rows, weighted
+    product: np.ndarray  # (n_columns, p) Ycᵀ U for this stripe
 
 
-def stripe_product(block: Block, basis: np.ndarray) -> Stripe:
-    """``Xcᵀ U`` and the column means of one stripe; the columns of ``basis`` sum to zero."""
-    n_rows, n_columns = block.values.shape
+def stripe_product(block: Block, basis: np.ndarray, centring: Centring | None) -> Stripe:
+    """``Ycᵀ U`` and the column means of one stripe (zero about zero); U is free of what is taken off."""
+    n_columns = block.values.shape[1]
     basis = basis.astype(block.values.dtype, copy=False)
-    ones = np.ones(n_rows, basis.dtype)
-    shift = head_shift(block.values)
-    mean = np.empty(n_columns)
+    shift = head_shift(block.values) if centring and centring.even else None
+    mean = np.zeros(n_columns)
     product = np.empty((n_columns, basis.shape[1]), basis.dtype)
     for at, values in tiles(block.values):
-        np.subtract(values, shift[at], out=values)
-        mean[at] = (ones @ values).astype(np.float64) / n_rows + shift[at]
+        if shift is not None:
+            np.subtract(values, shift[at], out=values)
+            mean[at] = shift[at]
+        if centring is not None:
+            mean[at] += centring.mean(values)
         product[at] = values.T @ basis
     require_finite(product, block)
     return Stripe(block.columns, mean, product)

@@ -11,8 +11,11 @@ from lazypipe.stats.base import require_finite
 SHIFT_NBYTES = 2**23
 
 
-def provisional_shift(matrix: Matrix) -> np.ndarray:
-    """About the mean of the first rows (n_columns,), at most 256 or 8 MiB of them, in the compute dtype."""
+def provisional_shift(matrix: Matrix, omit_nan: bool = False) -> np.ndarray:
+    """About the mean of the first rows (n_columns,), at most 256 or 8 MiB of them, in the compute dtype.
+
+    ``omit_nan`` looks only at those without NaN; zero where none is left.
+    """
     n_rows, n_columns = matrix.shape
     dtype = compute_dtype(matrix.dtype)
     rows = Span(0, min(n_rows, 256, max(1, SHIFT_NBYTES // (n_columns * dtype.itemsize))))
@@ -20,6 +23,10 @@ def provisional_shift(matrix: Matrix) -> np.ndarray:
     head = np.empty((len(rows), n_columns), dtype)
     with matrix.open() as reader:
         reader.read(rows, columns, head)
+    if omit_nan:
+        head = head[~np.isnan(head).any(axis=1)]
+        if len(head) == 0:
+            return np.zeros(n_columns, dtype)
     mean = head.mean(axis=0, dtype=np.float64)
     require_finite(mean, Block(head, rows, columns, matrix.uri))
     return coarse(mean, head.std(axis=0, dtype=np.float64)).astype(dtype)

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from jobs.covariance import CovarianceConfig
+from jobs.linear import LinearConfig
 from jobs.pca import PCAConfig
 
 
@@ -99,7 +100,11 @@ def test_an_interval_schedule_creates_runs_that_complete(server, parameters):
 
 
 def test_the_parameters_of_prefect_yaml_are_valid():
-    configs = {"flows/pca.py:pca": PCAConfig, "flows/covariance.py:covariance": CovarianceConfig}
+    configs = {
+        "flows/pca.py:pca": PCAConfig,
+        "flows/covariance.py:covariance": CovarianceConfig,
+        "flows/linear.py:linear": LinearConfig,
+    }
     text = (Path(__file__).parents[2] / "prefect.yaml").read_text()
     for deployment in yaml.safe_load(text)["deployments"]:
         configs[deployment["entrypoint"]].model_validate(deployment["parameters"]["config"])

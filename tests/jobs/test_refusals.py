@@ -22,6 +22,8 @@ PCA = (
     "false",
 )
 
+LINEAR = ("--source", "rows.npy", "--out", "new/out", "--tracking.enabled", "false")
+
 
 def with_option(*option):
     return (*PCA, *option)
@@ -56,6 +58,21 @@ BAD_OPTIONS = {
         ("covariance", "--source", "rows.npy", "--ddof", "60", "--out", "new/out"),
         "ddof=60 with 60 rows",
     ),
+    "no target": (("linear", "--source", "rows.npy"), "--target: is missing; pass it"),
+    "target column": (("linear", *LINEAR, "--target", "8"), "rows.npy has no column 8. Give 0 to 7"),
+    "target file": (("linear", *LINEAR, "--target", "no.npy"), "no.npy: no such file"),
+    "wide target": (("linear", *LINEAR, "--target", "rows.npy"), "has 8 columns, y must have one"),
+    "negative ridge": (("linear", *LINEAR, "--target", "0", "--ridge", "-1"), "--ridge: '-1': input should be"),
+    "ridge without end": (("linear", *LINEAR, "--target", "0", "--ridge", "inf"), "--ridge: 'inf': input should be"),
+    "half a validation": (
+        ("linear", *LINEAR, "--target", "y.npy", "--validation-source", "rows.npy"),
+        "--validation-target: is missing; give the target of the validation_source",
+    ),
+    "the other half": (
+        ("linear", *LINEAR, "--target", "0", "--validation-target", "0"),
+        "--validation-target: has no validation_source",
+    ),
+    "residual ddof": (("linear", *LINEAR, "--target", "0", "--ddof", "60"), "ddof=60 with 60 rows"),
     "a folder that is no result": (with_option("--out", ".", "--overwrite"), ".: is no result of a job"),
     "bad spectrum": (
         ("generate", "--target", "new/a.npy", "--n-rows", "9", "--n-columns", "9", "--spectrum", "9,x"),
@@ -149,6 +166,30 @@ def test_bad_data(jobs, case):
     write(jobs.folder)
     line = jobs.refused(*with_option("--source", name))
     assert name in line
+    assert said in line
+
+
+BAD_REGRESSIONS = {
+    "NaN": (write_nan, ("--target", "0"), "bad.npy: NaN at row 7, column 2"),
+    "constant": (write_constant, ("--target", "0"), "bad.npy: columns 1, 2, 3 are constant"),
+    "collinear": (write_low_rank, ("--target", "0"), "bad.npy: linear combinations of other columns"),
+    "other rows": (write_nan, ("--target", "y.npy"), "y.npy: has 60 rows"),
+    "other columns": (write_nan, ("--target", "0", "--validation-source", "rows.npy"), "7 feature columns for"),
+    "too few rows": (
+        lambda folder: np.save(folder / "bad.npy", np.eye(3)),
+        ("--target", "y3.npy"),
+        "bad.npy: 4 parameters cannot be told from 3 rows",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_REGRESSIONS)
+def test_bad_data_of_a_regression(jobs, case):
+    write, options, said = BAD_REGRESSIONS[case]
+    write(jobs.folder)
+    np.save(jobs.folder / "y.npy", np.arange(60.0))
+    np.save(jobs.folder / "y3.npy", np.arange(3.0))
+    line = jobs.refused(*("linear", "--source", "bad.npy", "--out", "new/out", "--tracking.enabled", "false", *options))
     assert said in line
 
 

@@ -56,6 +56,52 @@ def test_covariance(jobs):
     assert found["n_rows"] == 60
 
 
+@pytest.mark.parametrize("kind", ["serial", "dask"])
+def test_linear(jobs, kind):
+    said = jobs.ok("linear", "--source", "rows.npy", "--target", "2", "--out", "out", "--engine.kind", kind, *QUIET)
+    found = jobs.result("out")
+    features, y = np.delete(jobs.rows, 2, axis=1).astype(float), jobs.rows[:, 2].astype(float)
+    design = np.column_stack([np.ones(60), features])
+    expected, residual, *_ = np.linalg.lstsq(design, y, rcond=None)
+    np.testing.assert_allclose([found["intercept"], *found["coef"]], expected, rtol=1e-4)
+    np.testing.assert_allclose(found["residual_variance"], residual[0] / 52, rtol=1e-5)
+    np.testing.assert_allclose(found["r2"], 1 - residual[0] / (60 * y.var()), rtol=1e-4)
+    spread = np.sqrt(found["residual_variance"] * np.linalg.inv(design.T @ design).diagonal())
+    np.testing.assert_allclose(found["standard_errors"], spread[1:], rtol=1e-4)
+    np.testing.assert_array_equal(found["columns"], [0, 1, 3, 4, 5, 6, 7])
+    assert found["r2_validation"] is None
+    assert (found["method"], found["passes"], found["n_rows"], found["ddof"]) == ("normal equations", 1, 60, 8)
+    assert re.search(r"R²  .*adjusted", said)
+
+
+def test_linear_with_a_target_and_validation_of_their_own(jobs):
+    y = jobs.rows @ np.arange(8) + np.random.default_rng(1).normal(size=60)
+    for name, part in (("train", slice(0, 40)), ("valid", slice(40, 60))):
+        np.save(jobs.folder / f"{name}.npy", jobs.rows[part])
+        np.save(jobs.folder / f"{name}_y.npy", y[part])
+    said = jobs.ok(
+        *("linear", "--source", "train.npy", "--target", "train_y.npy", "--ridge", "0.5", "--fit-intercept", "false"),
+        *("--validation-source", "valid.npy", "--validation-target", "valid_y.npy", "--out", "out", "--method", "tsqr"),
+    )
+    found = jobs.result("out")
+    x = jobs.rows[:40].astype(float)
+    np.testing.assert_allclose(found["coef"], np.linalg.solve(x.T @ x + 0.5 * np.eye(8), x.T @ y[:40]), rtol=1e-9)
+    left = y[40:] - jobs.rows[40:] @ found["coef"]
+    np.testing.assert_allclose(found["r2_validation"], 1 - left @ left / (20 * y[40:].var()), rtol=1e-6)
+    assert found["intercept_standard_error"] is None
+    run_id = re.search(r"run (\w{32})", said)[1]
+    mlflow.set_tracking_uri(f"sqlite:///{jobs.folder}/mlflow.db")
+    run = mlflow.get_run(run_id)
+    assert run.data.metrics["r2_validation"] == found["r2_validation"]
+    assert run.data.params["target"] == "train_y.npy"
+    assert "coefficients.png" in {item.path for item in mlflow.MlflowClient().list_artifacts(run_id)}
+
+
+def test_linear_is_planned(jobs):
+    said = jobs.ok("plan", "linear", "--source", "rows.npy", "--target", "-1", *QUIET)
+    assert "normal equations" in said and "tsqr is one more pass" in said
+
+
 def test_a_tracked_run_prints_where_everything_is(jobs):
     said = jobs.ok("pca", "--source", "rows.npy", "--n-components", "3", "--engine.kind", "serial")
     values, _ = eigen(jobs.rows, 3)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
-from lazypipe.blocks import compute_dtype
+from lazypipe.blocks import Span, compute_dtype
 from lazypipe.errors import MemoryPlanError, PlanError
 from lazypipe.io.matrix import Matrix
 from lazypipe.io.raw_rows import RawRowsMatrix
+from lazypipe.models.covariance import covariance_fold
 from lazypipe.models.pca.gradient import MAX_BLOCKS, MIN_BLOCKS
+from lazypipe.models.preparation import Preparation, plan_moments, to_plan_with
 from lazypipe.plan import FoldPlan, Host, Plan, plan_fold
 from lazypipe.sizes import show_bytes
-from lazypipe.stats import ColumnProduct, Covariance, Gram, Moments, RowProduct
+from lazypipe.stats import AdjointProduct, Centring, ColumnProduct, Gram, RowProduct, Statistic
 
 Solver = Literal["auto", "gradient", "deflation", "gram", "covariance"]
 EXTRA_COLUMNS = 6
@@ -26,37 +29,62 @@ FLOPS_A_SECOND = 1.5e11
 EIGEN_FLOPS_A_SECOND = 3e10
 
 
+SideName = Literal["rows", "row blocks", "columns"]
+
+
 @dataclass(frozen=True)
 class Choice:
     """A planned way to the components."""
 
     solver: str
-    side: Literal["rows", "columns"]
+    side: SideName  # "row blocks": the rows as the short side of a source that gives whole rows only
     width: int  # vectors iterated at once
     max_blocks: int  # blocks of directions that the gradient method remembers
     seconds: float  # on the nominal machine
     plan: Plan
     product: FoldPlan
-    before_or_after: FoldPlan | None  # moments before (long side), components after (short side)
+    cut_product: Callable[[Span | None], FoldPlan]  # the same for a part of the matrix
+    stripes: FoldPlan | None = None  # the pass that writes the components out, on the rows' side
+    moments: FoldPlan | None = None  # the pass for means and scales
 
 
-def choose(matrix: Matrix, k: int, solver: Solver, host: Host) -> Choice:
+@dataclass(frozen=True)
+class Wanted:
+    """What a choice is made for."""
+
+    matrix: Matrix
+    k: int
+    asked: Preparation
+    host: Host
+
+    @property
+    def read(self) -> Matrix:
+        """The matrix as it will be read, for plans."""
+        return to_plan_with(self.matrix, self.asked)
+
+    @property
+    def centring(self) -> Centring | None:
+        return Centring.of(self.matrix.shape[0], self.asked.weights) if self.asked.center else None
+
+
+def choose(matrix: Matrix, k: int, solver: Solver, asked: Preparation, host: Host) -> Choice:
     """The choice for ``solver``; for ``auto`` the cheapest of those that fit, and why."""
-    require_components(matrix, k)
+    require_components(matrix, k, asked.center)
+    wanted = Wanted(matrix, k, asked, host)
     if solver != "auto":
-        choice = MAKERS[solver](matrix, k, host)
+        choice = MAKERS[solver](wanted)
         return _explained(choice, "as asked for")
     choices: list[Choice] = []
     refused: list[str] = []
     for name in ("gram", "covariance", "gradient"):
         try:
-            choices.append(MAKERS[name](matrix, k, host))
+            choices.append(MAKERS[name](wanted))
         except MemoryPlanError:
             refused.append(name)
         except PlanError:
             continue
     if not choices:
-        return MAKERS["gradient"](matrix, k, host)  # raises, with the numbers
+        return MAKERS["gradient"](wanted)  # raises, with the numbers
     best, *others = sorted(choices, key=lambda choice: choice.seconds)
     reason = f"cheapest on a nominal machine, {_cost(best)}"
     reason += "".join(f"; {other.solver} would take {_cost(other)}" for other in others)
@@ -65,10 +93,10 @@ def choose(matrix: Matrix, k: int, solver: Solver, host: Host) -> Choice:
     return _explained(best, reason)
 
 
-def require_components(matrix: Matrix, k: int) -> None:
+def require_components(matrix: Matrix, k: int, center: bool = True) -> None:
     """Raise PlanError where k exceeds the rank that the shape allows."""
     n_rows, n_columns = matrix.shape
-    rank = min(n_rows - 1, n_columns)
+    rank = min(n_rows - (1 if center else 0), n_columns)
     if rank < 1:
         raise PlanError(f"{matrix.uri}: {n_rows} row has no variance. Give two rows or more.")
     if k > rank:
@@ -78,59 +106,76 @@ def require_components(matrix: Matrix, k: int) -> None:
         )
 
 
-def short_side(matrix: Matrix) -> Literal["rows", "columns"]:
-    """The side to iterate on: rows where they are fewer and the source can read column stripes."""
+def _gradient(wanted: Wanted) -> Choice:
+    width = max(wanted.k + EXTRA_COLUMNS, MIN_WIDTH)
+    return _iterated("gradient", wanted, width)
+
+
+def _deflation(wanted: Wanted) -> Choice:
+    return _iterated("deflation", wanted, 1)
+
+
+def _iterated(solver: str, wanted: Wanted, width: int) -> Choice:
+    """On the rows where they are fewer: by stripes, or by row blocks where D-long vectors do not fit."""
+    n_rows, n_columns = wanted.matrix.shape
+    if n_rows >= n_columns:
+        return _on_side(solver, wanted, width, "columns")
+    if wanted.matrix.reads_columns:
+        return _on_side(solver, wanted, width, "rows")
+    try:
+        return _on_side(solver, wanted, width, "columns")
+    except MemoryPlanError:
+        return _on_side(solver, wanted, width, "row blocks")
+
+
+def _on_side(solver: str, wanted: Wanted, width: int, side: SideName) -> Choice:
+    matrix, k, host = wanted.matrix, wanted.k, wanted.host
     n_rows, n_columns = matrix.shape
-    return "rows" if n_rows < n_columns and matrix.reads_columns else "columns"
-
-
-def _gradient(matrix: Matrix, k: int, host: Host) -> Choice:
-    return _iterated("gradient", matrix, k, host, max(k + EXTRA_COLUMNS, MIN_WIDTH))
-
-
-def _deflation(matrix: Matrix, k: int, host: Host) -> Choice:
-    return _iterated("deflation", matrix, k, host, 1)
-
-
-def _iterated(solver: str, matrix: Matrix, k: int, host: Host, width: int) -> Choice:
-    n_rows, n_columns = matrix.shape
-    side = short_side(matrix)
-    n, rank = (n_rows, n_rows - 1) if side == "rows" else (n_columns, n_columns)
-    width = min(width, rank)
+    n = n_columns if side == "columns" else n_rows
+    width = min(width, n if side == "columns" else n - 1)
     output = _output_nbytes(matrix, k)
+    beside = 3 * 8 * n_columns if side == "row blocks" else 0  # means and their like
     if solver == "gradient":
         vector = 8 * n * width
         room = (host.memory // 2 - output) // (2 * vector)
         max_blocks = int(max(MIN_BLOCKS, min(MAX_BLOCKS, room)))
-        held = (2 * max_blocks + 8) * vector
+        held = (2 * max_blocks + 8) * vector + beside
     else:
         max_blocks = 0
-        held = 8 * n * (2 * k + 8)
-    product, other = _product_folds(matrix, k, width, side, host, held, output)
-    passes = GRADIENT_PASSES if solver == "gradient" else None
-    n_passes = (passes or 300 * k) + 1
-    nbytes = product.bytes_read * n_passes
-    flops = 4.0 * n_rows * n_columns * width * n_passes
-    seconds = nbytes / BYTES_A_SECOND + flops / FLOPS_A_SECOND
-    return _choice(solver, side, matrix, host, (product, other), passes and n_passes, seconds, width, max_blocks, k)
-
-
-def _product_folds(
-    matrix: Matrix, k: int, width: int, side: str, host: Host, held: int, output: int
-) -> tuple[FoldPlan, FoldPlan]:
-    n_rows, n_columns = matrix.shape
+        held = 8 * n * (2 * k + 8) + beside
+    moments = None
+    stripes = None
+    cut = _cut_product(wanted, width, side, held if side == "rows" else held + output)
     if side == "rows":
-        product = plan_fold("pass", ColumnProduct(_shape(matrix, n_rows, width)), matrix, host, held)
-        return product, _stripes(matrix, k, host, held + output)
-    mean = _shape(matrix, n_columns)
-    statistic = RowProduct(mean, mean, _shape(matrix, n_columns, width), n_rows)
-    return (
-        plan_fold("pass", statistic, matrix, host, held + output),
-        plan_fold("mean and variance", Moments(), matrix, host, 0),
-    )
+        stripes = _stripes(wanted, held + output)
+    if side != "rows" or not wanted.asked.plain:
+        moments = plan_moments(matrix, wanted.asked, host)
+    passes = GRADIENT_PASSES if solver == "gradient" else None
+    reads = 2 if side == "row blocks" else 1
+    n_passes = (passes or 300 * k) * reads + (stripes is not None or side == "row blocks") + (moments is not None)
+    seconds = matrix.nbytes * n_passes / BYTES_A_SECOND
+    seconds += 4.0 * n_rows * n_columns * width * n_passes / reads / FLOPS_A_SECOND
+    choice = Choice(solver, side, width, max_blocks, seconds, _no_plan(), cut(None), cut, stripes, moments)
+    return _planned(choice, wanted, passes and n_passes)
 
 
-def _gram(matrix: Matrix, k: int, host: Host) -> Choice:
+def _cut_product(wanted: Wanted, width: int, side: SideName, held: int) -> Callable[[Span | None], FoldPlan]:
+    matrix, read = wanted.matrix, wanted.read
+    n_rows, n_columns = matrix.shape
+    statistic: Statistic
+    if side == "rows":
+        statistic = ColumnProduct(_shape(matrix, n_rows, width), wanted.centring)
+        read = matrix if wanted.asked.plain else read
+    elif side == "columns":
+        statistic = RowProduct(_shape(matrix, n_columns, width), _shape(matrix, n_columns), float(n_rows))
+    else:
+        statistic = AdjointProduct(_shape(matrix, n_rows, max(width, 2 * wanted.k)))
+        held += 12 * n_columns * width
+    return lambda span: plan_fold("pass", statistic, read, wanted.host, held, span)
+
+
+def _gram(wanted: Wanted) -> Choice:
+    matrix = wanted.matrix
     n_rows, n_columns = matrix.shape
     if not matrix.reads_columns:
         raise PlanError(
@@ -138,29 +183,48 @@ def _gram(matrix: Matrix, k: int, host: Host) -> Choice:
             f"to .npy first, or use solver='gradient'."
         )
     eigen = 3 * 8 * n_rows**2
-    product = plan_fold("Gram matrix", Gram(), matrix, host, eigen)
-    stripes = _stripes(matrix, k, host, 8 * n_rows * 4 * k + _output_nbytes(matrix, k))
-    seconds = 2 * product.bytes_read / BYTES_A_SECOND
+    plain = wanted.asked.plain
+    read = matrix if plain else wanted.read
+    statistic = Gram(wanted.centring)
+
+    def cut(span: Span | None) -> FoldPlan:
+        return plan_fold("Gram matrix", statistic, read, wanted.host, eigen, span)
+
+    product = cut(None)
+    stripes = _stripes(wanted, 8 * n_rows * 4 * wanted.k + _output_nbytes(matrix, wanted.k))
+    moments = None if plain else plan_moments(matrix, wanted.asked, wanted.host)
+    passes = 2 if plain else 3
+    seconds = passes * product.bytes_read / BYTES_A_SECOND
     seconds += float(n_rows) ** 2 * n_columns / FLOPS_A_SECOND + 4.0 * n_rows**3 / EIGEN_FLOPS_A_SECOND
-    return _choice("gram", "rows", matrix, host, (product, stripes), 2, seconds, k, 0, k)
+    choice = Choice("gram", "rows", wanted.k, 0, seconds, _no_plan(), product, cut, stripes, moments)
+    return _planned(choice, wanted, passes)
 
 
-def _covariance(matrix: Matrix, k: int, host: Host) -> Choice:
+def _covariance(wanted: Wanted) -> Choice:
+    matrix = wanted.matrix
     n_rows, n_columns = matrix.shape
-    shift = _shape(matrix, n_columns)
-    product = plan_fold("covariance", Covariance(shift), matrix, host, 3 * 8 * n_columns**2)
-    seconds = product.bytes_read / BYTES_A_SECOND
+    eigen = 3 * 8 * n_columns**2
+
+    def cut(span: Span | None) -> FoldPlan:
+        return covariance_fold(matrix, wanted.asked, wanted.host, span, eigen)
+
+    product = cut(None)
+    moments = plan_moments(matrix, wanted.asked, wanted.host) if wanted.asked.nan == "mean" else None
+    passes = 1 if moments is None else 2
+    seconds = passes * product.bytes_read / BYTES_A_SECOND
     seconds += float(n_columns) ** 2 * n_rows / FLOPS_A_SECOND + 4.0 * n_columns**3 / EIGEN_FLOPS_A_SECOND
-    return _choice("covariance", "columns", matrix, host, (product, None), 1, seconds, k, 0, k)
+    choice = Choice("covariance", "columns", wanted.k, 0, seconds, _no_plan(), product, cut, None, moments)
+    return _planned(choice, wanted, passes)
 
 
 MAKERS = {"gradient": _gradient, "deflation": _deflation, "gram": _gram, "covariance": _covariance}
 
 
-def _stripes(matrix: Matrix, k: int, host: Host, reserved: int) -> FoldPlan:
+def _stripes(wanted: Wanted, reserved: int) -> FoldPlan:
     """The pass that writes the components out: its state is what one run of columns emits."""
-    statistic = ColumnProduct(_shape(matrix, matrix.shape[0], 2 * k))
-    return plan_fold("components", statistic, matrix, host, reserved)
+    matrix = wanted.matrix
+    statistic = ColumnProduct(_shape(matrix, matrix.shape[0], 2 * wanted.k), wanted.centring)
+    return plan_fold("components", statistic, matrix if wanted.asked.plain else wanted.read, wanted.host, reserved)
 
 
 def _output_nbytes(matrix: Matrix, k: int) -> int:
@@ -174,36 +238,30 @@ def _shape(matrix: Matrix, *shape: int) -> np.ndarray:
     return np.broadcast_to(np.zeros(1, compute_dtype(matrix.dtype)), shape)
 
 
-def _choice(
-    solver: str,
-    side: Literal["rows", "columns"],
-    matrix: Matrix,
-    host: Host,
-    folds: tuple[FoldPlan, FoldPlan | None],
-    passes: int | None,
-    seconds: float,
-    width: int,
-    max_blocks: int,
-    k: int,
-) -> Choice:
+def _no_plan() -> Plan:
+    return None  # type: ignore[return-value]  # filled in by _planned
+
+
+def _planned(choice: Choice, wanted: Wanted, passes: int | None) -> Choice:
+    matrix, k = wanted.matrix, wanted.k
     notes = []
-    if side == "columns" and matrix.shape[0] < matrix.shape[1] and not matrix.reads_columns:
+    if choice.side == "columns" and matrix.shape[0] < matrix.shape[1] and not matrix.reads_columns:
         notes.append("this file cannot be read by column stripes: convert it to .npy to iterate on its short side")
-    if side == "rows":
-        notes.extend(_layout(matrix, folds[0].step))
+    if choice.side == "rows":
+        notes.extend(_layout(matrix, choice.product.step))
     plan = Plan(
         "pca",
         matrix.uri,
         matrix.shape,
         str(matrix.dtype),
-        host,
-        tuple(fold for fold in folds if fold is not None),
+        wanted.host,
+        tuple(fold for fold in (choice.product, choice.stripes, choice.moments) if fold is not None),
         passes,
-        solver,
+        choice.solver,
         output_nbytes=matrix.shape[1] * (k * compute_dtype(matrix.dtype).itemsize + 8),
         notes=tuple(notes),
     )
-    return Choice(solver, side, width, max_blocks, seconds, plan, folds[0], folds[1])
+    return replace(choice, plan=plan)
 
 
 def _layout(matrix: Matrix, step: int) -> list[str]:

@@ -59,4 +59,4 @@ def deflation(
     # Rayleigh-Ritz over all that was found: no further pass.
     ritz, turn = descending(found.T @ images)
     vectors, images = found @ turn, images @ turn
-    return Ritz(ritz, vectors, images - vectors * ritz)
+    return Ritz(ritz, vectors, images - vectors * ritz, np.zeros((0, 2)))

@@ -11,6 +11,8 @@ from lazypipe.models.pca.ritz import Ritz
 def leading_pairs(matrix: np.ndarray, k: int) -> Ritz:
     """The k leading pairs of a symmetric matrix (n, n). Memory: two more matrices like it."""
     n = len(matrix)
-    values, vectors = eigh(matrix, subset_by_index=[n - k, n - 1])
+    values, vectors = eigh(matrix, subset_by_index=[max(0, n - k - 1), n - 1])  # one more, for the gap
     values, vectors = values[::-1], vectors[:, ::-1]
-    return Ritz(values, vectors, matrix @ vectors - vectors * values)
+    residuals = matrix @ vectors - vectors * values
+    others = np.column_stack([values[k:], np.linalg.norm(residuals[:, k:], axis=0)])
+    return Ritz(values[:k], vectors[:, :k], residuals[:, :k], others)

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lazypipe.blocks import Span, compute_dtype
+from lazypipe.checkpoint import StateFolder
 from lazypipe.engines import Engine, open_engine
-from lazypipe.errors import ConfigError, ConvergenceWarning, DataError
+from lazypipe.errors import ClosePairWarning, ConfigError, ConvergenceWarning, DataError
 from lazypipe.io import open_matrix
 from lazypipe.io.matrix import Matrix
+from lazypipe.models.pca.certificates import certificate, told
 from lazypipe.models.pca.choice import Choice, Solver, choose
-from lazypipe.models.pca.deflation import deflation
-from lazypipe.models.pca.direct import leading_pairs
-from lazypipe.models.pca.gradient import block_gradient
-from lazypipe.models.pca.ritz import Ritz
-from lazypipe.models.pca.sides import Components, LongSide, ShortSide
+from lazypipe.models.pca.fitting import Fitted, Iteration, fit
+from lazypipe.models.pca.journal import Journal
+from lazypipe.models.pca.scores import Projector
+from lazypipe.models.pca.sides import Problem
+from lazypipe.models.preparation import Preparation, preparation
 from lazypipe.plan import Plan, or_say_what_fits
 from lazypipe.progress import PassDone
 
 SOLVERS = ("auto", "gradient", "deflation", "gram", "covariance")
-DEFAULT_PASSES = {"gradient": 100, "deflation": 20_000}
+PARAMETERS = (
+    "n_components", "solver", "tol", "max_passes", "step", "seed", "center", "scale", "nan", "row_weights",
+)  # fmt: skip
 REMEDY = "or ask for fewer components (n_components)."
-TRANSFORM_NBYTES = 2**24
 
 
 class PCA:
@@ -46,6 +50,14 @@ class PCA:
     step : of deflation: "adaptive" takes the best step on each line; a number fixes it, in units of
         1/λ₁ (1.0 is the textbook's).
     seed : of the random start. The same seed, data and memory budget give the same bits on any engine.
+    center : take the column means off; False gives the truncated SVD (latent semantic analysis), whose
+        "variances" are squared singular values over n_rows.
+    scale : True divides each column by its standard deviation (the components of the correlation matrix);
+        "genotype" by sqrt(2p (1 - p)) with p half the column's mean, for counts of alleles 0, 1, 2.
+        Constant columns keep their zeros; ``n_constant_columns_`` counts them.
+    nan : "raise"; "omit" leaves out rows that hold one; "mean" fills with the mean of the column.
+    row_weights : (n_rows,) or the path of such an .npy; a row of weight 2 counts as two rows, and their
+        sum takes the place of n_rows. All of it is done inside the passes, never to a copy.
 
     Attributes
     ----------
@@ -54,7 +66,12 @@ class PCA:
     explained_variance_ : (n_components,) eigenvalues of the covariance (dividing by n_rows - 1).
     explained_variance_ratio_ : of the total variance.
     mean_ : (n_columns,) float64.
+    singular_values_ : (n_components,) of the prepared rows.
     residuals_ : (n_components,) ‖C v - λ v‖ / λ.
+    gaps_, eigenvalue_bounds_, angle_bounds_ : (n_components,) distance to the nearest other eigenvalue as
+        measured, how far λ and (in radians) the component can be from the truth; see ``certificates``.
+    close_pairs_ : pairs of components (from 0) whose eigenvalues are too close to tell them apart.
+    scale_ : (n_columns,) what the columns were divided by, None without scaling.
     converged_, n_passes_, solver_, reason_, total_variance_, n_samples_, n_features_in_, plan_,
     history_ : what happened; ``history_`` has one dict a judged pass.
 
@@ -74,6 +91,10 @@ class PCA:
         max_passes: int | None = None,
         step: float | str = "adaptive",
         seed: int = 0,
+        center: bool = True,
+        scale: bool | str = False,
+        nan: str = "raise",
+        row_weights: Any = None,
     ):
         self.n_components = n_components
         self.solver = solver
@@ -81,67 +102,111 @@ class PCA:
         self.max_passes = max_passes
         self.step = step
         self.seed = seed
+        self.center = center
+        self.scale = scale
+        self.nan = nan
+        self.row_weights = row_weights
 
-    def fit(self, source: Any, y: None = None, *, engine: Engine | None = None) -> PCA:
+    def fit(
+        self,
+        source: Any,
+        y: None = None,
+        *,
+        engine: Engine | None = None,
+        row_weights: Any = None,
+        state: str | Path | None = None,
+        restart: bool = False,
+    ) -> PCA:
         """Find the components of ``source``: a path, Matrix or array (n_rows, n_columns).
 
-        ``engine`` comes from ``open_engine``; None works on threads of this process.
+        ``engine`` comes from ``open_engine``; None works on threads of this process. ``row_weights`` take
+        the place of those of the estimator. ``state`` is a folder that keeps every pass: called again after
+        a kill the fit goes on at the pass that was cut short; on data with more rows it starts from the old
+        components. ``restart`` forgets it first.
 
         Raises
         ------
         ConfigError, PlanError : parameters out of range, before any data is read.
         MemoryPlanError : the plan does not fit the engine's budget, before any data is read.
-        DataError : NaN or infinity (row and column named), fewer components than asked for.
+        DataError : NaN or infinity (row and column named), fewer components than asked for, a state of
+            something else.
 
         Warns
         -----
         ConvergenceWarning : ``max_passes`` came before ``tol``.
+        ClosePairWarning : two eigenvalues are too close for their components to mean anything alone.
         """
         matrix = open_matrix(source)
         self._check()
+        asked = self._asked(matrix, row_weights)
         if engine is None:
             with open_engine() as engine:
-                return self.fit(matrix, engine=engine)
-        choice = self._choose(matrix, engine)
+                return self.fit(matrix, engine=engine, row_weights=row_weights, state=state, restart=restart)
+        choice = self._choose(matrix, asked, engine)
         self.history_: list[dict[str, Any]] = []
-        if choice.side == "rows":
-            side: ShortSide | LongSide = ShortSide(matrix, engine, choice.product, _required(choice))
-        else:
-            side = LongSide(matrix, engine, choice.product, choice.before_or_after)
-        ritz = self._solve(matrix, engine, choice, side)
-        _require_rank(matrix, ritz.values, side.total_variance)
-        self._keep(matrix, choice, side, ritz, side.components(ritz))
+
+        def on_pass(event: PassDone) -> None:
+            values = list(event.explained_variance)
+            self.history_.append({"pass": event.index, "residual": event.residual, "explained_variance": values})
+            engine.progress.emit(event)
+
+        step = None if self.step == "adaptive" else float(self.step)
+        iteration = Iteration(self.tol, self.max_passes, step, self.seed)
+        with nullcontext() if state is None else StateFolder(state, restart) as folder:
+            identity = {} if folder is None else self._identity(matrix, asked, choice)
+            journal = Journal(folder, identity, matrix)
+            problem = Problem(matrix, asked, engine, choice, journal)
+            fitted = fit(problem, int(self.n_components), iteration, on_pass)
+            self._keep(matrix, choice, fitted)
+            self.n_passes_recalled_ = journal.n_recalled
+            journal.close(self.components_)
+        self._warn()
+        return self
+
+    def _warn(self) -> None:
         if not self.converged_:
             warnings.warn(
                 f"PCA stopped after {self.n_passes_} passes at a relative residual of "
                 f"{self.residuals_.max():.1e}, above tol={self.tol:g}: raise max_passes, or tol.",
                 ConvergenceWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
-        return self
+        if self.close_pairs_:
+            warnings.warn(
+                "PCA: " + told(self.close_pairs_, self.explained_variance_, self.n_samples_),
+                ClosePairWarning,
+                stacklevel=3,
+            )
 
-    def transform(self, rows: Any) -> np.ndarray:
-        """Scores (n_rows, n_components) of new rows: an array, or a source read by blocks."""
-        if isinstance(rows, np.ndarray | list):
+    def transform(
+        self, rows: Any, *, out: str | Path | None = None, overwrite: bool = False, engine: Engine | None = None
+    ) -> Any:
+        """Scores (n_rows, n_components) of new rows, prepared as those of the fit were.
+
+        An array, or a source read by blocks, on ``engine``. With ``out`` (.zarr, or .parquet for a folder of
+        parts) the scores of a source go there, whole or not at all, and the matrix on disk is returned; else
+        float64 in memory. NaN is an error, or filled with the means of the fit (nan="mean"), or makes its
+        row's scores NaN (nan="omit").
+        """
+        projector = Projector(self.components_, self.mean_, self.scale_, self.nan)
+        if isinstance(rows, np.ndarray | list) and out is None:
             values = np.atleast_2d(np.asarray(rows))
             self._require_columns("the rows given", values.shape[1])
-            return (values - self.mean_) @ self.components_.T.astype(np.float64)
+            return projector.of_array(values)
         matrix = open_matrix(rows)
-        n_rows, n_columns = matrix.shape
-        self._require_columns(matrix.uri, n_columns)
-        scores = np.empty((n_rows, len(self.components_)))
-        step = max(1, TRANSFORM_NBYTES // (8 * n_columns))
-        with matrix.open() as reader:
-            for start in range(0, n_rows, step):
-                span = Span(start, min(start + step, n_rows))
-                block = np.empty((len(span), n_columns))
-                reader.read(span, Span(0, n_columns), block)
-                scores[span.slice] = self.transform(block)
-        return scores
+        self._require_columns(matrix.uri, matrix.shape[1])
+        if engine is None:
+            with open_engine() as engine:
+                return self.transform(matrix, out=out, overwrite=overwrite, engine=engine)
+        if out is None:
+            return projector.of_matrix(matrix, engine)
+        path = Path(out).expanduser().absolute()
+        return open_matrix(projector.to_disk(matrix, path, overwrite, engine))
 
     def inverse_transform(self, scores: np.ndarray) -> np.ndarray:
         """Rows (n, n_columns) whose scores are ``scores`` (n, n_components)."""
-        return np.asarray(scores) @ self.components_ + self.mean_
+        rows = np.asarray(scores) @ self.components_
+        return (rows if self.scale_ is None else rows * self.scale_) + self.mean_
 
     def fit_transform(self, source: Any, y: None = None, *, engine: Engine | None = None) -> np.ndarray:
         """``fit`` and ``transform`` of the same source."""
@@ -150,8 +215,7 @@ class PCA:
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The parameters, as scikit-learn asks for them."""
-        names = ("n_components", "solver", "tol", "max_passes", "step", "seed")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in PARAMETERS}
 
     def set_params(self, **params: Any) -> PCA:
         """Change parameters by name."""
@@ -176,62 +240,43 @@ class PCA:
         if self.step != "adaptive" and not (isinstance(self.step, int | float) and self.step > 0):
             raise ConfigError(f"step: {self.step!r} is neither 'adaptive' nor a positive number.")
 
-    def _choose(self, matrix: Matrix, engine: Engine) -> Choice:
+    def _asked(self, matrix: Matrix, row_weights: Any = None) -> Preparation:
+        weights = self.row_weights if row_weights is None else row_weights
+        return preparation(matrix, self.center, self.scale, self.nan, weights)
+
+    def _choose(self, matrix: Matrix, asked: Preparation, engine: Engine) -> Choice:
         return or_say_what_fits(
-            lambda host: choose(matrix, int(self.n_components), self.solver, host), engine.host, REMEDY
+            lambda host: choose(matrix, int(self.n_components), self.solver, asked, host), engine.host, REMEDY
         )
 
-    def _solve(self, matrix: Matrix, engine: Engine, choice: Choice, side: ShortSide | LongSide) -> Ritz:
-        k = int(self.n_components)
-        if isinstance(side, ShortSide) and choice.solver == "gram":
-            return leading_pairs(side.gram(), k)
-        if isinstance(side, LongSide):
-            if choice.solver == "covariance":
-                return leading_pairs(side.covariance(), k)
-            side.prepare()
-            if side.total_variance <= 0:
-                raise DataError(f"{matrix.uri}: every column is constant, so there is no variance to explain.")
-        noise = _noise(matrix)
+    def _identity(self, matrix: Matrix, asked: Preparation, choice: Choice) -> dict[str, Any]:
+        """What a state must have been made with to be gone on with."""
+        return {
+            "job": "pca",
+            "source": matrix.uri,
+            "n_rows": matrix.shape[0],
+            "n_columns": matrix.shape[1],
+            "dtype": str(matrix.dtype),
+            "fingerprint": matrix.fingerprint(),
+            "solver": choice.solver,
+            "n_components": int(self.n_components),
+            "width": choice.width,
+            "max_blocks": choice.max_blocks,
+            "seed": self.seed,
+            "step": self.step,
+            **asked.describe(),
+        }
 
-        def judge(residual: float, values: np.ndarray) -> None:
-            if choice.solver == "gradient" and side.n_passes > 2:
-                _require_rank(matrix, values, side.total_variance)
-            floor = max(noise * float(values[0]), np.finfo(float).tiny)
-            event = PassDone(side.n_passes, residual, tuple(float(v) for v in np.maximum(values, floor)))
-            self.history_.append(
-                {
-                    "pass": event.index,
-                    "residual": residual,
-                    "explained_variance": list(event.explained_variance),
-                }
-            )
-            engine.progress.emit(event)
-
-        # One pass is taken by the mean (long side) or by writing the components out (short side).
-        max_passes = (self.max_passes or DEFAULT_PASSES[choice.solver]) - 1
-        if choice.solver == "deflation":
-            step = None if self.step == "adaptive" else float(self.step)
-            return deflation(side.apply, side.start(k, self.seed), self.tol, max_passes, step, judge)
-        n, rank = (matrix.shape[0], matrix.shape[0] - 1) if choice.side == "rows" else (matrix.shape[1],) * 2
-        start = side.start(choice.width, self.seed)
-        return block_gradient(
-            side.apply,
-            start,
-            k,
-            self.tol,
-            max_passes,
-            min(choice.max_blocks, -(-n // choice.width) + 1),
-            rank,
-            judge,
-        )
-
-    def _keep(self, matrix: Matrix, choice: Choice, side: ShortSide | LongSide, ritz: Ritz, found: Components) -> None:
+    def _keep(self, matrix: Matrix, choice: Choice, fitted: Fitted) -> None:
+        side, ritz, found = fitted
         for component in found.components:
             if component[np.argmax(np.abs(component))] < 0:
                 component *= -1
         self.components_ = found.components
         self.mean_ = found.mean
+        self.scale_ = side.scale
         self.explained_variance_ = ritz.values.copy()
+        self.singular_values_ = np.sqrt(np.maximum(ritz.values, 0) * side.degrees)
         self.total_variance_ = side.total_variance
         self.explained_variance_ratio_ = ritz.values / side.total_variance
         # Products in float32 carry errors of their own, relative to the largest eigenvalue, that no
@@ -239,13 +284,20 @@ class PCA:
         unit = np.finfo(found.components.dtype).eps
         rounding = unit * np.hypot(1, ritz.values[0] / ritz.values / 3)
         self.residuals_ = np.hypot(found.residuals, rounding)
+        n_rows = matrix.shape[0] - side.n_omitted
+        bounds = certificate(
+            ritz.values, self.residuals_ * ritz.values, ritz.others, side.total_variance, float(n_rows)
+        )
+        self.gaps_, self.eigenvalue_bounds_, self.angle_bounds_ = bounds[:3]
+        self.close_pairs_ = bounds.close
         self.n_passes_ = side.n_passes
         exact = choice.solver in ("gram", "covariance")
         self.converged_ = exact or bool(max(found.residuals.max(), ritz.relative().max()) <= self.tol)
         self.solver_ = choice.solver
         self.reason_ = choice.plan.reason
         self.plan_ = choice.plan
-        self.n_samples_, self.n_features_in_ = matrix.shape
+        self.n_samples_, self.n_features_in_ = n_rows, matrix.shape[1]
+        self.n_constant_columns_ = side.n_constant
 
     def _require_columns(self, what: str, n_columns: int) -> None:
         if n_columns != self.components_.shape[1]:
@@ -258,25 +310,5 @@ class PCA:
 def plan_pca(source: Any, pca: PCA, engine: Engine) -> Plan:
     """What ``pca.fit(source, engine=engine)`` would take, from metadata alone."""
     pca._check()
-    return pca._choose(open_matrix(source), engine).plan
-
-
-def _required(choice: Choice) -> Any:
-    assert choice.before_or_after is not None
-    return choice.before_or_after
-
-
-def _noise(matrix: Matrix) -> float:
-    """Eigenvalues below this part of the largest are rounding, not variance."""
-    return 4 * float(np.finfo(compute_dtype(matrix.dtype)).eps)
-
-
-def _require_rank(matrix: Matrix, values: np.ndarray, total_variance: float) -> None:
-    if not total_variance > 0 or values[0] <= 0:
-        raise DataError(f"{matrix.uri}: every column is constant, so there is no variance to explain.")
-    rank = int((values > _noise(matrix) * values[0]).sum())
-    if rank < len(values):
-        raise DataError(
-            f"{matrix.uri}: n_components={len(values)} is more than the rank: only {rank} components have "
-            f"variance above rounding. Ask for n_components <= {rank}."
-        )
+    matrix = open_matrix(source)
+    return pca._choose(matrix, pca._asked(matrix), engine).plan

@@ -63,4 +63,5 @@ def block_gradient(
             used = 2 * p
         previous = coordinates
         block = orthonormal_to(span[:, :used], gradient[:, : rank - used])
-    return Ritz(values[:k], vectors[:, :k], gradient[:, :k])
+    others = np.column_stack([values[k:], np.linalg.norm(gradient[:, k:], axis=0)])
+    return Ritz(values[:k], vectors[:, :k], gradient[:, :k], others)

@@ -17,6 +17,7 @@ class Ritz(NamedTuple):
     values: np.ndarray  # (k,) descending
     vectors: np.ndarray  # (n, k)
     residuals: np.ndarray  # (n, k)
+    others: np.ndarray  # (m, 2): Ritz values below those wanted, and the norms of their residuals
 
     def relative(self) -> np.ndarray:
         """‖C u - λ u‖ / λ of each pair (k,)."""

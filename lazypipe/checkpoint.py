@@ -1,0 +1,113 @@
+"""States on disk, with the fingerprints of what is in them.
+
+A state folder holds one ``NAME.state`` file a state: an ``.npz`` of arrays and a JSON header, moved into
+place whole. Its zip directory comes last and every member has a checksum, so a torn file never reads.
+One run at a time holds the folder.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lazypipe.atomic import replacing
+from lazypipe.errors import DataError
+
+FORMAT = 1
+HEADER = "header"
+SUFFIX = ".state"
+LOCK = ".lock"
+REMEDY = "Pass another --state (state=), or --restart (restart=True) to start over."
+
+
+class State(NamedTuple):
+    """What one state file holds."""
+
+    header: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+
+
+class StateFolder:
+    """The states of one job. Use it as a context manager; it is locked meanwhile.
+
+    ``restart`` forgets what is there. Raises DataError where the folder is no state folder, or another
+    run holds it.
+    """
+
+    def __init__(self, path: str | Path, restart: bool = False):
+        self.path = Path(path).expanduser().absolute()
+        self.restart = restart
+        self._lock: int | None = None
+
+    def __enter__(self) -> StateFolder:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self.__exit__()
+            raise DataError(f"{self.path}: another run holds this state. Wait for it, or pass another --state.") from (
+                error
+            )
+        except OSError as error:
+            raise DataError(f"{self.path}: cannot hold a state ({error.strerror}). Pass another --state.") from error
+        foreign = [p.name for p in self.path.iterdir() if not p.name.startswith(".") and p.suffix != SUFFIX]
+        if foreign:
+            self.__exit__()
+            raise DataError(f"{self.path}: holds other files ({sorted(foreign)[0]}), so it is no state. {REMEDY}")
+        if self.restart:
+            self.forget()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._lock is not None:
+            os.close(self._lock)  # which unlocks it, as the end of the process does
+            self._lock = None
+
+    def names(self) -> list[str]:
+        """Of the states that are there, in order."""
+        return sorted(p.stem for p in self.path.glob(f"*{SUFFIX}"))
+
+    def save(self, name: str, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+        """Write a state whole, in place of the one before."""
+        path = self.path / f"{name}{SUFFIX}"
+        text = json.dumps({"lazypipe_state": FORMAT, **header})
+        with replacing(path, overwrite=True) as partial, open(partial, "wb") as file:
+            np.savez(file, allow_pickle=False, **{HEADER: np.frombuffer(text.encode(), np.uint8), **arrays})
+
+    def load(self, name: str) -> State | None:
+        """A state, None where there is none. Raises DataError for a torn or foreign file."""
+        path = self.path / f"{name}{SUFFIX}"
+        if not path.exists():
+            return None
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {key: file[key] for key in file.files}
+            header = json.loads(arrays.pop(HEADER).tobytes())
+            version = header.pop("lazypipe_state")
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
+            what = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+            raise DataError(f"{path}: is torn, or no state of lazypipe ({what}). {REMEDY}") from error
+        if version != FORMAT:
+            raise DataError(f"{path}: is a state of format {version}, this lazypipe reads {FORMAT}. {REMEDY}")
+        return State(header, arrays)
+
+    def forget(self, *names: str) -> None:
+        """Delete these states, or all of them."""
+        for name in names or self.names():
+            (self.path / f"{name}{SUFFIX}").unlink(missing_ok=True)
+
+
+def require_same(path: Path, saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Raise DataError, naming the first that differs, unless a state was made with what is wanted now."""
+    for key in [*wanted, *(key for key in saved if key not in wanted)]:
+        if saved.get(key) != wanted.get(key):
+            was, now = json.dumps(saved.get(key)), json.dumps(wanted.get(key))
+            raise DataError(f"{path}: was made with {key} {was}, this run has {now}. {REMEDY}")

@@ -1,0 +1,301 @@
+"""A fold that saves its state after every group of runs: killed, it redoes one group; grown data, it folds
+what is new.
+
+Groups are whole subtrees of the merge tree, so saving changes no bit of the answer. What a state holds is
+known by a hash of every block in it: where a file is no longer as it was, its blocks are read and
+compared before anything is added to them.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lazypipe.blocks import Run, Span
+from lazypipe.checkpoint import REMEDY, SUFFIX, StateFolder, require_same
+from lazypipe.engines.base import Engine
+from lazypipe.engines.tasks import MergeTree
+from lazypipe.errors import DataError
+from lazypipe.io.matrix import Matrix
+from lazypipe.plan import FAN_IN, FoldPlan
+from lazypipe.stats.base import Statistic
+from lazypipe.stats.digests import RECORD, Digested, digest
+
+MOST_GROUPS = 16
+CHANGED_SHOWN = 3
+
+Context = dict[str, np.ndarray]
+
+
+@dataclass
+class Progressed:
+    """A fold as far as it came: ``base`` of the first ``stop`` lines, and a tree of groups after them."""
+
+    context: Context
+    blocks: np.ndarray  # of RECORD
+    files: dict[str, list[int]]  # path -> size, modification time in ns
+    weighed: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.uint64))  # hash of each block's weights
+    base: Any = None
+    stop: int = 0
+    cut: tuple[tuple[int, int, int], ...] = ()  # of the part after ``stop``: the plan it was begun with
+    n_runs_done: int = 0
+    levels: list[list[Any]] | None = None
+
+    @property
+    def covered(self) -> int:
+        """Lines that are in the state."""
+        return self.cut[self.n_runs_done - 1][1] if self.n_runs_done else self.stop
+
+
+@dataclass(frozen=True)
+class Checkpointed:
+    """Where and how a fold is saved.
+
+    ``identity`` tells one fold from another (JSON values): a state with another one is refused.
+    ``folder`` holds it under ``name``. ``weights`` (n_rows,) must be, for the rows in the state, what they
+    were.
+    """
+
+    folder: StateFolder
+    name: str
+    identity: dict[str, Any]
+    weights: np.ndarray | None = None
+
+    @property
+    def path(self) -> Path:
+        return self.folder.path / f"{self.name}{SUFFIX}"
+
+    def fold(
+        self,
+        engine: Engine,
+        kind: type[Statistic],
+        make: Callable[[Context], Statistic],
+        context: Callable[[], Context],
+        matrix: Matrix,
+        plan: Callable[[Span], FoldPlan],
+    ) -> Any:
+        """Like ``engine.fold``, from where a saved state stands.
+
+        ``make`` gives the statistic, of type ``kind``, with the arrays of ``context`` (a shift); a saved
+        state brings its own.
+        ``plan`` cuts a span of the rows (or columns).
+
+        Raises DataError: a state of another fold, a torn one, data that shrank or changed.
+        """
+        length = matrix.shape[0 if vars(kind)["axis"] == "rows" else 1]
+        done = self._load(kind) or Progressed(context(), np.zeros(0, RECORD), {})
+        statistic = make(done.context)
+        if done.covered > length:
+            raise DataError(
+                f"{matrix.uri}: has {length:,} {statistic.axis}, the state {self.path} holds {done.covered:,} of "
+                f"it: it shrank. {REMEDY}"
+            )
+        if done.covered:
+            self._require_unchanged(engine, statistic, matrix, done, plan(Span(0, done.covered)))
+        done.files = versions(matrix)
+        span = Span(done.stop, length)
+        if done.n_runs_done and (plan(span).runs != _runs(done.cut)):
+            # The data grew or the budget changed since: what is done becomes the base of what follows.
+            self._settle(statistic, done)
+            span = Span(done.stop, length)
+        if len(span):
+            cut = plan(span)
+            done.cut = tuple((run.start, run.stop, run.step) for run in cut.runs)
+            self._fold_groups(engine, statistic, matrix, cut, done)
+            self._settle(statistic, done)
+            self._save(done)
+        return statistic.finish(copy.deepcopy(done.base))
+
+    def _fold_groups(
+        self, engine: Engine, statistic: Statistic, matrix: Matrix, cut: FoldPlan, done: Progressed
+    ) -> None:
+        tree = MergeTree(statistic, done.levels)
+        done.levels = tree.levels
+        size = group_size(len(cut.runs), engine.slots)
+        whole = Digested(statistic, statistic.axis)
+        for start in range(done.n_runs_done, len(cut.runs), size):
+            runs = cut.runs[start : start + size]
+            share = replace(
+                cut,
+                title=f"{cut.title}, rows to {runs[-1].stop:,}" if len(cut.runs) > size else cut.title,
+                runs=runs,
+                bytes_read=cut.bytes_read * (runs[-1].stop - runs[0].start) // max(1, _length(cut.runs)),
+            )
+            state = engine.fold(whole, matrix, share)
+            tree.push(state.inner)
+            done.blocks = np.concatenate([done.blocks, state.blocks])
+            if self.weights is not None:
+                weighed = [digest(self.weights[start:stop]) for start, stop, _ in state.blocks]
+                done.weighed = np.concatenate([done.weighed, np.array(weighed, np.uint64)])
+            done.n_runs_done = start + len(runs)
+            if done.n_runs_done < len(cut.runs):  # else the whole is saved, merged
+                self._save(done)
+
+    def _settle(self, statistic: Statistic, done: Progressed) -> None:
+        """Merge the tree of groups into the base."""
+        stop = done.covered
+        if done.levels is not None and any(done.levels):
+            part = MergeTree(statistic, done.levels).total()
+            done.base = part if done.base is None else statistic.merge(done.base, part)
+        done.stop, done.cut, done.n_runs_done, done.levels = stop, (), 0, None
+
+    def _require_unchanged(
+        self, engine: Engine, statistic: Statistic, matrix: Matrix, done: Progressed, plan: FoldPlan
+    ) -> None:
+        """Compare the blocks whose files are not as they were; DataError names those that changed."""
+        if self.weights is not None:
+            for (start, stop, _), was in zip(done.blocks, done.weighed, strict=True):
+                if digest(self.weights[start:stop]) != tuple(was):
+                    raise DataError(
+                        f"{self.path}: row_weights of rows {start:,} to {stop:,} changed since it was saved. "
+                        f"Pass --restart (restart=True) to start over."
+                    )
+        changed_spans = _changed_spans(matrix, statistic.axis, done)
+        doubtful = [
+            (int(start), int(stop))
+            for start, stop, _ in done.blocks
+            if any(start < b and a < stop for a, b in changed_spans)
+        ]
+        if not doubtful:
+            return
+        runs = tuple(Run(i, start, stop, stop - start) for i, (start, stop) in enumerate(doubtful))
+        check = replace(plan, title="comparing what the state holds", runs=_joined(runs))
+        found = engine.fold(Digested(None, statistic.axis), matrix, check)
+        known = {(int(r["start"]), int(r["stop"])): tuple(r["digest"]) for r in done.blocks}
+        changed = [
+            (int(r["start"]), int(r["stop"]))
+            for r in found.blocks
+            if known.get((int(r["start"]), int(r["stop"]))) != tuple(r["digest"])
+        ]
+        if changed:
+            shown = ", ".join(f"{start:,} to {stop:,}" for start, stop in changed[:CHANGED_SHOWN])
+            more = f" and {len(changed) - CHANGED_SHOWN} more blocks" if len(changed) > CHANGED_SHOWN else ""
+            raise DataError(
+                f"{matrix.uri}: {statistic.axis} {shown}{more} changed since {self.path} was saved. "
+                f"Pass --restart (restart=True) to start over."
+            )
+
+    def _save(self, done: Progressed) -> None:
+        arrays: dict[str, np.ndarray] = {"blocks": done.blocks, "weighed": done.weighed}
+        arrays |= {f"context.{key}": value for key, value in done.context.items()}
+        if done.base is not None:
+            arrays |= packed("base", done.base)
+        counts = [len(states) for states in done.levels or []]
+        for level, states in enumerate(done.levels or []):
+            for i, state in enumerate(states):
+                arrays |= packed(f"level.{level}.{i}", state)
+        progress = {"stop": done.stop, "cut": done.cut, "n_runs_done": done.n_runs_done, "levels": counts}
+        header = {"identity": self.identity, "progress": progress, "files": done.files}
+        self.folder.save(self.name, header, arrays)
+
+    def _load(self, kind: type[Statistic]) -> Progressed | None:
+        saved = self.folder.load(self.name)
+        if saved is None:
+            return None
+        try:
+            header, arrays = saved
+            identity, progress, files = header["identity"], header["progress"], header["files"]
+        except KeyError as error:
+            raise DataError(f"{self.path}: is no state of a fold. {REMEDY}") from error
+        require_same(self.path, identity, self.identity)
+        state = kind.State
+        return Progressed(
+            context={key.removeprefix("context."): v for key, v in arrays.items() if key.startswith("context.")},
+            blocks=arrays["blocks"],
+            files=files,
+            weighed=arrays["weighed"],
+            base=unpacked("base", arrays, state),
+            stop=progress["stop"],
+            cut=tuple(tuple(run) for run in progress["cut"]),
+            n_runs_done=progress["n_runs_done"],
+            levels=[
+                [unpacked(f"level.{level}.{i}", arrays, state) for i in range(n)]
+                for level, n in enumerate(progress["levels"])
+            ]
+            or None,
+        )
+
+
+def group_size(n_runs: int, slots: int) -> int:
+    """Runs a group: a power of the fan-in, so that a group is a subtree; enough to keep all tasks busy."""
+    size = FAN_IN
+    while size * MOST_GROUPS < n_runs or size < 2 * slots:
+        size *= FAN_IN
+    return size
+
+
+def packed(name: str, state: Any) -> Context:
+    """A state, an array or a flat NamedTuple, as arrays by name."""
+    if isinstance(state, np.ndarray):
+        return {name: state}
+    return {f"{name}.{field}": np.asarray(value) for field, value in zip(state._fields, state, strict=True)}
+
+
+def unpacked(name: str, arrays: Context, kind: type) -> Any:
+    """What ``packed`` took apart; None where it is not there."""
+    if kind is np.ndarray:
+        return arrays.get(name)
+    fields = {field: arrays.get(f"{name}.{field}") for field in kind._fields}  # type: ignore[attr-defined]
+    if any(value is None for value in fields.values()):
+        return None
+    hints = kind.__annotations__
+    return kind(
+        **{
+            field: value.item() if value.ndim == 0 and hints[field] in ("int", "float") else value  # type: ignore[union-attr]
+            for field, value in fields.items()
+        }
+    )
+
+
+def versions(matrix: Matrix) -> dict[str, list[int]]:
+    """Size and modification time of every file of a matrix."""
+    found = {}
+    for path in dict.fromkeys(piece.path for piece in matrix.pieces()):
+        status = os.stat(path)
+        found[path] = [status.st_size, status.st_mtime_ns]
+    return found
+
+
+def _changed_spans(matrix: Matrix, axis: str, done: Progressed) -> list[tuple[int, int]]:
+    """Rows in files that are not those of the state; all columns where a file changed, for stripes."""
+    pieces = matrix.pieces()
+    now = versions(matrix)
+    if not pieces:
+        return [(0, done.covered)]
+    changed = {piece.rows for piece in pieces if done.files.get(piece.path) != now[piece.path]}
+    if axis == "columns":
+        return [(0, done.covered)] if changed else []
+    return [(rows.start, rows.stop) for rows in sorted(changed)]
+
+
+def _joined(runs: Sequence[Run]) -> tuple[Run, ...]:
+    """Runs of one block each, with neighbours of equal length joined, up to 64 blocks a run."""
+    joined: list[Run] = []
+    for run in runs:
+        last = joined[-1] if joined else None
+        full = last is not None and (last.stop - last.start) % last.step == 0
+        if (
+            last
+            and full
+            and last.stop == run.start
+            and run.step <= last.step
+            and last.stop - last.start < 64 * last.step
+        ):
+            joined[-1] = replace(last, stop=run.stop)
+        else:
+            joined.append(replace(run, index=len(joined)))
+    return tuple(joined)
+
+
+def _runs(cut: Iterable[tuple[int, int, int]]) -> tuple[Run, ...]:
+    return tuple(Run(i, *run) for i, run in enumerate(cut))
+
+
+def _length(runs: Sequence[Run]) -> int:
+    return runs[-1].stop - runs[0].start

@@ -1,0 +1,67 @@
+"""A dense result a row a sample, written by tasks that each own some of the rows: Zarr, or Parquet parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lazypipe.blocks import Span
+from lazypipe.errors import DataError
+
+SUFFIXES = (".zarr", ".parquet")
+
+
+@dataclass(frozen=True)
+class RowStore:
+    """A folder at ``path`` for (n_rows, n_columns) float64, ``chunk`` rows a chunk or part; of ``suffix``.
+
+    Cheap to pickle. Chunks are written in any order, by any process, and twice without harm.
+    """
+
+    path: str
+    suffix: str
+    n_rows: int
+    n_columns: int
+    chunk: int
+
+    def create(self) -> None:
+        """The empty store."""
+        if self.suffix == ".zarr":
+            import zarr
+
+            zarr.create_array(
+                self.path,
+                shape=(self.n_rows, self.n_columns),
+                chunks=(self.chunk, self.n_columns),
+                dtype="float64",
+                compressors=None,
+                fill_value=float("nan"),
+            )
+        else:
+            Path(self.path).mkdir()
+
+    def write(self, rows: Span, values: np.ndarray) -> None:
+        """The rows of one chunk: ``rows`` begin at a multiple of ``chunk``."""
+        if self.suffix == ".zarr":
+            import zarr
+
+            zarr.open_array(self.path, mode="r+")[rows.slice] = values
+        else:
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+
+            index = rows.start // self.chunk
+            table = pa.table({f"component_{j + 1}": values[:, j] for j in range(values.shape[1])})
+            part = Path(self.path) / f"part-{index:06d}.parquet"
+            partial = part.with_suffix(".partial")
+            pq.write_table(table, partial)
+            partial.replace(part)
+
+
+def suffix_of(path: Path) -> str:
+    """The format that a path asks for; DataError for another one."""
+    if path.suffix not in SUFFIXES:
+        raise DataError(f"{path}: cannot write {path.suffix or 'no suffix'!r}. Use {' or '.join(SUFFIXES)}.")
+    return path.suffix

@@ -1,0 +1,114 @@
+"""A symmetric matrix on disk as a Zarr group: the tiles of its upper triangle, each a chunk.
+
+Tiles are written around the page cache (a store of many times the memory would push out the data that it
+is computed from), each whole or not there, with the CRC32C that Zarr's codec of that name checks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import mmap
+import os
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+import zarr
+from zarr.codecs import Crc32cCodec
+
+from lazypipe.atomic import replacing
+from lazypipe.errors import DataError
+from lazypipe.io.sources import one_line
+
+NAME = "covariance"
+KIND = "lazypipe tiles"
+CHECKSUM_NBYTES = 4
+
+
+def create(path: Path, n: int, tile: int, dtype: np.dtype, attributes: dict[str, Any]) -> None:
+    """An empty store for an (n, n) matrix in ``tile`` x ``tile`` chunks, with a ``mean`` (n,) beside it."""
+    group = zarr.create_group(str(path), overwrite=True, attributes={"kind": KIND, "n": n, "tile": tile, **attributes})
+    group.create_array(
+        NAME, shape=(n, n), chunks=(tile, tile), dtype=dtype, compressors=[Crc32cCodec()], fill_value=float("nan")
+    )
+    group.create_array(
+        "mean", shape=(n,), chunks=(tile,), dtype="float64", compressors=[Crc32cCodec()], fill_value=float("nan")
+    )
+
+
+def attributes_of(path: Path) -> dict[str, Any]:
+    """Those of a store. Raises DataError where there is none."""
+    try:
+        attributes: dict[str, Any] = json.loads((path / "zarr.json").read_text())["attributes"]
+        if attributes["kind"] != KIND:
+            raise KeyError("kind")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: is no store of covariance tiles ({one_line(error)}). Check the path.") from error
+    return attributes
+
+
+def tile_path(path: Path, i: int, j: int) -> Path:
+    """The file of the tile in tile row i and tile column j, i <= j."""
+    return path / NAME / "c" / str(i) / str(j)
+
+
+def mean_path(path: Path, i: int) -> Path:
+    """The file of the means of the columns of tile row i."""
+    return path / "mean" / "c" / str(i)
+
+
+def is_whole(path: Path, nbytes: int) -> bool:
+    """Whether a chunk file of ``nbytes`` of data is there, with its checksum."""
+    with contextlib.suppress(OSError):
+        return path.stat().st_size == nbytes + CHECKSUM_NBYTES
+    return False
+
+
+def aligned(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
+    """An array that starts on a page, as direct I/O wants it."""
+    return np.frombuffer(mmap.mmap(-1, shape[0] * shape[1] * dtype.itemsize), dtype).reshape(shape)
+
+
+def write_chunk(path: Path, values: np.ndarray) -> None:
+    """Write a C-contiguous array as a chunk file, whole or not at all."""
+    raw = values.reshape(-1).view(np.uint8)
+    checksum = google_crc32c.value(raw).to_bytes(4, "little")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path, overwrite=True) as partial:
+        _write_direct(partial, raw.data)
+        with open(partial, "ab") as file:
+            file.write(checksum)
+
+
+def _write_direct(path: Path, raw: memoryview) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    direct = getattr(os, "O_DIRECT", 0) if raw.nbytes % 4096 == 0 else 0
+    try:
+        descriptor = os.open(path, flags | direct, 0o644)
+    except OSError:  # some file systems have no direct I/O
+        descriptor = os.open(path, flags, 0o644)
+    try:
+        done = 0
+        while done < raw.nbytes:
+            try:
+                done += os.write(descriptor, raw[done:])
+            except OSError:
+                if not direct:
+                    raise
+                os.close(descriptor)
+                descriptor, direct, done = os.open(path, flags, 0o644), 0, 0
+    finally:
+        os.close(descriptor)
+
+
+def read_array(path: Path, name: str, at: Any) -> np.ndarray:
+    """``array[at]`` of a store, its checksums checked. Raises DataError that names the store."""
+    try:
+        return np.asarray(zarr.open_group(str(path), mode="r")[name][at])
+    except (ValueError, OSError, RuntimeError, KeyError) as error:
+        raise DataError(
+            f"{path}: {name} cannot be read: a chunk is torn ({one_line(error)}). Delete that chunk, "
+            f"or write the store again."
+        ) from error

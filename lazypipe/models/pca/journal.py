@@ -1,0 +1,85 @@
+"""What each pass gave, saved as it comes: a fit that is started again is given it in place of the pass.
+
+The solvers are deterministic, so a fit that is given the products of its first passes goes on as if it had
+never stopped, to the same bits. Every pass is kept: n x p numbers of float64 each on the side that is
+iterated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from lazypipe.checkpoint import REMEDY, SUFFIX, StateFolder, require_same
+from lazypipe.engines.checkpointed import packed, unpacked
+from lazypipe.errors import DataError
+from lazypipe.io.matrix import Matrix
+
+FITTED = "fitted"
+DATA = ("n_rows", "fingerprint")  # what an identity says of the data that may grow
+
+
+class Journal:
+    """The passes of one fit, in ``folder``; without a folder nothing is kept.
+
+    ``identity`` tells this fit from others (JSON values). ``previous`` (k, n_columns) are the components
+    that an earlier fit of fewer rows left, None where there was none. Raises DataError for a state of
+    something else, or of data that changed.
+    """
+
+    def __init__(self, folder: StateFolder | None, identity: dict[str, Any], matrix: Matrix):
+        self.folder = folder
+        self.identity = identity
+        self.previous: np.ndarray | None = None
+        self.n_recalled = 0
+        if folder is not None:
+            self._open(folder, matrix)
+
+    def _open(self, folder: StateFolder, matrix: Matrix) -> None:
+        for name in folder.names():
+            saved = folder.load(name)
+            assert saved is not None
+            path = folder.path / f"{name}{SUFFIX}"
+            identity = saved.header.get("identity")
+            if identity is None:
+                raise DataError(f"{path}: is no state of a PCA. {REMEDY}")
+            if "statistic" in identity:  # a fold, which knows by itself what is in it
+                continue
+            lasting = {key: value for key, value in self.identity.items() if key not in DATA}
+            if name == FITTED:  # may start a fit that differs in all but the columns
+                lasting = {key: lasting[key] for key in ("source", "n_columns", "center", "scale")}
+                identity_seen = {key: identity.get(key) for key in [*lasting, *DATA]}
+            else:
+                identity_seen = identity
+            require_same(path, {k: v for k, v in identity_seen.items() if k not in DATA}, lasting)
+            was, now = identity_seen["n_rows"], self.identity["n_rows"]
+            if was > now:
+                raise DataError(f"{matrix.uri}: has {now:,} rows, the state {path} is of {was:,}: it shrank. {REMEDY}")
+            if was == now and identity_seen["fingerprint"] != self.identity["fingerprint"]:
+                raise DataError(
+                    f"{matrix.uri}: changed since {path} was saved, with as many rows. "
+                    f"Pass --restart (restart=True) to start over."
+                )
+            if was < now and name != FITTED:
+                folder.forget(name)
+            if name == FITTED:
+                self.previous = saved.arrays["components"] if was < now else None
+
+    def recall(self, name: str, kind: type, compute: Callable[[], Any]) -> Any:
+        """What was saved under ``name``, else what ``compute`` gives, which is saved."""
+        if self.folder is None:
+            return compute()
+        saved = self.folder.load(name)
+        if saved is not None:
+            self.n_recalled += 1
+            return unpacked("value", saved.arrays, kind)
+        value = compute()
+        self.folder.save(name, {"identity": self.identity}, packed("value", value))
+        return value
+
+    def close(self, components: np.ndarray) -> None:
+        """Keep the components, for the day the data have grown."""
+        if self.folder is not None:
+            self.folder.save(FITTED, {"identity": self.identity}, {"components": components})

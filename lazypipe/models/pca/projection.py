@@ -1,0 +1,47 @@
+"""Rows times a basis, by a map over row blocks: the second half of a product, and the scores of a source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lazypipe.blocks import Run
+from lazypipe.engines import Engine
+from lazypipe.engines.tasks import blocks_of
+from lazypipe.io.matrix import Matrix
+from lazypipe.plan import FoldPlan
+from lazypipe.stats.base import require_finite
+
+
+@dataclass(frozen=True)
+class Projection:
+    """A task: the rows of one run times ``basis`` (n_columns, p), less ``offset`` (p,), in float64.
+
+    ``gaps`` lets rows that hold NaN have NaN for an answer, where else they are an error.
+    """
+
+    matrix: Matrix
+    basis: np.ndarray
+    offset: np.ndarray
+    gaps: bool = False
+
+    def __call__(self, run: Run) -> np.ndarray:
+        out = np.empty((run.stop - run.start, self.basis.shape[1]))
+        with np.errstate(invalid="ignore", over="ignore"):
+            for block in blocks_of(self.matrix, "rows", run, mapped=False):
+                product = block.values @ self.basis
+                if not self.gaps:
+                    require_finite(product, block)
+                out[block.rows.start - run.start : block.rows.stop - run.start] = product
+        out -= self.offset
+        return out
+
+
+def projected(matrix: Matrix, basis: np.ndarray, offset: np.ndarray, engine: Engine, plan: FoldPlan) -> np.ndarray:
+    """``Y basis - offset`` (n_rows, p) in float64."""
+    out = np.empty((matrix.shape[0], basis.shape[1]))
+    parts = engine.map(Projection(matrix, basis, offset), plan.runs, plan)
+    for run, part in zip(plan.runs, parts, strict=True):
+        out[run.start : run.stop] = part
+    return out

@@ -1,0 +1,103 @@
+"""The scores of a source, (x - mean) / scale on the components: by row blocks, to an array or to disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from lazypipe.atomic import replacing
+from lazypipe.blocks import Run, Span, compute_dtype
+from lazypipe.engines import Engine
+from lazypipe.io.matrix import Matrix
+from lazypipe.io.prepared import Prepared
+from lazypipe.io.row_store import RowStore, suffix_of
+from lazypipe.models.pca.projection import Projection, projected
+from lazypipe.plan import FoldPlan, plan_fold
+from lazypipe.sizes import MIB
+from lazypipe.stats import AdjointProduct
+
+CHUNK_NBYTES = 64 * MIB  # of the source, a chunk of scores
+
+
+@dataclass(frozen=True)
+class Projector:
+    """What a fitted PCA does to a row."""
+
+    components: np.ndarray  # (k, n_columns)
+    mean: np.ndarray  # (n_columns,)
+    scale: np.ndarray | None  # (n_columns,)
+    nan: str
+
+    def prepared(self, matrix: Matrix) -> tuple[Matrix, np.ndarray, np.ndarray]:
+        """The matrix to read, a basis (n_columns, k) in its compute dtype, and what is due in the scores (k,)."""
+        dtype = compute_dtype(matrix.dtype)
+        gain = None if self.scale is None else (1 / self.scale).astype(dtype)
+        centres = bool(self.mean.any()) and not matrix.sparse
+        centre = self.mean.astype(dtype) if centres else None
+        rest = self.mean if centre is None else self.mean - centre
+        rest = rest if gain is None else rest * gain
+        components = self.components.astype(np.float64)
+        filling = self.mean.astype(dtype) if self.nan == "mean" else None
+        basis = np.ascontiguousarray(self.components.T, dtype)
+        return Prepared(matrix, centre, gain, filling=filling), basis, components @ rest
+
+    def of_array(self, values: np.ndarray) -> np.ndarray:
+        """Scores (n, k) of rows in memory, in float64."""
+        values = values - self.mean
+        if self.nan == "mean":
+            values = np.where(np.isnan(values), 0.0, values)
+        if self.scale is not None:
+            values = values / self.scale
+        return np.asarray(values @ self.components.T.astype(np.float64))
+
+    def of_matrix(self, matrix: Matrix, engine: Engine) -> np.ndarray:
+        """Scores (n_rows, k) of a source."""
+        read, basis, offset = self.prepared(matrix)
+        out = np.empty((matrix.shape[0], basis.shape[1]))
+        if self.nan == "omit":
+            plan = self.plan(matrix, engine)
+            task = Projection(read, basis, offset, gaps=True)
+            for run, part in zip(plan.runs, engine.map(task, plan.runs, plan), strict=True):
+                out[run.start : run.stop] = part
+            return out
+        return projected(read, basis, offset, engine, self.plan(matrix, engine))
+
+    def to_disk(self, matrix: Matrix, out: Path, overwrite: bool, engine: Engine) -> Path:
+        """Write the scores of a source to ``out`` (.zarr or .parquet), whole or not at all."""
+        suffix = suffix_of(out)
+        n_rows, k = matrix.shape[0], len(self.components)
+        read, basis, offset = self.prepared(matrix)
+        plan = self.plan(matrix, engine)
+        row_nbytes = max(1, matrix.nbytes // n_rows)
+        chunk = max(1, min(n_rows, max(plan.step, CHUNK_NBYTES // row_nbytes)))
+        runs = tuple(
+            Run(i, start, min(start + chunk, n_rows), plan.step) for i, start in enumerate(range(0, n_rows, chunk))
+        )
+        with replacing(out, overwrite, 8 * n_rows * k) as partial:
+            store = RowStore(str(partial), suffix, n_rows, k, chunk)
+            store.create()
+            task = ScoresTask(Projection(read, basis, offset, self.nan == "omit"), store)
+            for _ in engine.map(task, runs, replace(plan, runs=runs)):
+                pass
+        return out
+
+    def plan(self, matrix: Matrix, engine: Engine) -> FoldPlan:
+        """A pass over the rows, with the components beside every block."""
+        n_rows, n_columns = matrix.shape
+        k = len(self.components)
+        shape = np.broadcast_to(np.zeros(1, compute_dtype(matrix.dtype)), (n_rows, k))
+        reserved = n_columns * k * (self.components.itemsize + 8)
+        return plan_fold("scores", AdjointProduct(shape), matrix, engine.host, reserved)
+
+
+@dataclass(frozen=True)
+class ScoresTask:
+    """A task: the scores of one chunk of rows, to disk."""
+
+    projection: Projection
+    store: RowStore
+
+    def __call__(self, run: Run) -> None:
+        self.store.write(Span(run.start, run.stop), self.projection(run))

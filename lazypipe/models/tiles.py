@@ -1,0 +1,442 @@
+"""A covariance wider than memory: its upper triangle in tiles on disk, each from two column stripes.
+
+A task reads the stripe of its tile row once and those of a few tile columns, and writes a chunk each, while
+the next product is under way. A stripe holds every row where memory allows, and is then centred exactly
+before the product; else its rows come in blocks about a provisional mean, summed in float64.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lazypipe.atomic import require_space
+from lazypipe.blocks import Block, Run, Span, compute_dtype
+from lazypipe.engines import Engine
+from lazypipe.errors import DataError, MemoryPlanError, PlanError
+from lazypipe.io import tile_store
+from lazypipe.io.matrix import Matrix, Reader
+from lazypipe.models.preparation import (
+    Preparation,
+    Standardised,
+    find_moments,
+    plan_moments,
+    standardise,
+    to_plan_with,
+)
+from lazypipe.plan import FoldPlan, Host, Plan
+from lazypipe.sizes import MIB, show_bytes
+from lazypipe.stats.base import require_finite
+from lazypipe.stats.centring import Centring
+from lazypipe.stats.products import head_shift
+
+TILES_REMEDY = "or give more memory."
+LARGEST_TILE = 5120  # columns: 100 MB of float32, 0.5 s of a core
+SMALLEST_TILE = 32
+TILES_A_TASK = 4  # that share the stripe of their row
+ROWS_NBYTES = 64 * MIB  # of a stripe in memory
+
+
+class TiledCovariance:
+    """A covariance on disk: ``tiled[rows, columns]`` reads any part of it, symmetric, and nothing else.
+
+    ``shape`` (n_columns, n_columns), ``dtype``, ``mean`` (n_columns,), ``n_rows``, ``weight``, ``ddof``.
+    Rows and columns are slices, integers or arrays of them. Raises DataError for a torn or missing tile.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path).expanduser().absolute()
+        attributes = tile_store.attributes_of(self.path)
+        n = int(attributes["n"])
+        self.shape = (n, n)
+        self.tile = int(attributes["tile"])
+        self.dtype = np.dtype(attributes["dtype"])
+        self.n_rows = int(attributes["n_rows"])
+        self.weight = float(attributes["weight"])
+        self.ddof = int(attributes["ddof"])
+
+    @property
+    def mean(self) -> np.ndarray:
+        """(n_columns,) float64."""
+        return tile_store.read_array(self.path, "mean", slice(None))
+
+    def diagonal(self) -> np.ndarray:
+        """The variances (n_columns,)."""
+        n, step = self.shape[0], self.tile
+        return np.concatenate([self[a : a + step, a : a + step].diagonal() for a in range(0, n, step)])
+
+    def __getitem__(self, at: Any) -> np.ndarray:
+        rows, columns = at if isinstance(at, tuple) else (at, slice(None))
+        row_at, column_at = (np.atleast_1d(np.arange(self.shape[0])[part]) for part in (rows, columns))
+        out = np.empty((len(row_at), len(column_at)), self.dtype)
+        for i in np.unique(row_at // self.tile):
+            down = np.flatnonzero(row_at // self.tile == i)
+            for j in np.unique(column_at // self.tile):
+                across = np.flatnonzero(column_at // self.tile == j)
+                tile = self._tile(min(i, j), max(i, j))
+                in_row, in_column = row_at[down] - i * self.tile, column_at[across] - j * self.tile
+                part = tile[np.ix_(in_row, in_column)] if i <= j else tile[np.ix_(in_column, in_row)].T
+                out[np.ix_(down, across)] = part
+        scalar = (
+            np.ndim(rows) == 0 and not isinstance(rows, slice),
+            np.ndim(columns) == 0 and not isinstance(columns, slice),
+        )
+        return out[(0 if scalar[0] else slice(None), 0 if scalar[1] else slice(None))]
+
+    def _tile(self, i: int, j: int) -> np.ndarray:
+        path = tile_store.tile_path(self.path, i, j)
+        if not tile_store.is_whole(path, self.tile**2 * self.dtype.itemsize):
+            raise DataError(f"{path}: this tile is torn or missing. Write the store again (overwrite=True).")
+        step = self.tile
+        return tile_store.read_array(
+            self.path, tile_store.NAME, (slice(i * step, (i + 1) * step), slice(j * step, (j + 1) * step))
+        )
+
+    def __repr__(self) -> str:
+        return f"TiledCovariance({str(self.path)!r}, shape={self.shape}, tile={self.tile})"
+
+
+class TileTask(NamedTuple):
+    """Tiles ``[start, stop)`` of tile row ``row``."""
+
+    row: int
+    start: int
+    stop: int
+
+
+def plan_tiles(matrix: Matrix, asked: Preparation, host: Host, out: Path) -> Plan:
+    """The tiles, tasks and bytes of a covariance on disk. Raises MemoryPlanError, PlanError."""
+    n_rows, n = matrix.shape
+    if not matrix.reads_columns:
+        raise PlanError(
+            f"{matrix.uri}: tiles read column stripes, which this file does not offer. Convert it to .npy or "
+            f".zarr panels first."
+        )
+    itemsize = compute_dtype(matrix.dtype).itemsize
+    tile = _tile_columns(matrix, host)
+    count = -(-n // tile)
+    tasks = tile_tasks(count)
+    task = _task_nbytes(matrix, tile, host)
+    reserved = 16 * n + 24 * n_rows
+    if task + reserved > host.memory:
+        raise MemoryPlanError(
+            f"{matrix.uri}: tiles of {tile} columns need {show_bytes(task)} a task; the budget is "
+            f"{show_bytes(host.memory)}."
+        )
+    stripes = sum(1 + t.stop - t.start for t in tasks)
+    output = count * (count + 1) // 2 * tile**2 * itemsize + 8 * n
+    fold = FoldPlan(
+        "tiles",
+        "columns",
+        tile,
+        tuple(Run(i, t.start * tile, min(t.stop * tile, n), tile) for i, t in enumerate(tasks)),
+        mapped_nbytes=0,
+        state_nbytes=0,
+        live_states=1,
+        task_nbytes=task,
+        reserved=reserved,
+        concurrency=max(1, min(host.threads, len(tasks), (host.memory - reserved) // task)),
+        bytes_read=stripes * tile * n_rows * matrix.dtype.itemsize,
+        shared=host.shared,
+    )
+    before = () if asked.plain else (plan_moments(to_plan_with(matrix, asked), asked, host),)
+    free = shutil.disk_usage(_existing(out)).free
+    notes = (
+        f"{count * (count + 1) // 2:,} tiles of {tile:,} x {tile:,} {compute_dtype(matrix.dtype)} in {out}; "
+        f"{show_bytes(free)} of disk free",
+    )
+    passes = -(-fold.bytes_read // matrix.nbytes) + len(before)
+    return Plan(
+        "covariance", matrix.uri, matrix.shape, str(matrix.dtype), host, (fold, *before), passes,
+        output_nbytes=output, notes=notes,
+    )  # fmt: skip
+
+
+def tile_tasks(count: int) -> tuple[TileTask, ...]:
+    """The upper triangle of ``count`` x ``count`` tiles, a few tiles of one row a task."""
+    return tuple(
+        TileTask(i, j, min(j + TILES_A_TASK, count)) for i in range(count) for j in range(i, count, TILES_A_TASK)
+    )
+
+
+def write_tiles(
+    matrix: Matrix, ddof: int, asked: Preparation, engine: Engine, plan: Plan, out: Path, overwrite: bool
+) -> TiledCovariance:
+    """Compute what is missing of the store at ``out``, and move it into place when it is whole.
+
+    Raises DataError where ``out`` exists and not ``overwrite``, where the disk has no room, where the
+    store was begun from other data or options, or another run is writing it.
+    """
+    out = out.expanduser().absolute()
+    if out.exists() and not overwrite:
+        raise DataError(f"{out}: exists. Pass overwrite=True (--overwrite) to replace it.")
+    fold, *before = plan.folds
+    dtype = compute_dtype(matrix.dtype)
+    identity = {
+        "source": matrix.uri,
+        "fingerprint": matrix.fingerprint(),
+        "ddof": ddof,
+        "tile": fold.step,
+        "dtype": str(dtype),
+        **asked.describe(),
+    }
+    found: Standardised | None = None
+    if before:
+        found = standardise(matrix, asked, find_moments(matrix, asked, engine, before[0]))
+    weight = found.weight if found else float(matrix.shape[0])
+    n_rows = matrix.shape[0] - (found.n_omitted if found else 0)
+    if not weight > ddof:
+        raise DataError(f"{matrix.uri}: ddof={ddof} with a weight of {weight:g}. Use more rows.")
+    n = matrix.shape[1]
+    partial = out.with_name(f".{out.name}.partial-tiles")
+    with _held(partial):
+        if not (partial / "zarr.json").exists():
+            require_space(out, plan.output_nbytes)
+            tile_store.create(
+                partial, n, fold.step, dtype, {**identity, "n_rows": n_rows, "weight": weight, "triangle": "upper"}
+            )
+        else:
+            _require_same(partial, identity)
+        work = Tiles(
+            found.matrix if found else matrix,
+            partial,
+            fold.step,
+            Centring.of(matrix.shape[0], found.weights if found else None),
+            asked.center,
+            weight - (1 if asked.scale else ddof),  # the scale divides by weight - 1: a correlation
+            None if found is None or not asked.center else found.mean,
+            _block_rows(matrix, fold.step, engine.host),
+        )
+        tasks = [task for task in tile_tasks(-(-n // fold.step)) if not work.is_done(task)]
+        for _ in engine.map(work, tasks, fold):
+            pass
+        _put_in_place(partial, out)
+    return TiledCovariance(out)
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """A task: the tiles of a TileTask that are not on disk yet."""
+
+    matrix: Matrix
+    path: Path
+    tile: int
+    centring: Centring
+    centred: bool
+    degrees: float
+    known_mean: np.ndarray | None  # (n_columns,), where a pass over the rows found it
+    block_rows: int
+
+    def is_done(self, task: TileTask) -> bool:
+        """Whether all that the task writes is there."""
+        mean = tile_store.is_whole(tile_store.mean_path(self.path, task.row), 8 * self.tile)
+        return (mean or not _on_diagonal(task)) and not self._missing(task)
+
+    def _missing(self, task: TileTask) -> list[int]:
+        nbytes = self.tile**2 * compute_dtype(self.matrix.dtype).itemsize
+        return [
+            j
+            for j in range(task.start, task.stop)
+            if not tile_store.is_whole(tile_store.tile_path(self.path, task.row, j), nbytes)
+        ]
+
+    def __call__(self, task: TileTask) -> None:
+        missing = self._missing(task)
+        with self.matrix.open() as reader, ThreadPoolExecutor(1) as writer:
+            if self.block_rows >= self.matrix.shape[0]:
+                products = self._from_whole_stripes(reader, task, missing)
+            else:
+                products = self._from_row_blocks(reader, task, missing)
+            writing: Future[None] | None = None
+            for j, product in products:
+                if writing is not None:
+                    writing.result()
+                writing = writer.submit(tile_store.write_chunk, tile_store.tile_path(self.path, task.row, j), product)
+            if writing is not None:
+                writing.result()
+
+    def _from_whole_stripes(self, reader: Reader, task: TileTask, missing: list[int]) -> Iterator[Any]:
+        rows = Span(0, self.matrix.shape[0])
+        left, mean = self._stripe(reader, task.row, rows)
+        if _on_diagonal(task):
+            self._write_mean(task.row, mean)
+        scaled = left / left.dtype.type(self.degrees)
+        buffers = [tile_store.aligned((self.tile, self.tile), left.dtype) for _ in range(2)]
+        for turn, j in enumerate(missing):
+            right = left if j == task.row else self._stripe(reader, j, rows)[0]
+            out = buffers[turn % 2]  # the other one is being written
+            if right.shape[1] < self.tile or left.shape[1] < self.tile:
+                out[:] = 0
+                out[: left.shape[1], : right.shape[1]] = scaled.T @ right
+            else:
+                np.matmul(scaled.T, right, out=out)
+            if j == task.row:
+                _mirror(out)
+            yield j, out
+
+    def _stripe(self, reader: Reader, i: int, rows: Span) -> tuple[np.ndarray, np.ndarray]:
+        """A tile's columns (n_rows, tile), centred exactly, and their mean (tile,) of what is read."""
+        columns = self._columns(i)
+        values = np.empty((len(rows), len(columns)), compute_dtype(self.matrix.dtype))
+        reader.read(rows, columns, values)
+        if not self.centred:
+            mean = self.centring.mean(values)
+        elif self.centring.even:
+            shift = head_shift(values)
+            np.subtract(values, shift, out=values)
+            rest = self.centring.mean(values)
+            np.subtract(values, rest.astype(values.dtype), out=values)
+            mean = shift + rest
+        else:
+            mean = self.centring.mean(values)
+            values -= np.outer(self.centring.null * self.centring.norm, mean).astype(values.dtype)
+        require_finite(np.ones(len(values), values.dtype) @ values, Block(values, rows, columns, self.matrix.uri))
+        return values, mean
+
+    def _from_row_blocks(self, reader: Reader, task: TileTask, missing: list[int]) -> Iterator[Any]:
+        """For more rows than a stripe may hold: each tile sums its row blocks in float64."""
+        dtype = compute_dtype(self.matrix.dtype)
+        n_rows = self.matrix.shape[0]
+        buffers = [tile_store.aligned((self.tile, self.tile), dtype) for _ in range(2)]
+        left_columns = self._columns(task.row)
+        for turn, j in enumerate(missing or [task.row]):
+            right_columns = self._columns(j)
+            total = np.zeros((len(left_columns), len(right_columns)))
+            along = [np.zeros(len(left_columns)), np.zeros(len(right_columns))]
+            shifts = [np.zeros(0)] * 2
+            for start in range(0, n_rows, self.block_rows):
+                rows = Span(start, min(start + self.block_rows, n_rows))
+                pair = []
+                for side, columns in enumerate((left_columns, right_columns)):
+                    values = np.empty((len(rows), len(columns)), dtype)
+                    reader.read(rows, columns, values)
+                    if self.centred and self.centring.even:
+                        if start == 0:
+                            shifts[side] = head_shift(values)
+                        np.subtract(values, shifts[side], out=values)
+                    along[side] += self.centring.null[rows.slice].astype(dtype) @ values
+                    require_finite(np.ones(len(rows), dtype) @ values, Block(values, rows, columns, self.matrix.uri))
+                    pair.append(values)
+                total += pair[0].T @ pair[1]
+            mean = along[0] / self.centring.norm
+            if self.centred:
+                for i, row in enumerate(total):
+                    row -= along[0][i] * along[1]
+                mean += shifts[0] if self.centring.even else 0
+            if _on_diagonal(task):
+                self._write_mean(task.row, mean)
+            if j not in missing:
+                return
+            out = buffers[turn % 2]
+            out[:] = 0
+            out[: total.shape[0], : total.shape[1]] = total / self.degrees
+            if j == task.row:
+                _mirror(out)
+            yield j, out
+
+    def _write_mean(self, i: int, mean: np.ndarray) -> None:
+        """Of the original columns, from the mean (n,) of what was read."""
+        columns = self._columns(i).slice
+        if self.known_mean is not None:
+            mean = self.known_mean[columns]
+        padded = np.zeros(self.tile)
+        padded[: len(mean)] = mean
+        tile_store.write_chunk(tile_store.mean_path(self.path, i), padded)
+
+    def _columns(self, i: int) -> Span:
+        return Span(i * self.tile, min((i + 1) * self.tile, self.matrix.shape[1]))
+
+
+def _on_diagonal(task: TileTask) -> bool:
+    """Whether this is the one task of its row that also writes the means."""
+    return task.start == task.row
+
+
+def _mirror(tile: np.ndarray) -> None:
+    """Make a diagonal tile symmetric to the bit, in its own memory, from its upper triangle."""
+    step = 512
+    for a in range(0, len(tile), step):
+        for b in range(a, len(tile), step):
+            part = tile[a : a + step, b : b + step]
+            if a == b:
+                part[:] = np.triu(part) + np.triu(part, 1).T
+            else:
+                tile[b : b + step, a : a + step] = part.T
+
+
+def _tile_columns(matrix: Matrix, host: Host) -> int:
+    """As wide as two tasks fit the budget; an eighth of the columns at most, so that there are tasks."""
+    n = matrix.shape[1]
+    tile = min(LARGEST_TILE, max(SMALLEST_TILE, -(-n // 8 // SMALLEST_TILE) * SMALLEST_TILE))
+    while tile > SMALLEST_TILE and 2 * _task_nbytes(matrix, tile, host) > host.memory - 16 * n:
+        tile -= max(SMALLEST_TILE, tile // 16 // SMALLEST_TILE * SMALLEST_TILE)
+    return max(tile, SMALLEST_TILE)
+
+
+def _block_rows(matrix: Matrix, tile: int, host: Host) -> int:
+    """Rows of a stripe in memory at once: all of them where a stripe takes little."""
+    row_nbytes = tile * compute_dtype(matrix.dtype).itemsize
+    if matrix.shape[0] * row_nbytes <= max(ROWS_NBYTES, host.memory // 12):
+        return matrix.shape[0]
+    return max(1, ROWS_NBYTES // 2 // row_nbytes)
+
+
+def _task_nbytes(matrix: Matrix, tile: int, host: Host) -> int:
+    itemsize = compute_dtype(matrix.dtype).itemsize
+    rows = _block_rows(matrix, tile, host)
+    stripe = rows * tile * itemsize
+    whole = rows == matrix.shape[0]
+    # Two tiles in the making and writing, and a temporary at the edge; stripes of the row, scaled, and of the column.
+    tiles = 3 * tile**2 * itemsize if whole else tile**2 * (3 * itemsize + 16)
+    return tiles + (4 if whole else 2) * stripe + matrix.reader_nbytes(rows, tile)
+
+
+def _require_same(partial: Path, identity: dict[str, Any]) -> None:
+    attributes = tile_store.attributes_of(partial)
+    for key, wanted in identity.items():
+        if attributes.get(key) != wanted:
+            raise DataError(
+                f"{partial}: tiles of another run are there, with {key} {attributes.get(key)!r}; this one has "
+                f"{wanted!r}. Delete that folder to start over."
+            )
+
+
+@contextmanager
+def _held(partial: Path) -> Iterator[None]:
+    """Let one run at a time write a store."""
+    partial.mkdir(parents=True, exist_ok=True)
+    lock = os.open(partial / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise DataError(f"{partial}: another run is writing these tiles. Wait for it, or write elsewhere.") from error
+    finally:
+        os.close(lock)
+
+
+def _put_in_place(partial: Path, out: Path) -> None:
+    """Move a whole store to its name; one that was there goes once the new one stands."""
+    (partial / ".lock").unlink(missing_ok=True)
+    old = out.with_name(f".{out.name}.replaced")
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        out.rename(old)
+    partial.rename(out)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _existing(path: Path) -> Path:
+    folder = path.expanduser().absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    return folder

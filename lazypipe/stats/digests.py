@@ -1,0 +1,59 @@
+"""Which values are in a state: a hash of every block, taken as the block is measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import xxhash
+from scipy.sparse import issparse
+
+from lazypipe.blocks import Block
+from lazypipe.stats.base import Axis, Statistic
+
+RECORD = np.dtype([("start", np.int64), ("stop", np.int64), ("digest", np.uint64, (2,))])
+
+
+class DigestedState(NamedTuple):
+    blocks: np.ndarray  # (n_blocks,) of RECORD, in order
+    inner: Any  # None where only the blocks were asked for
+
+
+@dataclass(frozen=True)
+class Digested:
+    """Another statistic, unfinished, with the XXH3 hash (128 bits) of each block that is in it.
+
+    Without an ``inner`` one, the hashes alone. ``finish`` gives the state itself.
+    """
+
+    inner: Statistic | None
+    axis: Axis
+    State: ClassVar[type] = DigestedState
+
+    def measure(self, block: Block) -> DigestedState:
+        span = block.rows if self.axis == "rows" else block.columns
+        record = np.array([(span.start, span.stop, digest(block.values))], RECORD)
+        return DigestedState(record, None if self.inner is None else self.inner.measure(block))
+
+    def merge(self, left: DigestedState, right: DigestedState) -> DigestedState:
+        inner = None if self.inner is None else self.inner.merge(left.inner, right.inner)
+        return DigestedState(np.concatenate([left.blocks, right.blocks]), inner)
+
+    def finish(self, total: DigestedState) -> DigestedState:
+        return total
+
+    def state_nbytes(self, n_rows: int, n_columns: int) -> int:
+        return 0 if self.inner is None else self.inner.state_nbytes(n_rows, n_columns)
+
+    def scratch_nbytes(self, n_rows: int, n_columns: int, itemsize: int) -> int:
+        return 0 if self.inner is None else self.inner.scratch_nbytes(n_rows, n_columns, itemsize)
+
+
+def digest(values: Any) -> tuple[int, int]:
+    """XXH3 of a block's values; of its three arrays where it is sparse. 20 GB/s: a fiftieth of a product."""
+    hashed = xxhash.xxh3_128()
+    for part in (values.data, values.indices, values.indptr) if issparse(values) else (values,):
+        hashed.update(np.ascontiguousarray(part).data.cast("B"))
+    number = hashed.intdigest()
+    return number >> 64, number & (2**64 - 1)
