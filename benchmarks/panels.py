@@ -15,6 +15,7 @@ import statistics
 import tempfile
 import time
 import warnings
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -69,29 +70,51 @@ def raw_read(path: Path) -> float:
     return time.perf_counter() - begun
 
 
-def passes(path: Path, memory: str) -> list[float]:
-    """Seconds of each of three products with the matrix, a pass each."""
-    seconds: list[float] = []
+@dataclass
+class Measured:
+    """One layout of the matrix, under one budget, and the seconds it took."""
 
-    def listen(event: Event) -> None:
-        if isinstance(event, StageDone) and event.title.startswith("pass"):
-            seconds.append(event.seconds)
+    path: Path
+    memory: str
+    plan: str = ""
+    kept: float = 0.0  # largest share of the pages that stayed in the page cache before a cold pass
+    raw: list[float] = field(default_factory=list)
+    cold: list[float] = field(default_factory=list)
+    warm: list[float] = field(default_factory=list)
 
-    with lp.open_engine("dask", memory=memory, progress=Progress((listen,))) as engine:
-        pca = lp.PCA(10, solver="gradient", tol=1e-12, max_passes=3).fit(path, engine=engine)
-    MAPS.release()  # mapped pages could not be dropped
-    product = pca.plan_.folds[0]
-    print(f"    blocks of {product.step:,} columns{', mapped' if product.mapped else ''}; {pca.plan_.notes[0]}")
-    return seconds
+    def run(self) -> None:
+        """A cold read from end to end, then a cold pass and two warm ones."""
+        drop(self.path)
+        self.raw.append(raw_read(self.path))
+        drop(self.path)
+        self.kept = max(self.kept, cached_share(self.path))
+        first, *others = self.passes()
+        self.cold.append(first)
+        self.warm.extend(others)
+
+    def passes(self) -> list[float]:
+        """Seconds of each of three products with the matrix, a pass each."""
+        seconds: list[float] = []
+
+        def listen(event: Event) -> None:
+            if isinstance(event, StageDone) and event.title.startswith("pass"):
+                seconds.append(event.seconds)
+
+        with lp.open_engine("dask", memory=self.memory, progress=Progress((listen,))) as engine:
+            pca = lp.PCA(10, solver="gradient", tol=1e-12, max_passes=3).fit(self.path, engine=engine)
+        MAPS.release()  # mapped pages could not be dropped
+        product = pca.plan_.folds[0]
+        self.plan = f"blocks of {product.step:,} columns{', mapped' if product.mapped else ''}"
+        return seconds
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=2_000)
     parser.add_argument("--columns", type=int, default=200_000)
-    parser.add_argument("--memory", default="1GiB", help="budget of arrays; rows are read through a map beyond it")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--folder", default=None, help="where the data go for the run: both copies of them")
+    parser.add_argument("--memory", default="1GiB", help="budget of arrays; rows are also run with room for a map")
+    parser.add_argument("--repeats", type=int, default=6)
+    parser.add_argument("--folder", default=None, help="where the data go for the run: three copies of them")
     options = parser.parse_args()
     warnings.simplefilter("ignore", lp.ConvergenceWarning)
 
@@ -101,24 +124,23 @@ def main() -> None:
         lp.generate(rows, options.rows, options.columns, spectrum="1/i", rank=50, noise=0.05)
         size = rows.stat().st_size
         print(f"{options.rows:,} x {options.columns:,} float32, {show_bytes(size)}")
-        begun = time.perf_counter()
-        convert(rows, panels)
-        report("convert to panels, with fsync", size, [time.perf_counter() - begun])
+        for target in (Path(folder) / "copy.npy", panels):
+            begun = time.perf_counter()
+            convert(rows, target)
+            report(f"convert to {target.suffix}, with fsync", size, [time.perf_counter() - begun])
+        (Path(folder) / "copy.npy").unlink()
         room = f"{2 * size / GIB + 1:.0f}GiB"
-        for path, memory in ((rows, options.memory), (rows, room), (panels, options.memory)):
-            print(f"  {path.name}, budget {memory}")
-            raw, cold, warm, kept = [], [], [], 0.0
-            for _ in range(options.repeats):
-                drop(path)
-                raw.append(raw_read(path))
-                drop(path)
-                kept = max(kept, cached_share(path))
-                first, *others = passes(path, memory)
-                cold.append(first)
-                warm.extend(others)
-            report("end to end, cold, no arithmetic", size, raw)
-            report(f"pass, cold ({kept:.0%} had stayed cached)", size, cold)
-            report("pass, warm", size, warm)
+        measured = [
+            Measured(path, memory) for path, memory in ((rows, options.memory), (rows, room), (panels, options.memory))
+        ]
+        for turn in range(options.repeats):  # in turns, each first once: a disk shared with others drifts
+            for layout in measured[turn % 3 :] + measured[: turn % 3]:
+                layout.run()
+        for layout in measured:
+            print(f"  {layout.path.name}, budget {layout.memory}: {layout.plan}")
+            report("end to end, cold, no arithmetic", size, layout.raw)
+            report(f"pass, cold ({layout.kept:.0%} had stayed cached)", size, layout.cold)
+            report("pass, warm", size, layout.warm)
 
 
 def report(name: str, size: int, seconds: list[float]) -> None:

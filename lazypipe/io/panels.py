@@ -1,8 +1,8 @@
 """Panels: a Zarr array whose chunks hold every row, so that each column stripe is contiguous on disk.
 
-Iterated passes over column stripes read a panel in one piece, where a file of rows is read in pieces of a
-few KiB: no difference in the page cache, all the difference on a cold or remote disk. Uncompressed, in
-little-endian order, with no shards: any Zarr reader opens it.
+Iterated passes over column stripes read a panel in one piece, where a file of rows is read in pieces of 4 to
+32 KiB, and so depends on how well the disk or the network file system reads ahead. Uncompressed, in
+little-endian order, with no shards: any Zarr reader opens it. Measured in benchmarks/panels.py.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ALIGNED_COLUMNS = 16  # 64 bytes of float32: a line of the cache
 
 
 def panel_width(matrix: Matrix, asked: int | None, memory: int) -> int:
-    """Columns a panel: as ``asked``, else about 8 MiB of them.
+    """Columns a panel: as ``asked``, else about 8 MiB of them (less where ``memory`` is), 16 at least.
 
     Raises DataError for a width that is no width; MemoryPlanError where a panel does not fit ``memory``.
     """
@@ -34,7 +34,7 @@ def panel_width(matrix: Matrix, asked: int | None, memory: int) -> int:
     if asked is not None and asked < 1:
         raise DataError(f"{matrix.uri}: panel_columns={asked} is no width. Give 1 or more, or leave it out.")
     column_nbytes = n_rows * matrix.dtype.itemsize
-    width = min(asked or _aligned(PANEL_NBYTES // column_nbytes), n_columns)
+    width = min(asked or _aligned(min(PANEL_NBYTES, memory) // column_nbytes), n_columns)
     if width * column_nbytes > memory:
         remedy = "Raise memory, or write .npy, which suits tall matrices" if asked is None else "Lower panel_columns"
         raise MemoryPlanError(

@@ -91,7 +91,7 @@ def test_convert_refuses(tmp_path, monkeypatch):
     assert names(tmp_path) == ["a.npy"]
 
 
-@pytest.mark.parametrize("suffix", [".npy", ".arrow"])
+@pytest.mark.parametrize("suffix", [".npy", ".arrow", ".zarr"])
 def test_a_disk_that_fills_up_leaves_nothing(suffix, small_disk, monkeypatch):
     plenty = shutil._ntuple_diskusage(1 << 40, 0, 1 << 40)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: plenty)

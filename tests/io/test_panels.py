@@ -147,13 +147,14 @@ def test_widths(tmp_path):
     assert width(512, 5_000) == 4_080, "an odd multiple of 16 columns, about 8 MiB"
     assert width(512, 5_000, "int16") == 5_000
     assert width(200_000, 40) == 16
+    assert width(1_000, 4_000, memory=5 * MIB) == 1_296, "less where memory is less than 8 MiB"
     assert width(4, 100, panel_columns=7) == 7
     assert width(4, 100, panel_columns=700) == 100
 
 
 def test_what_cannot_be_panels_is_refused(tmp_path):
     values = np.zeros((100, 64), np.float32)
-    with pytest.raises(MemoryPlanError, match=r"64 columns x 100 rows takes 25,600 bytes, memory is 5,000\. Raise"):
+    with pytest.raises(MemoryPlanError, match=r"16 columns x 100 rows takes 6,400 bytes, memory is 5,000\. Raise"):
         convert(values, tmp_path / "p.zarr", memory=5_000)
     with pytest.raises(MemoryPlanError, match=r"32 columns .* 12,800 bytes, .*\. Lower panel_columns\."):
         convert(values, tmp_path / "p.zarr", memory=5_000, panel_columns=32)

@@ -135,6 +135,9 @@ def test_generate_convert_and_back(jobs):
     assert "200 x 40 float32" in said
     jobs.ok("pca", "--source", "data/made.arrow", "--n-components", "3", "--out", "out", *QUIET)
     np.testing.assert_allclose(jobs.result("out")["explained_variance"], [9, 4, 1], rtol=1e-4)
+    said = jobs.ok("convert", "--source", "data/made.arrow", "--target", "data/made.zarr", "--panel-columns", "16")
+    assert "200 x 40 float32" in said
+    assert len(list((jobs.folder / "data" / "made.zarr" / "c" / "0").iterdir())) == 3
 
 
 def test_plan_prints_the_numbers_and_does_nothing(jobs):
