@@ -32,7 +32,7 @@ class TriangularFactor:
     ``shift`` (n_columns,) is any vector near the mean: it keeps the column of ones from taking digits.
     The diagonal of R is not negative; its last rows are zero where the data have fewer rows than R.
     A state is any rows with the right R: fewer than 2 widths are left as they are, so that narrow
-    blocks of wide data are reduced many at a time (one by one took 6 times the arithmetic).
+    blocks of wide data are reduced many at a time (one by one is 6 times the arithmetic, counted).
     """
 
     shift: np.ndarray

@@ -8,6 +8,7 @@ from scipy import stats
 
 import lazypipe as lp
 from lazypipe.io.beside import Beside, open_column
+from lazypipe.io.matrix import Dense
 from lazypipe.sizes import MIB
 
 DTYPES = pytest.mark.parametrize(("dtype", "rtol"), [("float64", 1e-11), ("float32", 3e-5)])
@@ -303,13 +304,13 @@ def test_engines_agree_bit_for_bit(method, memory, long_file, serial_engine, clu
     assert_same(one, by_numpy(x, y), x, y, 3e-5, ["coef_", "standard_errors_", "r2_"])
 
 
-class Unread:
+class Unread(Dense):
     """A matrix of a given shape that fails the test if anything reads it."""
 
-    mapped_nbytes, sparse, reads_columns, dtype, uri = 0, False, True, np.dtype("float32"), "<unread>"
+    reads_columns, dtype, uri = True, np.dtype("float32"), "<unread>"
 
     def __init__(self, *shape):
-        self.shape, self.nbytes = shape, 4 * shape[0] * shape[1]
+        self.shape = shape
 
     def open(self, mapped=False):
         raise AssertionError("must not be read")
