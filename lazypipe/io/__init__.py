@@ -31,6 +31,7 @@ class Format:
 
 FORMATS = (
     Format("lazypipe.io.npy", (".npy",), magic=b"\x93NUMPY"),
+    Format("lazypipe.io.npz", (".npz",)),
     Format("lazypipe.io.arrow", (".arrow", ".feather", ".ipc"), magic=b"ARROW1"),
     Format("lazypipe.io.parquet", (".parquet", ".pq"), magic=b"PAR1", inside=("*.parquet", "*.pq")),
     Format("lazypipe.io.zarr", (".zarr",), inside=("zarr.json", ".zarray", ".zgroup")),
