@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -37,10 +38,10 @@ class ArrowCsrMatrix(GroupedCsrMatrix):
     fields: tuple[int, ...]
 
     @contextmanager
-    def open(self, mapped: bool = False) -> Iterator[RowsReader]:
+    def open(self, mapped: bool = False) -> Iterator[Any]:
         """A reader for one thread; it keeps one decoded record batch, whatever ``mapped``."""
         with ipc_file(self.uri, self.fields) as file:
-            entries = GroupedEntries(self, lambda group: record_batch(file, group.index, self.uri))
+            entries = GroupedEntries(self, lambda group: record_batch(file, group.number, self.uri))
             yield RowsReader(self, entries.read)
 
     def reader_nbytes(self, n_rows: int, n_columns: int) -> int:

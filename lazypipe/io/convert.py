@@ -1,4 +1,7 @@
-"""Any matrix rewritten as .npy or .arrow, the formats that iterated passes read fastest."""
+"""Any matrix rewritten in the formats that iterated passes read fastest.
+
+Dense: .npy or .arrow. Sparse, and svmlight text: .arrow or .parquet, by convert_sparse.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,13 @@ import numpy as np
 from lazypipe.atomic import replacing
 from lazypipe.blocks import Span
 from lazypipe.errors import DataError, MemoryPlanError
+from lazypipe.io.convert_sparse import SPARSE_SUFFIXES, convert_sparse, convert_svmlight
 from lazypipe.io.matrix import Matrix
+from lazypipe.io.sources import local_path
+from lazypipe.io.svmlight import is_svmlight
 from lazypipe.progress import Progress, StageDone, StageStarted, TaskDone
 
+DENSE_SUFFIXES = (".npy", ".arrow")
 HEADER_NBYTES = 64 * 1024  # room for headers and footers in the check of free space
 
 
@@ -23,36 +30,66 @@ def convert(
     source: str | Path | np.ndarray | Matrix,
     target: str | Path,
     *,
+    column: str | None = None,
     overwrite: bool = False,
     memory: int = 256 * 1024**2,
+    n_columns: int | None = None,
+    zero_based: bool | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Write ``source`` to ``target`` (``.npy``, or ``.arrow`` with one fixed-size list column).
+    """Write ``source`` to ``target``, in one pass over the data by row blocks, in at most ``memory`` bytes.
 
-    Same shape, dtype and bits; one pass over the data by row blocks, in at most ``memory`` bytes. The
-    target appears whole or not at all. Returns its path. Raises DataError if it exists and not
-    ``overwrite``, if the disk has no room, or for an unknown suffix; MemoryPlanError if a single row
-    block does not fit ``memory``.
+    A dense matrix goes to ``.npy``, or ``.arrow`` with one fixed-size list column: same shape, dtype and
+    bits. A sparse one goes to ``.arrow`` or ``.parquet`` with list columns ``indices`` and ``values``: its
+    rows are sorted if they are not, and its other columns are left out. It is never made dense.
+
+    svmlight text (.svm, .svmlight, .libsvm, also .gz) goes where sparse matrices go, its labels to a column
+    ``label`` (float64), which ``open_matrix(target, column="label")`` opens. ``n_columns`` is by default the
+    largest index and one; ``zero_based`` says what indices count from, by default 1 unless an index 0
+    occurs. Unless both are given the text is read twice.
+
+    ``column`` is that of ``open_matrix``. The target appears whole or not at all. Returns its path. Raises
+    DataError if it exists and not ``overwrite``, if the disk has no room, for a suffix that does not suit
+    the source, and for malformed text; MemoryPlanError if a single row block does not fit ``memory``.
     """
     from lazypipe.io import open_matrix  # the registry, which imports this module's neighbours
 
     path = Path(target).expanduser().absolute()
+    progress = progress or Progress()
+    if path.suffix not in DENSE_SUFFIXES + SPARSE_SUFFIXES:
+        raise DataError(
+            f"{path}: cannot write {path.suffix or 'no suffix'!r}. Use .npy or .arrow, or .parquet for sparse rows."
+        )
+    if is_svmlight(source):
+        if column is not None:
+            raise DataError(f"{source}: svmlight text has no named columns. Leave out column={column!r}.")
+        text = local_path(str(source))
+        convert_svmlight(text, path, overwrite, memory, n_columns, zero_based, progress)
+        return path
+    matrix = open_matrix(source, column)
+    if n_columns is not None or zero_based is not None:
+        raise DataError(f"{matrix.uri}: is no svmlight text. Leave out n_columns and zero_based.")
+    if matrix.sparse:
+        convert_sparse(matrix, path, overwrite, memory, progress)
+    else:
+        _convert_dense(matrix, path, overwrite, memory, progress)
+    return path
+
+
+def _convert_dense(matrix: Matrix, path: Path, overwrite: bool, memory: int, progress: Progress) -> None:
     writers = {".npy": _write_npy, ".arrow": _write_arrow}
     if path.suffix not in writers:
-        raise DataError(f"{path}: cannot write {path.suffix or 'no suffix'!r}. Use {' or '.join(writers)}.")
-    matrix = open_matrix(source)
+        raise DataError(f"{path}: a dense matrix is not written to {path.suffix}. Use {' or '.join(writers)}.")
     n_rows, n_columns = matrix.shape
     step = _rows_per_block(matrix, memory)
     n_bytes = n_rows * n_columns * matrix.dtype.itemsize
     n_tasks = -(-n_rows // step)
-    progress = progress or Progress()
     began = time.perf_counter()
     title = f"convert to {path.name}"
     with replacing(path, overwrite, n_bytes + HEADER_NBYTES + n_tasks * 1024) as partial:
         progress.emit(StageStarted(title, n_tasks, n_bytes))
         writers[path.suffix](partial, matrix, _blocks(matrix, step, n_tasks, progress))
     progress.emit(StageDone(title, time.perf_counter() - began))
-    return path
 
 
 def _rows_per_block(matrix: Matrix, memory: int) -> int:

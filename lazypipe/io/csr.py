@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_array
 
 from lazypipe.blocks import Span
 from lazypipe.errors import DataError
-from lazypipe.io.matrix import SparseReader
 from lazypipe.io.sources import checked_shape
 
 WINDOWS = (1, 16, 256, 4096, 65536)  # of rows, whose fullest are kept
@@ -126,7 +125,8 @@ class SparseRows:
     def mapped_nbytes(self) -> int:
         return 0
 
-    def open(self, mapped: bool = False) -> AbstractContextManager[SparseReader]:
+    def open(self, mapped: bool = False) -> AbstractContextManager[Any]:
+        """A SparseReader for one thread. (Typed Any: Matrix promises a Reader, of which there are two kinds.)"""
         raise NotImplementedError
 
     def block_nbytes(self, n_rows: int, n_columns: int, itemsize: int) -> int:

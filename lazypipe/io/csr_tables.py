@@ -44,9 +44,7 @@ def stored_dtypes(schema: pa.Schema, uri: str) -> tuple[np.dtype, np.dtype]:
     """The dtypes of the indices and of the values; DataError where a matrix cannot have them."""
     indices, values = (schema.field(name) for name in COLUMNS)
     if indices.type.value_type not in (pa.int32(), pa.int64()):
-        raise DataError(
-            f"{uri}: column 'indices' has type {indices.type}. Convert it to lists of int32 or of int64."
-        )
+        raise DataError(f"{uri}: column 'indices' has type {indices.type}. Convert it to lists of int32 or of int64.")
     return np.dtype(indices.type.value_type.to_pandas_dtype()), feature_dtype(values.type.value_type, values, uri)
 
 
@@ -61,10 +59,10 @@ def stated_columns(metadata: dict[bytes, bytes] | None, uri: str) -> int | None:
 
 
 class Group(NamedTuple):
-    """Rows decoded together: number ``index`` of file ``path``, ``n_rows`` from ``row`` on with ``n_entries``."""
+    """Rows decoded together: ``number`` of file ``path``, ``n_rows`` from ``row`` on with ``n_entries``."""
 
     path: str
-    index: int
+    number: int
     row: int
     n_rows: int
     n_entries: int

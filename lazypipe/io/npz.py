@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.lib import format as npy_format
@@ -72,7 +72,7 @@ class CompressedCsrMatrix(SparseRows):
     indptr_nbytes: int
 
     @contextmanager
-    def open(self, mapped: bool = False) -> Iterator[RowsReader]:
+    def open(self, mapped: bool = False) -> Iterator[Any]:
         """A reader of the arrays that all readers of this process share; the first one decompresses them."""
         arrays = DECOMPRESSED.of(self)
 

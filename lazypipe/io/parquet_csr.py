@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -37,7 +38,7 @@ class ParquetCsrMatrix(GroupedCsrMatrix):
     """Sparse rows of Parquet files, decoded a row group at a time."""
 
     @contextmanager
-    def open(self, mapped: bool = False) -> Iterator[RowsReader]:
+    def open(self, mapped: bool = False) -> Iterator[Any]:
         """A reader for one thread; it keeps one decoded row group, whatever ``mapped``."""
         with ExitStack() as files:
             yield RowsReader(self, GroupedEntries(self, RowGroups(files).decode).read)
@@ -59,7 +60,7 @@ class RowGroups:
             self._files.close()
             self._open = (group.path, self._files.enter_context(parquet_file(group.path)))
         try:
-            return self._open[1].read_row_group(group.index, columns=list(COLUMNS), use_threads=False)
+            return self._open[1].read_row_group(group.number, columns=list(COLUMNS), use_threads=False)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise damaged(group.path, error) from error
 

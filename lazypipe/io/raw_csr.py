@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -59,7 +59,7 @@ class RawCsrMatrix(SparseRows):
     segments: tuple[CsrSegment, ...]
 
     @contextmanager
-    def open(self, mapped: bool = False) -> Iterator[RowsReader]:
+    def open(self, mapped: bool = False) -> Iterator[Any]:
         """A reader for one thread; nothing is mapped, whatever ``mapped``."""
         with _files() as files:
             yield RowsReader(self, RawEntries(self, files).read)
