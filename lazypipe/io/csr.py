@@ -149,6 +149,8 @@ class RowsReader:
     def read_rows(self, rows: Span, dtype: np.dtype) -> csr_array:
         """Those rows (len(rows), n_columns) in ``dtype``; fresh arrays, which the caller may change.
 
+        Ask for float16 only to look at the arrays: scipy does not compute with it.
+
         Raises DataError, with row and entry, for an index out of range, indices that are not sorted or
         name a column twice, and for nulls. NaN is a value like another.
         """
@@ -289,4 +291,4 @@ def checked_sparse_shape(n_rows: int, n_columns: int, uri: str) -> tuple[int, in
     """The shape; DataError where it has no rows, no columns, or more columns than an index can name."""
     if n_columns > np.iinfo(np.int64).max:
         raise DataError(f"{uri}: has {n_columns:,} columns, more than int64 can count. Check what wrote it.")
-    return checked_shape((n_rows, n_columns), uri)
+    return checked_shape((n_rows, max(0, n_columns)), uri)
