@@ -1,4 +1,4 @@
-"""Copy a matrix to a format that is fast to read again and again: .npy, Arrow IPC or Zarr panels."""
+"""Copy a matrix to a format that is fast to read again and again: .npy, Arrow IPC, Zarr panels, sparse Parquet."""
 
 from __future__ import annotations
 
@@ -14,23 +14,33 @@ from jobs._cli import command
 from jobs._config import Config, MemorySize
 from lazypipe.console import ConsoleProgress
 from lazypipe.io import Matrix, convert, open_matrix
+from lazypipe.io.csr import SparseRows
 from lazypipe.progress import Progress
 from lazypipe.sizes import parse_bytes
 
 
 class ConvertConfig(Config):
-    """Copy a matrix of any known format to .npy, Arrow IPC or Zarr panels, by blocks, in bounded memory.
+    """Copy a matrix of any known format to one that is fast to read again and again, by blocks, in bounded memory.
 
     .npy and .arrow hold rows; .zarr holds panels, column stripes that are each contiguous on disk: for wide
-    matrices on a cold or remote disk.
+    matrices on a cold or remote disk. Sparse rows, and svmlight text, go to .arrow or .parquet.
     """
 
-    source: str = Field(min_length=1, description="matrix to read: .npy, Arrow IPC, Parquet or Zarr")
+    source: str = Field(
+        min_length=1, description="matrix to read: .npy, .npz, Arrow IPC, Parquet, Zarr or svmlight text"
+    )
     target: str = Field(
-        min_length=1, description="file to write; its suffix is the format: .npy, .arrow, or .zarr (panels)"
+        min_length=1,
+        description="file to write; its suffix is the format: .npy, .arrow, .zarr (panels), .parquet (sparse only)",
     )
     column: str | None = Field(
         None, description="list column of a table, or array of a Zarr group, where the source has several"
+    )
+    n_columns: int | None = Field(
+        None, ge=1, description="columns of svmlight text; by default its largest index and one"
+    )
+    zero_based: bool | None = Field(
+        None, description="whether indices of svmlight text count from 0; by default only if one of them is 0"
     )
     overwrite: bool = Field(False, description="replace the target if it exists")
     memory: MemorySize = Field("512MiB", description="budget for the blocks, such as 512MiB or 2GiB")
@@ -41,15 +51,17 @@ class ConvertConfig(Config):
 
 def run(config: ConvertConfig) -> Matrix:
     """Write the target, whole or not at all; the matrix it holds."""
-    source = open_matrix(config.source, column=config.column)
     with ConsoleProgress("convert") as console:
         progress = Progress((console,))
         convert(
-            source,
+            config.source,
             config.target,
+            column=config.column,
             overwrite=config.overwrite,
             memory=parse_bytes(config.memory),
             panel_columns=config.panel_columns,
+            n_columns=config.n_columns,
+            zero_based=config.zero_based,
             progress=progress,
         )
     return open_matrix(config.target)
@@ -57,7 +69,8 @@ def run(config: ConvertConfig) -> Matrix:
 
 def show(matrix: Matrix) -> None:
     """What was written."""
-    print(f"wrote     {matrix.uri}: {matrix.shape[0]:,} x {matrix.shape[1]:,} {matrix.dtype}")
+    entries = f", {matrix.nnz:,} entries" if isinstance(matrix, SparseRows) else ""
+    print(f"wrote     {matrix.uri}: {matrix.shape[0]:,} x {matrix.shape[1]:,} {matrix.dtype}{entries}")
 
 
 def main(argv: list[str] | None = None) -> int:

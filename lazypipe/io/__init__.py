@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
@@ -14,7 +13,8 @@ from lazypipe.io.array import from_array
 from lazypipe.io.convert import convert
 from lazypipe.io.generate import generate
 from lazypipe.io.matrix import Matrix, Reader
-from lazypipe.io.sources import one_line
+from lazypipe.io.sources import local_path, one_line
+from lazypipe.io.svmlight import is_svmlight
 
 __all__ = ["Matrix", "Reader", "convert", "generate", "open_matrix"]
 
@@ -31,6 +31,7 @@ class Format:
 
 FORMATS = (
     Format("lazypipe.io.npy", (".npy",), magic=b"\x93NUMPY"),
+    Format("lazypipe.io.npz", (".npz",)),
     Format("lazypipe.io.arrow", (".arrow", ".feather", ".ipc"), magic=b"ARROW1"),
     Format("lazypipe.io.parquet", (".parquet", ".pq"), magic=b"PAR1", inside=("*.parquet", "*.pq")),
     Format("lazypipe.io.zarr", (".zarr",), inside=("zarr.json", ".zarray", ".zgroup")),
@@ -41,7 +42,9 @@ def open_matrix(source: str | Path | np.ndarray | Matrix, column: str | None = N
     """Open a matrix for reading; only metadata are read.
 
     ``source`` is a path or ``file://`` address of a .npy, Arrow IPC, Parquet (a file or a directory of
-    parts) or Zarr matrix, a 2-D array, or an already open matrix, which is returned as it is.
+    parts) or Zarr matrix; of sparse rows in a .npz (SciPy's), or in list columns ``indices`` and ``values``
+    of Arrow IPC or Parquet; a 2-D array; or an already open matrix, which is returned as it is. Of sparse
+    rows it is also read where each ends, which of compressed ones takes decoding all indices.
     ``column`` names the list column of an Arrow or Parquet table, or the array of a Zarr group, where
     there are several. Raises DataError, in one line, for all that cannot be read as a matrix.
     """
@@ -54,21 +57,11 @@ def open_matrix(source: str | Path | np.ndarray | Matrix, column: str | None = N
             f"{type(source).__name__}: cannot be opened as a matrix. "
             f"Pass a path, a 2-D numpy array, or what open_matrix returned."
         )
-    path = _local_path(source)
+    path = local_path(source)
     if not path.exists():
         raise DataError(f"{path}: no such file or directory. Check the path.")
     matrix: Matrix = import_module(_format_of(path).module).open_source(path, column)
     return matrix
-
-
-def _local_path(source: str | Path) -> Path:
-    text = str(source)
-    if "://" in text:
-        address = urlsplit(text)
-        if address.scheme != "file":
-            raise DataError(f"{text}: cannot read from {address.scheme}://. Copy the data to a local path.")
-        text = unquote(address.path)
-    return Path(text).expanduser().absolute()
 
 
 def _format_of(path: Path) -> Format:
@@ -93,5 +86,7 @@ def _format_of(path: Path) -> Format:
     for entry in FORMATS:
         if entry.magic and start.startswith(entry.magic):
             return entry
+    if is_svmlight(path):
+        raise DataError(f"{path}: is svmlight text. Convert it to .arrow or .parquet, and open that.")
     what = f"unknown suffix {path.suffix!r}" if path.suffix else "no suffix, and its first bytes tell nothing"
     raise DataError(f"{path}: {what}. Known formats: {known}.")

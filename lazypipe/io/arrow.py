@@ -1,7 +1,8 @@
 """Arrow IPC files (.arrow, Feather v2): one list column of features, or one numeric column a feature.
 
 An uncompressed fixed-size list lies in the file as contiguous rows, one segment a record batch, and is
-read like .npy through raw_rows. Everything else is decoded record batch by record batch.
+read like .npy through raw_rows. Everything else is decoded record batch by record batch. Sparse rows, two
+list columns ``indices`` and ``values``, are arrow_csr's.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ import numpy as np
 import pyarrow as pa
 
 from lazypipe.blocks import Span
-from lazypipe.errors import DataError
+from lazypipe.io import arrow_csr
+from lazypipe.io.csr_tables import is_csr
+from lazypipe.io.ipc_file import ipc_file, record_batch
 from lazypipe.io.matrix import Dense, Matrix, Piece
 from lazypipe.io.raw_rows import RawRowsMatrix, Segment
-from lazypipe.io.sources import checked_rectangle, checked_shape, fingerprint_files, one_line
+from lazypipe.io.sources import checked_rectangle, checked_shape, fingerprint_files
 from lazypipe.io.tables import Layout, choose_layout, fill, list_values
 
 
@@ -31,6 +34,7 @@ class ArrowMatrix(Dense):
     layout: Layout
     edges: tuple[int, ...]
     batch_nbytes: int
+    fields: tuple[int, ...] = ()  # the numbers of the columns to read, where the table has others too
     reads_columns: bool = False
 
     @property
@@ -40,7 +44,7 @@ class ArrowMatrix(Dense):
     @contextmanager
     def open(self, mapped: bool = False) -> Iterator[ArrowReader]:
         """A reader for one thread; it keeps one decoded record batch, whatever ``mapped``."""
-        with _ipc_file(self.uri) as file:
+        with ipc_file(self.uri, self.fields) as file:
             yield ArrowReader(self, file)
 
     def reader_nbytes(self, n_rows: int, n_columns: int) -> int:
@@ -83,7 +87,7 @@ class ArrowReader:
     def _batch(self, index: int) -> pa.RecordBatch:
         if self._held is None or self._held[0] != index:
             self._held = None
-            self._held = (index, _batch(self._file, index, self._source.uri))
+            self._held = (index, record_batch(self._file, index, self._source.uri))
         return self._held[1]
 
 
@@ -94,20 +98,23 @@ def open_source(path: Path, column: str | None) -> Matrix:
     and tables with no suitable column.
     """
     uri = str(path)
-    with _ipc_file(uri) as file:
+    with ipc_file(uri) as file:
+        if column is None and is_csr(file.schema):
+            return arrow_csr.open_source(uri, file.schema)
         layout = choose_layout(file.schema, column, uri)
-        index = file.schema.names.index(layout.names[0])
+        fields = tuple(file.schema.names.index(name) for name in layout.names)
+        n_fields = len(file.schema.names)
     edges, largest = [0], 0
     segments: list[Segment] | None = [] if layout.is_fixed_list else None
     # Mapped, so that only the metadata are read, and addresses tell where in the file the values lie.
     # A choice of fields makes Arrow copy them, so it is made only where the addresses do not matter.
-    options = pa.ipc.IpcReadOptions(included_fields=[] if layout.is_fixed_list else [index])
+    options = pa.ipc.IpcReadOptions(included_fields=[] if layout.is_fixed_list else [fields[0]])
     with pa.memory_map(uri, "r") as source:
         base, size = source.read_buffer(1).address, source.size()
         source.seek(0)
         with pa.ipc.open_file(source, options=options) as mapped:
             for number in range(mapped.num_record_batches):
-                batch = _batch(mapped, number, uri)
+                batch = record_batch(mapped, number, uri)
                 if layout.width is None and batch.num_rows:
                     values = list_values(batch.column(layout.names[0]), uri, layout.names[0], 0, None)
                     layout = layout.with_width(len(values) // batch.num_rows)
@@ -120,7 +127,8 @@ def open_source(path: Path, column: str | None) -> Matrix:
     shape = checked_shape((edges[-1], layout.n_columns), uri)
     if segments is not None:
         return RawRowsMatrix(uri, shape, layout.dtype.str, tuple(segments))
-    return ArrowMatrix(uri, shape, layout, tuple(edges), largest * (shape[1] * layout.dtype.itemsize + 8))
+    batch_nbytes = largest * (shape[1] * layout.dtype.itemsize + 8)
+    return ArrowMatrix(uri, shape, layout, tuple(edges), batch_nbytes, fields if len(fields) < n_fields else ())
 
 
 def _segment(
@@ -138,51 +146,3 @@ def _segment(
     if not 0 <= offset <= size - len(values) * layout.dtype.itemsize:
         return None
     return [Segment(uri, offset, batch.num_rows)]
-
-
-def _batch(file: pa.RecordBatchFileReader, index: int, uri: str) -> pa.RecordBatch:
-    try:
-        return file.get_batch(index)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise DataError(
-            f"{uri}: record batch {index} cannot be read ({one_line(error)}). Write or copy it again."
-        ) from error
-
-
-@contextmanager
-def _ipc_file(uri: str) -> Iterator[pa.RecordBatchFileReader]:
-    """The open file, read through ``pread`` so that no page of it stays mapped."""
-    try:
-        with open(uri, "rb") as start:
-            magic = start.read(6)
-    except OSError as error:
-        raise DataError(f"{uri}: cannot be read ({one_line(error)}). Check its rights.") from error
-    if magic[:4] == b"FEA1":
-        raise DataError(f"{uri}: is Feather version 1. Write it again with pyarrow.feather, version 2.")
-    if magic != b"ARROW1":
-        raise _not_a_file(uri)
-    try:
-        source = pa.OSFile(uri, "rb")
-    except OSError as error:
-        raise DataError(f"{uri}: cannot be read ({one_line(error)}). Check its rights.") from error
-    with source:
-        try:
-            file = pa.ipc.open_file(source)
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise DataError(
-                f"{uri}: is a damaged or truncated Arrow file ({one_line(error)}). Write or copy it again."
-            ) from error
-        with file:
-            yield file
-
-
-def _not_a_file(uri: str) -> DataError:
-    try:
-        with pa.OSFile(uri, "rb") as source, pa.ipc.open_stream(source):
-            pass
-    except (pa.ArrowException, OSError, ValueError) as error:
-        return DataError(f"{uri}: is not an Arrow IPC file ({one_line(error)}). Check what wrote it.")
-    return DataError(
-        f"{uri}: is in Arrow's stream format, which cannot be read from the middle. "
-        f"Write it in the file format, with pyarrow.ipc.new_file."
-    )

@@ -1,4 +1,7 @@
-"""Any matrix rewritten in the formats that iterated passes read fastest: .npy, .arrow, .zarr panels."""
+"""Any matrix rewritten in the formats that iterated passes read fastest.
+
+Dense: .npy, .arrow, or .zarr in panels. Sparse, and svmlight text: .arrow or .parquet, by convert_sparse.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,13 @@ import numpy as np
 from lazypipe.atomic import replacing
 from lazypipe.blocks import Span
 from lazypipe.errors import DataError, MemoryPlanError
+from lazypipe.io.convert_sparse import SPARSE_SUFFIXES, convert_sparse, convert_svmlight
 from lazypipe.io.matrix import Matrix
+from lazypipe.io.sources import local_path
+from lazypipe.io.svmlight import is_svmlight
 from lazypipe.progress import Progress, StageDone, StageStarted, TaskDone
 
+DENSE_SUFFIXES = (".npy", ".arrow", ".zarr")
 HEADER_NBYTES = 64 * 1024  # room for headers and footers in the check of free space
 
 
@@ -23,48 +30,80 @@ def convert(
     source: str | Path | np.ndarray | Matrix,
     target: str | Path,
     *,
+    column: str | None = None,
     overwrite: bool = False,
     memory: int = 256 * 1024**2,
     panel_columns: int | None = None,
+    n_columns: int | None = None,
+    zero_based: bool | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Write ``source`` to ``target``: its suffix says how.
+    """Write ``source`` to ``target``, in one pass over the data by row blocks, in at most ``memory`` bytes.
 
-    ``.npy``; ``.arrow`` with one fixed-size list column; ``.zarr`` in panels, column stripes that are each
-    contiguous on disk, of ``panel_columns`` columns (about 8 MiB unless given): for wide matrices that are
-    read from a cold or remote disk. Same shape, dtype and bits; one pass over the data by row blocks, in at
-    most ``memory`` bytes. The target appears whole or not at all. Returns its path. Raises DataError if it
-    exists and not ``overwrite``, if the disk has no room, or for an unknown suffix; MemoryPlanError if a
-    single row block, or a panel, does not fit ``memory``.
+    A dense matrix goes to ``.npy``; ``.arrow`` with one fixed-size list column; or ``.zarr`` in panels,
+    column stripes that are each contiguous on disk, of ``panel_columns`` columns (about 8 MiB unless
+    given): for wide matrices that are read from a cold or remote disk. Same shape, dtype and bits. A sparse
+    one goes to ``.arrow`` or ``.parquet`` with list columns ``indices`` and ``values``: its rows are sorted
+    if they are not, and its other columns are left out. It is never made dense.
+
+    svmlight text (.svm, .svmlight, .libsvm, also .gz) goes where sparse matrices go, its labels to a column
+    ``label`` (float64), which ``open_matrix(target, column="label")`` opens. ``n_columns`` is by default the
+    largest index and one; ``zero_based`` says what indices count from, by default 1 unless an index 0
+    occurs. Unless both are given the text is read twice.
+
+    ``column`` is that of ``open_matrix``. The target appears whole or not at all. Returns its path. Raises
+    DataError if it exists and not ``overwrite``, if the disk has no room, for a suffix that does not suit
+    the source, and for malformed text; MemoryPlanError if a row block, or a panel, does not fit ``memory``.
     """
     from lazypipe.io import open_matrix  # the registry, which imports this module's neighbours
 
     path = Path(target).expanduser().absolute()
+    progress = progress or Progress()
+    if path.suffix not in DENSE_SUFFIXES + SPARSE_SUFFIXES:
+        raise DataError(
+            f"{path}: cannot write {path.suffix or 'no suffix'!r}. Use .npy, .arrow or .zarr, or .parquet for "
+            f"sparse rows."
+        )
+    if panel_columns is not None and path.suffix != ".zarr":
+        raise DataError(f"{path}: only .zarr is written in panels. Leave out panel_columns={panel_columns}.")
+    if is_svmlight(source):
+        if column is not None:
+            raise DataError(f"{source}: svmlight text has no named columns. Leave out column={column!r}.")
+        text = local_path(str(source))
+        convert_svmlight(text, path, overwrite, memory, n_columns, zero_based, progress)
+        return path
+    matrix = open_matrix(source, column)
+    if n_columns is not None or zero_based is not None:
+        raise DataError(f"{matrix.uri}: is no svmlight text. Leave out n_columns and zero_based.")
+    if matrix.sparse:
+        convert_sparse(matrix, path, overwrite, memory, progress)
+    else:
+        _convert_dense(matrix, path, overwrite, memory, panel_columns, progress)
+    return path
+
+
+def _convert_dense(
+    matrix: Matrix, path: Path, overwrite: bool, memory: int, panel_columns: int | None, progress: Progress
+) -> None:
     writers: dict[str, Callable[[Path, Matrix, Iterator[np.ndarray]], None]] = {
         ".npy": _write_npy,
         ".arrow": _write_arrow,
         ".zarr": lambda target, matrix, blocks: _write_zarr(target, matrix, blocks, width),
     }
     if path.suffix not in writers:
-        known = ", ".join(writers)
-        raise DataError(f"{path}: cannot write {path.suffix or 'no suffix'!r}. Use one of {known}.")
-    if panel_columns is not None and path.suffix != ".zarr":
-        raise DataError(f"{path}: only .zarr is written in panels. Leave out panel_columns={panel_columns}.")
-    matrix = open_matrix(source)
+        raise DataError(f"{path}: a dense matrix is not written to {path.suffix}. Use one of {', '.join(writers)}.")
     n_rows, n_columns = matrix.shape
     width = _panel_width(matrix, panel_columns, memory) if path.suffix == ".zarr" else 0
     step = _rows_per_block(matrix, memory, width)
     n_bytes = n_rows * n_columns * matrix.dtype.itemsize
     padding = n_rows * (-n_columns % width) * matrix.dtype.itemsize if width else 0
     n_tasks = -(-n_rows // step)
-    progress = progress or Progress()
     began = time.perf_counter()
     title = f"convert to {path.name}"
     with replacing(path, overwrite, n_bytes + padding + HEADER_NBYTES + n_tasks * 1024) as partial:
         progress.emit(StageStarted(title, n_tasks, n_bytes))
         writers[path.suffix](partial, matrix, _blocks(matrix, step, n_tasks, progress))
     progress.emit(StageDone(title, time.perf_counter() - began))
-    return path
 
 
 def _panel_width(matrix: Matrix, asked: int | None, memory: int) -> int:

@@ -16,8 +16,11 @@ import pyarrow.parquet as pq
 
 from lazypipe.blocks import Span
 from lazypipe.errors import DataError
-from lazypipe.io.matrix import Dense, Piece
-from lazypipe.io.sources import checked_rectangle, checked_shape, fingerprint_files, one_line
+from lazypipe.io import parquet_csr
+from lazypipe.io.csr_tables import is_csr
+from lazypipe.io.matrix import Dense, Matrix, Piece
+from lazypipe.io.parquet_file import damaged, parquet_file, part_paths
+from lazypipe.io.sources import checked_rectangle, checked_shape, fingerprint_files
 from lazypipe.io.tables import Layout, choose_layout, fill, list_values
 
 
@@ -107,27 +110,31 @@ class ParquetReader:
             self._held = None
             if self._open is None or self._open[0] != group.path:
                 self._files.close()
-                self._open = (group.path, self._files.enter_context(_parquet_file(group.path)))
+                self._open = (group.path, self._files.enter_context(parquet_file(group.path)))
             try:
                 table = self._open[1].read_row_group(group.index, columns=list(names), use_threads=False)
             except (pa.ArrowException, OSError, ValueError) as error:
-                raise _damaged(group.path, error) from error
+                raise damaged(group.path, error) from error
             self._held = (key, table)
         return self._held[1]
 
 
-def open_source(path: Path, column: str | None) -> ParquetMatrix:
+def open_source(path: Path, column: str | None) -> Matrix:
     """Open a ``.parquet`` file or a directory of them, whose parts are rows in the order of their names.
+
+    Two list columns ``indices`` and ``values`` are sparse rows, which are parquet_csr's.
 
     Raises DataError for damaged files, parts of different schemas, and columns that are no features.
     """
     uri = str(path)
-    parts = sorted(p for pattern in ("*.parquet", "*.pq") for p in path.glob(pattern)) if path.is_dir() else [path]
+    parts = part_paths(path)
     layout: Layout | None = None
     groups: list[RowGroup] = []
     n_rows = 0
     for part in parts:
-        with _parquet_file(str(part)) as file:
+        with parquet_file(str(part)) as file:
+            if column is None and layout is None and is_csr(file.schema_arrow):
+                return parquet_csr.open_source(uri, parts)
             found = choose_layout(file.schema_arrow, column, str(part))
             if layout is None:
                 layout = found
@@ -143,8 +150,7 @@ def open_source(path: Path, column: str | None) -> ParquetMatrix:
                 if size:
                     groups.append(RowGroup(str(part), index, n_rows, size))
                 n_rows += size
-    if layout is None:
-        raise DataError(f"{uri}: is a directory without data. Put .parquet parts into it.")
+    assert layout is not None  # there is a part
     return ParquetMatrix(uri, checked_shape((n_rows, layout.n_columns), uri), layout, tuple(groups))
 
 
@@ -158,19 +164,5 @@ def _first_width(file: pq.ParquetFile, index: int, layout: Layout, uri: str) -> 
         batches = file.iter_batches(1, row_groups=[index], columns=list(layout.names), use_threads=False)
         batch = next(batches)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise _damaged(uri, error) from error
+        raise damaged(uri, error) from error
     return len(list_values(batch.column(0), uri, layout.names[0], 0, None))
-
-
-def _damaged(uri: str, error: Exception) -> DataError:
-    return DataError(f"{uri}: is a damaged Parquet file ({one_line(error)}). Write or copy it again.")
-
-
-@contextmanager
-def _parquet_file(path: str) -> Iterator[pq.ParquetFile]:
-    try:
-        file = pq.ParquetFile(path, memory_map=False, pre_buffer=False)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise _damaged(path, error) from error
-    with file:
-        yield file

@@ -1,10 +1,11 @@
-"""What every matrix source shares: the checks on shape and dtype, and the fingerprint of files."""
+"""What every matrix source shares: the checks on shape and dtype, and the path and fingerprint of files."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
@@ -15,6 +16,17 @@ from lazypipe.errors import DataError
 def one_line(error: BaseException) -> str:
     """The message of a third-party error on a single line, without its final full stop."""
     return (" ".join(str(error).split()) or type(error).__name__).rstrip(".")
+
+
+def local_path(source: str | Path) -> Path:
+    """The absolute path of a path or a ``file://`` address; DataError for another address."""
+    text = str(source)
+    if "://" in text:
+        address = urlsplit(text)
+        if address.scheme != "file":
+            raise DataError(f"{text}: cannot read from {address.scheme}://. Copy the data to a local path.")
+        text = unquote(address.path)
+    return Path(text).expanduser().absolute()
 
 
 def checked_dtype(dtype: np.dtype, uri: str) -> np.dtype:

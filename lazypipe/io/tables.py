@@ -63,9 +63,9 @@ def _layout(schema: pa.Schema, names: list[str], uri: str) -> Layout:
     item = _list_item(fields[0].type) if len(fields) == 1 else None
     if item is not None:
         value_type, width = item
-        dtype = _feature_dtype(value_type, fields[0], uri)
+        dtype = feature_dtype(value_type, fields[0], uri)
         return Layout((names[0],), dtype.name, True, width is not None, width)
-    dtypes = [_feature_dtype(field.type, field, uri) for field in fields]
+    dtypes = [feature_dtype(field.type, field, uri) for field in fields]
     dtype = np.result_type(*set(dtypes))
     return Layout(tuple(names), dtype.name, False, False, len(names))
 
@@ -81,7 +81,8 @@ def _list_item(kind: pa.DataType) -> tuple[pa.DataType, int | None] | None:
     return None
 
 
-def _feature_dtype(kind: pa.DataType, field: pa.Field, uri: str) -> np.dtype:
+def feature_dtype(kind: pa.DataType, field: pa.Field, uri: str) -> np.dtype:
+    """The dtype of numbers of type ``kind``; DataError that names ``field`` where a matrix cannot have it."""
     if pa.types.is_boolean(kind):
         return np.dtype(np.bool_)
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
