@@ -22,7 +22,9 @@ from lazypipe.sizes import parse_bytes
 class ConvertConfig(Config):
     """Copy a matrix of any known format to .npy, Arrow IPC or sparse Parquet, by blocks, in bounded memory."""
 
-    source: str = Field(min_length=1, description="matrix to read: .npy, .npz, Arrow IPC, Parquet, Zarr or svmlight text")
+    source: str = Field(
+        min_length=1, description="matrix to read: .npy, .npz, Arrow IPC, Parquet, Zarr or svmlight text"
+    )
     target: str = Field(
         min_length=1, description="file to write; its suffix is the format: .npy, .arrow, or .parquet (sparse only)"
     )
