@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from lazypipe.io.csr import EntryCounter, RowsReader, checked_sparse_shape
+from lazypipe.io.csr import ROW_NBYTES, EntryCounter, RowsReader, checked_sparse_shape
 from lazypipe.io.csr_tables import (
     COLUMNS,
     Group,
@@ -45,8 +45,8 @@ class ArrowCsrMatrix(GroupedCsrMatrix):
             yield RowsReader(self, entries.read)
 
     def reader_nbytes(self, n_rows: int, n_columns: int) -> int:
-        """A decoded record batch, as much again while it is decompressed, and 32 bytes a row of the block."""
-        return 2 * self.group_nbytes + 32 * n_rows
+        """A decoded record batch, as much again while it is decompressed, and 48 bytes a row of the block."""
+        return 2 * self.group_nbytes + ROW_NBYTES * n_rows
 
 
 def open_source(uri: str, schema: pa.Schema) -> RawCsrMatrix | ArrowCsrMatrix:

@@ -19,6 +19,7 @@ from lazypipe.io.sources import checked_shape
 
 WINDOWS = (1, 16, 256, 4096, 65536)  # of rows, whose fullest are kept
 CHECKED_AT_ONCE = 256 * 1024  # entries whose comparison stays in the caches
+ROW_NBYTES = 48  # held for a row while it is read: its ends as stored, its lengths, and what checks them
 INT32_MAX = np.iinfo(np.int32).max
 
 

@@ -27,17 +27,15 @@ from lazypipe.io.csr import (
 )
 from lazypipe.io.matrix import Piece
 from lazypipe.io.sources import fingerprint_files
-from lazypipe.io.tables import Array, feature_dtype
+from lazypipe.io.tables import Array, feature_dtype, list_item
 
 COLUMNS = ("indices", "values")
 
 
 def is_csr(schema: pa.Schema) -> bool:
     """Whether the list columns of a table are exactly ``indices`` and ``values``, of any lengths."""
-    lists = {field.name: field.type for field in schema if pa.types.is_nested(field.type)}
-    return set(lists) == set(COLUMNS) and all(
-        pa.types.is_list(kind) or pa.types.is_large_list(kind) for kind in lists.values()
-    )
+    lists = {field.name: item for field in schema if (item := list_item(field.type)) is not None}
+    return set(lists) == set(COLUMNS) and all(width is None for _, width in lists.values())
 
 
 def stored_dtypes(schema: pa.Schema, uri: str) -> tuple[np.dtype, np.dtype]:

@@ -22,6 +22,7 @@ from numpy.lib import format as npy_format
 from lazypipe.blocks import Span
 from lazypipe.errors import DataError
 from lazypipe.io.csr import (
+    ROW_NBYTES,
     Entries,
     EntryCounter,
     RowsReader,
@@ -53,7 +54,10 @@ class Decompressed:
         with self._lock:
             if self._kept is None or self._kept[0] != key:
                 self._kept = None  # before the next is read: never two at a time
-                self._kept = key, _load(source.uri)
+                arrays = _load(source.uri)
+                if (len(arrays["indptr"]), len(arrays["indices"])) != (source.shape[0] + 1, source.nnz):
+                    raise DataError(f"{source.uri}: has been changed since it was opened. Open the matrix again.")
+                self._kept = key, arrays
             return self._kept[1]
 
     def release(self) -> None:
@@ -90,8 +94,8 @@ class CompressedCsrMatrix(SparseRows):
         yield RowsReader(self, read)
 
     def reader_nbytes(self, n_rows: int, n_columns: int) -> int:
-        """The whole matrix decompressed, and 32 bytes a row of the block."""
-        return self.nnz * self.entry_nbytes + self.indptr_nbytes + 32 * n_rows
+        """The whole matrix decompressed, and 48 bytes a row of the block."""
+        return self.nnz * self.entry_nbytes + self.indptr_nbytes + ROW_NBYTES * n_rows
 
     def pieces(self) -> tuple[Piece, ...]:
         """The one file."""

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lazypipe.errors import DataError
-from lazypipe.io.csr import EntryCounter, RowsReader, checked_sparse_shape
+from lazypipe.io.csr import ROW_NBYTES, EntryCounter, RowsReader, checked_sparse_shape
 from lazypipe.io.csr_tables import (
     COLUMNS,
     Group,
@@ -44,8 +44,8 @@ class ParquetCsrMatrix(GroupedCsrMatrix):
             yield RowsReader(self, GroupedEntries(self, RowGroups(files).decode).read)
 
     def reader_nbytes(self, n_rows: int, n_columns: int) -> int:
-        """Three times the largest decoded row group, its pages and its table, and 32 bytes a row of the block."""
-        return 3 * self.group_nbytes + 32 * n_rows
+        """Three times the largest decoded row group, its pages and its table, and 48 bytes a row of the block."""
+        return 3 * self.group_nbytes + ROW_NBYTES * n_rows
 
 
 class RowGroups:

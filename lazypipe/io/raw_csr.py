@@ -17,6 +17,7 @@ import numpy as np
 from lazypipe.blocks import Span
 from lazypipe.errors import DataError
 from lazypipe.io.csr import (
+    ROW_NBYTES,
     Entries,
     EntryCounter,
     RowsReader,
@@ -65,8 +66,8 @@ class RawCsrMatrix(SparseRows):
             yield RowsReader(self, RawEntries(self, files).read)
 
     def reader_nbytes(self, n_rows: int, n_columns: int) -> int:
-        """Where the rows end, as stored and as lengths (32 bytes a row), and 4 MiB to cast and to check in."""
-        return 32 * (n_rows + 2 * len(self.segments)) + 4 * SCRATCH_NBYTES
+        """Where the rows end, as stored and as lengths (48 bytes a row), and 4 MiB to cast and to check in."""
+        return ROW_NBYTES * (n_rows + 2 * len(self.segments)) + 4 * SCRATCH_NBYTES
 
     def pieces(self) -> tuple[Piece, ...]:
         """A piece a segment."""

@@ -156,8 +156,6 @@ def _parse(block: bytes, first_line: int, path: Path, position: int) -> TextRows
     pluses = np.flatnonzero(text == PLUS)
     signs = pluses[blank[pluses - 1] | (text[pluses - 1] == COLON)]
     text[signs] = NEWLINE  # Arrow knows no sign +
-    if len(text) and text[0] == PLUS:
-        text[0] = NEWLINE
     text[blank] = NEWLINE
     text[colons] = NEWLINE
     numbers = _numbers(text)

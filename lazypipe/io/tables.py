@@ -46,7 +46,7 @@ def choose_layout(schema: pa.Schema, column: str | None, uri: str) -> Layout:
     twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
     if twice is not None:
         raise DataError(f"{uri}: has two columns {twice!r}. Give each column its own name.")
-    lists = [field.name for field in schema if _list_item(field.type) is not None]
+    lists = [field.name for field in schema if list_item(field.type) is not None]
     if column is not None:
         if column not in names:
             raise DataError(f"{uri}: has no column {column!r}. Its columns are {_some(names)}.")
@@ -60,7 +60,7 @@ def choose_layout(schema: pa.Schema, column: str | None, uri: str) -> Layout:
 
 def _layout(schema: pa.Schema, names: list[str], uri: str) -> Layout:
     fields = [schema.field(name) for name in names]
-    item = _list_item(fields[0].type) if len(fields) == 1 else None
+    item = list_item(fields[0].type) if len(fields) == 1 else None
     if item is not None:
         value_type, width = item
         dtype = feature_dtype(value_type, fields[0], uri)
@@ -70,7 +70,7 @@ def _layout(schema: pa.Schema, names: list[str], uri: str) -> Layout:
     return Layout(tuple(names), dtype.name, False, False, len(names))
 
 
-def _list_item(kind: pa.DataType) -> tuple[pa.DataType, int | None] | None:
+def list_item(kind: pa.DataType) -> tuple[pa.DataType, int | None] | None:
     """(type of the entries, entries a row if it is fixed) of a list type, else None."""
     if isinstance(kind, pa.FixedShapeTensorType):
         return (kind.value_type, kind.shape[0]) if len(kind.shape) == 1 else None

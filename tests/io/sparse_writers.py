@@ -1,4 +1,4 @@
-"""Every format's writer of sparse rows, for the tests that hold for all of them."""
+"""Every format's writer of sparse rows, and rows to write, for the tests that hold for all of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,26 @@ import pyarrow.parquet as pq
 import scipy.sparse as sp
 from matrix_writers import write_ipc
 
-from lazypipe.io.convert import convert
+from lazypipe.blocks import Span
+from lazypipe.io import convert, open_matrix
+
+
+def random_rows(shape: tuple[int, int], dtype: str = "float32", density: float = 0.4, seed: int = 0) -> sp.csr_array:
+    """Rows of random entries; the last one and about one in four are empty."""
+    random = np.random.default_rng(seed)
+    there = random.random(shape) < density
+    there[random.random(shape[0]) < 0.25] = False
+    there[-1] = False
+    row, column = np.nonzero(there)
+    values = random.integers(0 if dtype[0] in "ub" else -9, 2 if dtype == "bool" else 9, len(row)).astype(dtype)
+    ends = np.concatenate([[0], np.cumsum(there.sum(1))]).astype(np.int32)
+    return sp.csr_array((values, column.astype(np.int32), ends), shape=shape)
+
+
+def whole(source: Path | str) -> sp.csr_array:
+    matrix = open_matrix(source)
+    with matrix.open() as reader:
+        return reader.read_rows(Span(0, matrix.shape[0]), matrix.dtype)
 
 
 def csr_table(rows: sp.csr_array, stated: bool = True, large: bool = False, wide: bool = False) -> pa.Table:
