@@ -65,7 +65,8 @@ def tiles(folder: Path, n_rows: int, n_columns: int, memory: str) -> None:
     print(
         f"{n_columns:,} columns, {n_rows:,} rows: {seconds:.1f} s = {seconds / alone:.2f} x the arithmetic alone "
         f"({alone:.1f} s); {show_bytes(plan.output_nbytes)} written; {show_bytes(peak.anonymous)} anonymous, "
-        f"{show_bytes(peak.resident)} resident, planned {show_bytes(plan.peak_nbytes)}; error {error.max():.1e} of s_i s_j",
+        f"{show_bytes(peak.resident)} resident, planned {show_bytes(plan.peak_nbytes)}; "
+        f"error {error.max():.1e} of s_i s_j",
         flush=True,
     )
 
@@ -108,8 +109,8 @@ def increments(folder: Path, n_rows: int, n_columns: int, memory: str, repeats: 
             how = "old chunks are known by their files" if path == stripes else "old rows are read and compared"
             print(
                 f"{n_rows:,} x {n_columns:,} {path.suffix}: full fold {full:.2f} s, with its state saved "
-                f"{statistics.median(saved):.2f} s; 1% more rows {once:.3f} s = {once / full:.1%} of a full fold ({how}); "
-                f"differs from a full fold by {error:.0e}",
+                f"{statistics.median(saved):.2f} s; 1% more rows {once:.3f} s = {once / full:.1%} of a full fold "
+                f"({how}); differs from a full fold by {error:.0e}",
                 flush=True,
             )
 

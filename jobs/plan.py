@@ -9,7 +9,7 @@ from typing import Any
 if __name__ == "__main__":  # run as a file: jobs and lazypipe are in the folder above
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from jobs import covariance, linear, pca
+from jobs import covariance, linear, pca, transform
 from jobs._cli import command, nearest, reported
 from lazypipe.errors import ConfigError
 
@@ -17,6 +17,7 @@ from lazypipe.errors import ConfigError
 PLANNED: dict[str, tuple[Any, Any]] = {
     "pca": (pca.PCAConfig, pca.plan),
     "covariance": (covariance.CovarianceConfig, covariance.plan),
+    "transform": (transform.TransformConfig, transform.plan),
     "linear": (linear.LinearConfig, linear.plan),
 }
 USAGE = f"usage: python -m jobs plan {{{','.join(PLANNED)}}} [the options of that job]"

@@ -12,6 +12,7 @@ import yaml
 from jobs.covariance import CovarianceConfig
 from jobs.linear import LinearConfig
 from jobs.pca import PCAConfig
+from jobs.transform import TransformConfig
 
 
 def test_a_submitted_run_completes(server, parameters, tiny, tmp_path):
@@ -104,6 +105,7 @@ def test_the_parameters_of_prefect_yaml_are_valid():
         "flows/pca.py:pca": PCAConfig,
         "flows/covariance.py:covariance": CovarianceConfig,
         "flows/linear.py:linear": LinearConfig,
+        "flows/transform.py:transform": TransformConfig,
     }
     text = (Path(__file__).parents[2] / "prefect.yaml").read_text()
     for deployment in yaml.safe_load(text)["deployments"]:
