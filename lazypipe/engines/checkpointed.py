@@ -205,11 +205,10 @@ class Checkpointed:
         saved = self.folder.load(self.name)
         if saved is None:
             return None
-        try:
-            header, arrays = saved
-            identity, progress, files = header["identity"], header["progress"], header["files"]
-        except KeyError as error:
-            raise DataError(f"{self.path}: is no state of a fold. {REMEDY}") from error
+        header, arrays = saved
+        if not {"identity", "progress", "files"} <= header.keys():
+            raise DataError(f"{self.path}: is no state of a fold. {REMEDY}")
+        identity, progress, files = header["identity"], header["progress"], header["files"]
         require_same(self.path, identity, self.identity)
         state = kind.State
         return Progressed(
