@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -78,7 +77,7 @@ class StateFolder:
     def save(self, name: str, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
         """Write a state whole, in place of the one before."""
         path = self.path / f"{name}{SUFFIX}"
-        text = json.dumps({"lazypipe_state": FORMAT, **header})
+        text = json.dumps({"lazypipe_state": FORMAT, "arrays": sorted(arrays), **header})
         with replacing(path, overwrite=True) as partial, open(partial, "wb") as file:
             np.savez(file, allow_pickle=False, **{HEADER: np.frombuffer(text.encode(), np.uint8), **arrays})
 
@@ -92,11 +91,15 @@ class StateFolder:
                 arrays = {key: file[key] for key in file.files}
             header = json.loads(arrays.pop(HEADER).tobytes())
             version = header.pop("lazypipe_state")
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # a damaged zip directory leads its reader anywhere
             what = " ".join(str(error).split()).rstrip(".") or type(error).__name__
             raise DataError(f"{path}: is torn, or no state of lazypipe ({what}). {REMEDY}") from error
         if version != FORMAT:
             raise DataError(f"{path}: is a state of format {version}, this lazypipe reads {FORMAT}. {REMEDY}")
+        if sorted(arrays) != header.pop("arrays", None):  # the zip directory has no checksum, and can lose members
+            raise DataError(f"{path}: is torn: arrays are missing. {REMEDY}")
         return State(header, arrays)
 
     def forget(self, *names: str) -> None:

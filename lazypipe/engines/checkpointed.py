@@ -39,12 +39,13 @@ class Progressed:
 
     context: Context
     blocks: np.ndarray  # of RECORD
-    files: dict[str, list[int]]  # path -> size, modification time in ns
+    files: dict[str, list[int]]  # path -> size, modification time in ns, first row
     weighed: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.uint64))  # hash of each block's weights
     base: Any = None
     stop: int = 0
     cut: tuple[tuple[int, int, int], ...] = ()  # of the part after ``stop``: the plan it was begun with
     n_runs_done: int = 0
+    group: int = 0  # runs a group of that cut, whatever the workers are now: a tree has leaves of one size
     levels: list[list[Any]] | None = None
 
     @property
@@ -118,7 +119,7 @@ class Checkpointed:
     ) -> None:
         tree = MergeTree(statistic, done.levels)
         done.levels = tree.levels
-        size = group_size(len(cut.runs), engine.slots)
+        size = done.group = done.group or group_size(len(cut.runs), engine.slots)
         whole = Digested(statistic, statistic.axis)
         for start in range(done.n_runs_done, len(cut.runs), size):
             runs = cut.runs[start : start + size]
@@ -144,7 +145,7 @@ class Checkpointed:
         if done.levels is not None and any(done.levels):
             part = MergeTree(statistic, done.levels).total()
             done.base = part if done.base is None else statistic.merge(done.base, part)
-        done.stop, done.cut, done.n_runs_done, done.levels = stop, (), 0, None
+        done.stop, done.cut, done.n_runs_done, done.group, done.levels = stop, (), 0, 0, None
 
     def _require_unchanged(
         self, engine: Engine, statistic: Statistic, matrix: Matrix, done: Progressed, plan: FoldPlan
@@ -191,7 +192,13 @@ class Checkpointed:
         for level, states in enumerate(done.levels or []):
             for i, state in enumerate(states):
                 arrays |= packed(f"level.{level}.{i}", state)
-        progress = {"stop": done.stop, "cut": done.cut, "n_runs_done": done.n_runs_done, "levels": counts}
+        progress = {
+            "stop": done.stop,
+            "cut": done.cut,
+            "n_runs_done": done.n_runs_done,
+            "group": done.group,
+            "levels": counts,
+        }
         header = {"identity": self.identity, "progress": progress, "files": done.files}
         self.folder.save(self.name, header, arrays)
 
@@ -199,11 +206,10 @@ class Checkpointed:
         saved = self.folder.load(self.name)
         if saved is None:
             return None
-        try:
-            header, arrays = saved
-            identity, progress, files = header["identity"], header["progress"], header["files"]
-        except KeyError as error:
-            raise DataError(f"{self.path}: is no state of a fold. {REMEDY}") from error
+        header, arrays = saved
+        if not {"identity", "progress", "files"} <= header.keys():
+            raise DataError(f"{self.path}: is no state of a fold. {REMEDY}")
+        identity, progress, files = header["identity"], header["progress"], header["files"]
         require_same(self.path, identity, self.identity)
         state = kind.State
         return Progressed(
@@ -215,6 +221,7 @@ class Checkpointed:
             stop=progress["stop"],
             cut=tuple(tuple(run) for run in progress["cut"]),
             n_runs_done=progress["n_runs_done"],
+            group=progress["group"],
             levels=[
                 [unpacked(f"level.{level}.{i}", arrays, state) for i in range(n)]
                 for level, n in enumerate(progress["levels"])
@@ -249,19 +256,23 @@ def unpacked(name: str, arrays: Context, kind: type) -> Any:
 
 
 def versions(matrix: Matrix) -> dict[str, list[int]]:
-    """Size and modification time of every file of a matrix."""
-    found = {}
-    for path in dict.fromkeys(piece.path for piece in matrix.pieces()):
-        status = os.stat(path)
-        found[path] = [status.st_size, status.st_mtime_ns]
+    """Size, modification time and first row of every file of a matrix."""
+    found: dict[str, list[int]] = {}
+    for piece in matrix.pieces():
+        if piece.path not in found:
+            status = os.stat(piece.path)
+            found[piece.path] = [status.st_size, status.st_mtime_ns, piece.rows.start]
     return found
 
 
 def _changed_spans(matrix: Matrix, axis: str, done: Progressed) -> list[tuple[int, int]]:
-    """Rows in files that are not those of the state; all columns where a file changed, for stripes."""
+    """Rows in files that are not those of the state; all columns where a file changed, for stripes.
+
+    All rows where a file is gone: its rows are elsewhere now, or nowhere.
+    """
     pieces = matrix.pieces()
     now = versions(matrix)
-    if not pieces:
+    if not pieces or not done.files.keys() <= now.keys():
         return [(0, done.covered)]
     changed = {piece.rows for piece in pieces if done.files.get(piece.path) != now[piece.path]}
     if axis == "columns":

@@ -28,14 +28,23 @@ CHECKSUM_NBYTES = 4
 
 
 def create(path: Path, n: int, tile: int, dtype: np.dtype, attributes: dict[str, Any]) -> None:
-    """An empty store for an (n, n) matrix in ``tile`` x ``tile`` chunks, with a ``mean`` (n,) beside it."""
-    group = zarr.create_group(str(path), overwrite=True, attributes={"kind": KIND, "n": n, "tile": tile, **attributes})
-    group.create_array(
-        NAME, shape=(n, n), chunks=(tile, tile), dtype=dtype, compressors=[Crc32cCodec()], fill_value=float("nan")
-    )
-    group.create_array(
-        "mean", shape=(n,), chunks=(tile,), dtype="float64", compressors=[Crc32cCodec()], fill_value=float("nan")
-    )
+    """An empty store for an (n, n) matrix in ``tile`` x ``tile`` chunks, with a ``mean`` (n,) beside it.
+
+    The attributes come last: a store that has them has its arrays. Other files of the folder, as a lock,
+    are left alone.
+    """
+    wanted = ((NAME, (n, n), (tile, tile), dtype), ("mean", (n,), (tile,), np.dtype("float64")))
+    for name, shape, chunks, kind in wanted:
+        zarr.create_array(
+            str(path / name),
+            shape=shape,
+            chunks=chunks,
+            dtype=kind,
+            compressors=[Crc32cCodec()],
+            fill_value=float("nan"),
+            overwrite=True,
+        )
+    zarr.create_group(str(path), attributes={"kind": KIND, "n": n, "tile": tile, **attributes})
 
 
 def attributes_of(path: Path) -> dict[str, Any]:

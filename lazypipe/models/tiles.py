@@ -200,6 +200,8 @@ def write_tiles(
     n = matrix.shape[1]
     partial = out.with_name(f".{out.name}.partial-tiles")
     with _held(partial):
+        if out.exists() and not overwrite:  # another run has just put it there
+            raise DataError(f"{out}: exists. Pass overwrite=True (--overwrite) to replace it.")
         if not (partial / "zarr.json").exists():
             require_space(out, plan.output_nbytes)
             tile_store.create(
@@ -427,6 +429,8 @@ def _held(partial: Path) -> Iterator[None]:
     lock = os.open(partial / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not _is_at(lock, partial / ".lock"):  # it went with a store that was put in place meanwhile
+            raise BlockingIOError
         yield
     except BlockingIOError as error:
         raise DataError(f"{partial}: another run is writing these tiles. Wait for it, or write elsewhere.") from error
@@ -434,14 +438,22 @@ def _held(partial: Path) -> Iterator[None]:
         os.close(lock)
 
 
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether an open file is the one at ``path``."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
 def _put_in_place(partial: Path, out: Path) -> None:
     """Move a whole store to its name; one that was there goes once the new one stands."""
-    (partial / ".lock").unlink(missing_ok=True)
     old = out.with_name(f".{out.name}.replaced")
     shutil.rmtree(old, ignore_errors=True)
     if out.exists():
         out.rename(old)
     partial.rename(out)
+    (out / ".lock").unlink(missing_ok=True)
     shutil.rmtree(old, ignore_errors=True)
 
 

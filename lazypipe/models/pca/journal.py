@@ -2,7 +2,8 @@
 
 The solvers are deterministic, so a fit that is given the products of its first passes goes on as if it had
 never stopped, to the same bits. Every pass is kept: n x p numbers of float64 each on the side that is
-iterated.
+iterated. What a pass was made of is known by its hash, so one that does not follow from this fit (another
+``tol`` takes deflation elsewhere) is done anew.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from lazypipe.checkpoint import REMEDY, SUFFIX, StateFolder, require_same
 from lazypipe.engines.checkpointed import packed, unpacked
 from lazypipe.errors import DataError
 from lazypipe.io.matrix import Matrix
+from lazypipe.stats.digests import digest
 
 FITTED = "fitted"
 DATA = ("n_rows", "fingerprint")  # what an identity says of the data that may grow
@@ -46,6 +48,8 @@ class Journal:
             if identity is None:
                 raise DataError(f"{path}: is no state of a PCA. {REMEDY}")
             if "statistic" in identity:  # a fold, which knows by itself what is in it
+                if identity.get("n_rows", self.identity["n_rows"]) < self.identity["n_rows"]:
+                    folder.forget(name)  # one over columns: no part of it stays true of longer ones
                 continue
             lasting = {key: value for key, value in self.identity.items() if key not in DATA}
             if name == FITTED:  # may start a fit that differs in all but the columns
@@ -65,21 +69,25 @@ class Journal:
             if was < now and name != FITTED:
                 folder.forget(name)
             if name == FITTED:
-                self.previous = saved.arrays["components"] if was < now else None
+                # Ended with these data, it is to begin where it began then: the passes are of that start.
+                began = saved.arrays.get("previous") if identity == self.identity else None
+                self.previous = saved.arrays["components"] if was < now else began
 
-    def recall(self, name: str, kind: type, compute: Callable[[], Any]) -> Any:
-        """What was saved under ``name``, else what ``compute`` gives, which is saved."""
+    def recall(self, name: str, kind: type, compute: Callable[[], Any], of: np.ndarray | None = None) -> Any:
+        """What was saved under ``name`` as made from the array ``of``, else what ``compute`` gives, which is saved."""
         if self.folder is None:
             return compute()
+        made_of = None if of is None else list(digest(of))
         saved = self.folder.load(name)
-        if saved is not None:
+        if saved is not None and saved.header.get("of") == made_of:
             self.n_recalled += 1
             return unpacked("value", saved.arrays, kind)
         value = compute()
-        self.folder.save(name, {"identity": self.identity}, packed("value", value))
+        self.folder.save(name, {"identity": self.identity, "of": made_of}, packed("value", value))
         return value
 
     def close(self, components: np.ndarray) -> None:
-        """Keep the components, for the day the data have grown."""
+        """Keep the components, for the day the data have grown, and those that this fit began with."""
         if self.folder is not None:
-            self.folder.save(FITTED, {"identity": self.identity}, {"components": components})
+            began = {} if self.previous is None else {"previous": self.previous}
+            self.folder.save(FITTED, {"identity": self.identity}, {"components": components, **began})

@@ -48,7 +48,7 @@ class LongSide:
         statistic = RowProduct(basis.astype(self.problem.dtype), found.rest, found.weight)
         plan = replace(self.problem.choice.product, title=title)
         product = self.problem.journal.recall(
-            title.replace(" ", "-"), np.ndarray, lambda: self.problem.engine.fold(statistic, found.matrix, plan)
+            title.replace(" ", "-"), np.ndarray, lambda: self.problem.engine.fold(statistic, found.matrix, plan), basis
         )
         self.n_passes += 1
         return product / self.degrees

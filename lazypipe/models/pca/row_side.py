@@ -42,7 +42,7 @@ class RowSide:
         found = None
         if previous is not None:
             found = self.problem.journal.recall(
-                "start", np.ndarray, lambda: self._project(previous.T, "from the old components")
+                "start", np.ndarray, lambda: self._project(previous.T, "from the old components"), previous
             )
             self.n_passes += 1
             found = found / np.linalg.norm(found, axis=0)
@@ -54,7 +54,7 @@ class RowSide:
         def product() -> np.ndarray:
             return self._project(self._adjoint(basis, title), f"pass {self.n_passes + 2}")
 
-        result = self.problem.journal.recall(title.replace(" ", "-"), np.ndarray, product)
+        result = self.problem.journal.recall(title.replace(" ", "-"), np.ndarray, product, basis)
         self.n_passes += 2
         return self._off(result.copy()) / self.degrees
 

@@ -57,6 +57,7 @@ class ShortSide:
                 lambda: self.problem.engine.fold(
                     StripeProjection(basis), self.matrix, replace(plan, title="from the old components")
                 ),
+                previous,
             )
             self.n_passes += 1
             found = found / np.linalg.norm(found, axis=0)
@@ -69,7 +70,10 @@ class ShortSide:
         plan = replace(self.problem.choice.product, title=title)
         statistic = ColumnProduct(basis, self.centring, with_squares=first)
         state = self.problem.journal.recall(
-            title.replace(" ", "-"), ColumnProductState, lambda: self.problem.engine.fold(statistic, self.matrix, plan)
+            title.replace(" ", "-"),
+            ColumnProductState,
+            lambda: self.problem.engine.fold(statistic, self.matrix, plan),
+            basis,
         )
         self.n_passes += 1
         if first:
