@@ -93,7 +93,8 @@ def main() -> None:
     print(
         f"{found['solver']}: {found['passes']} passes over the rows, {found['seconds']:.1f} s, residual "
         f"{found['residual']:.1e}, {sum(found['ratio']):.1%} of the variance; "
-        f"{show_bytes(found['anonymous'])} anonymous, {show_bytes(found['resident'])} resident, planned {show_bytes(found['planned'])}"
+        f"{show_bytes(found['anonymous'])} anonymous, {show_bytes(found['resident'])} resident, "
+        f"planned {show_bytes(found['planned'])}"
     )
 
 

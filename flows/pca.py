@@ -21,9 +21,10 @@ def pca(config: job.PCAConfig) -> Result:
 def table(result: Result) -> list[str]:
     """Components, variances and residuals as a markdown table."""
     figures = result.figures
-    columns = (figures["explained_variance"], figures["explained_variance_ratio"], figures["residuals"])
+    names = ("explained_variance", "explained_variance_ratio", "residuals", "angle_bounds")
     rows = [
-        f"| {i} | {variance:.6g} | {ratio:.4f} | {residual:.1e} |"
-        for i, (variance, ratio, residual) in enumerate(zip(*columns, strict=True), 1)
+        f"| {i} | {variance:.6g} | {ratio:.4f} | {residual:.1e} | {angle:.1e} |"
+        for i, (variance, ratio, residual, angle) in enumerate(zip(*(figures[n] for n in names), strict=True), 1)
     ]
-    return ["| component | explained variance | ratio | residual |", "|--:|--:|--:|--:|", *rows]
+    head = ["| component | explained variance | ratio | residual | angle ≤ (rad) |", "|--:|--:|--:|--:|--:|"]
+    return [*head, *rows, "", *(f"Note: {note}" for note in figures["notes"])]

@@ -83,7 +83,8 @@ def show(result: Result) -> None:
     if pca.n_passes_recalled_:
         passes += f" ({pca.n_passes_recalled_} of them from the state)"
     print(f"solver    {pca.solver_}, {passes}, {state}, {figures['seconds']:.1f} s")
-    print("\n".join([_run.memory_line(figures), *result.lines()]))
+    notes = [f"note      {note}" for note in figures["notes"]]
+    print("\n".join([_run.memory_line(figures), *result.lines(), *notes]))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -134,6 +135,7 @@ def _answer(pca: lp.PCA, history: list[PassDone]) -> Answer:
         "n_rows": pca.n_samples_,
         "n_constant_columns": pca.n_constant_columns_,
         "passes_recalled": pca.n_passes_recalled_,
+        "notes": _notes(pca),
     }
     figures |= {"converged": bool(pca.converged_), "passes": int(pca.n_passes_), "largest_residual": worst}
     figures |= {"total_variance": float(pca.total_variance_), "solver": pca.solver_, "reason": pca.reason_}
@@ -151,13 +153,17 @@ def _answer(pca: lp.PCA, history: list[PassDone]) -> Answer:
 
 
 def _warnings(pca: lp.PCA, worst: float) -> list[str]:
-    """What a reader of the result has to know."""
+    if pca.converged_:
+        return []
+    return [
+        f"not converged: the largest residual is {worst:.1e} after {pca.n_passes_} passes, the tolerance "
+        f"{pca.tol:g}. Raise --max-passes, or --tol."
+    ]
+
+
+def _notes(pca: lp.PCA) -> list[str]:
+    """What a reader of the components has to know."""
     found = []
-    if not pca.converged_:
-        found.append(
-            f"not converged: the largest residual is {worst:.1e} after {pca.n_passes_} passes, the tolerance "
-            f"{pca.tol:g}. Raise --max-passes, or --tol."
-        )
     if pca.close_pairs_:
         found.append(told(pca.close_pairs_, pca.explained_variance_, pca.n_samples_))
     if pca.n_constant_columns_:
