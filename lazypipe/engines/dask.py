@@ -7,6 +7,7 @@ import pkgutil
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from typing import Any
 
 import dask
@@ -28,6 +29,7 @@ from lazypipe.stats.base import Statistic
 
 LISTEN_SECONDS = 3
 CONNECT_SECONDS = 5
+TRIES = 4  # of what was lost with all workers that held it, as Dask tries a task again three times
 SLOTS = "lazypipe-slots"  # a resource of the in-process worker: how much of the budget a task takes
 
 
@@ -146,6 +148,14 @@ class DaskEngine:
 
     def fold(self, statistic: Statistic, matrix: Matrix, plan: FoldPlan) -> Any:
         self._check_slots(plan)
+        for tries_left in reversed(range(TRIES)):
+            try:
+                return statistic.finish(self._fold(statistic, matrix, plan))
+            except CancelledError as error:
+                self._require_another_try(tries_left, error)
+        raise AssertionError
+
+    def _fold(self, statistic: Statistic, matrix: Matrix, plan: FoldPlan) -> Any:
         there = not self.host.shared
         statistic_there, matrix_there = self.client.scatter([statistic, matrix], broadcast=there, hash=False)
         leaves = self.client.map(
@@ -166,10 +176,29 @@ class DaskEngine:
             ]
         for _ in self._watch(leaves, plan):
             pass
-        return statistic.finish(self._result(level[0]))
+        return self._result(level[0])
 
     def map(self, function: Callable[[Task], Result], tasks: Sequence[Task], plan: FoldPlan) -> Iterator[Result]:
         self._check_slots(plan)
+        n_given = 0
+        for tries_left in reversed(range(TRIES)):
+            try:
+                for result in self._map(function, tasks[n_given:], plan):
+                    n_given += 1
+                    yield result
+                return
+            except CancelledError as error:
+                self._require_another_try(tries_left, error)
+
+    def _require_another_try(self, tries_left: int, error: CancelledError) -> None:
+        """Work is forgotten where every worker died that what it needs was sent to: it can be sent again."""
+        if not tries_left or self.client.status != "running":
+            raise EngineError(
+                f"dask: workers died {TRIES} times with all that was sent to them, or the scheduler did. "
+                f"Look at their logs; start workers with a larger --memory-limit."
+            ) from error
+
+    def _map(self, function: Callable[[Task], Result], tasks: Sequence[Task], plan: FoldPlan) -> Iterator[Result]:
         futures = self.client.map(
             _call,
             tasks,
@@ -210,7 +239,7 @@ class DaskEngine:
         ended = as_completed(futures)
         futures.clear()
         for n_done, future in enumerate(ended, 1):
-            if future.status == "error":
+            if future.status in ("error", "cancelled"):
                 self._result(future)
             yield future
             self.progress.emit(TaskDone(n_done, n_tasks))

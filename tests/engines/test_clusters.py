@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import lazypipe as lp
+from lazypipe import plan
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).parents[2]
@@ -72,6 +73,70 @@ def test_a_killed_dask_worker_costs_no_answer(dask_scheduler, dask_worker, tmp_p
             result = fitted(tmp_path / "x.npy", engine)
     assert killed and victim.wait(10) == -signal.SIGKILL
     np.testing.assert_array_equal(result.components_, reference(tmp_path / "x.npy", "64MiB").components_)
+
+
+def killing(pid, n):
+    """Progress that kills a process at the n-th task."""
+    left = [n]
+
+    def kill(event):
+        if isinstance(event, lp.progress.TaskDone):
+            left[0] -= 1
+            if left[0] == 0:
+                os.kill(pid(), signal.SIGKILL)
+
+    return lp.progress.Progress((kill,))
+
+
+def opened_with(n_workers, address, progress):
+    """An engine on a cluster whose workers are all there."""
+    while True:
+        engine = lp.open_engine("dask", address=address, memory="16MiB", progress=progress)
+        if len(engine.client.scheduler_info()["workers"]) == n_workers:
+            return engine
+        engine.close()
+        time.sleep(0.2)
+
+
+@pytest.fixture
+def many_runs(tmp_path, monkeypatch):
+    """16 MB of float64: by the name of where the answer is kept, 32 runs of a fold, or 14 tasks of tiles."""
+    monkeypatch.setattr(plan, "RUN_NBYTES", 2**18)
+    x = np.random.default_rng(0).normal(3, 1, (20_000, 100))
+    np.save(tmp_path / "long.npy", x)
+    np.save(tmp_path / "wide.npy", x.reshape(4_000, 500))
+    return {"state": tmp_path / "long.npy", "out": tmp_path / "wide.npy"}
+
+
+@pytest.mark.parametrize("job", ["state", "out"])
+@pytest.mark.parametrize("n", [1, 7])
+def test_a_dask_worker_killed_in_a_checkpointed_fold_or_in_tiles(
+    dask_scheduler, dask_worker, many_runs, tmp_path, job, n
+):
+    with ExitStack() as stack:
+        stack.enter_context(dask_worker("--nthreads", "1"))
+        victim = stack.enter_context(dask_worker("--nthreads", "1", "--no-nanny"))
+        engine = stack.enter_context(opened_with(2, dask_scheduler, killing(lambda: victim.pid, n)))
+        found = lp.covariance(many_runs[job], engine=engine, **{job: tmp_path / "found"})
+        assert victim.wait(10) == -signal.SIGKILL
+    with lp.open_engine("serial", memory="16MiB") as engine:
+        wanted = lp.covariance(many_runs[job], engine=engine, **({"out": tmp_path / "wanted"} if job == "out" else {}))
+    np.testing.assert_array_equal(found.covariance[:, :], wanted.covariance[:, :])
+    np.testing.assert_array_equal(found.mean, wanted.mean)
+
+
+def test_the_only_dask_worker_killed_and_started_again_by_its_nanny(dask_scheduler, dask_worker, many_runs, tmp_path):
+    """With it goes all that was sent to the workers: it is sent again."""
+    with dask_worker("--nthreads", "1"):
+        worker = [None]
+        engine = opened_with(1, dask_scheduler, killing(lambda: worker[0], 7))
+        with engine:
+            (worker[0],) = engine.client.run(os.getpid).values()
+            found = lp.covariance(many_runs["state"], engine=engine, state=tmp_path / "state")
+            assert list(engine.client.run(os.getpid).values()) != worker
+    with lp.open_engine("serial", memory="16MiB") as engine:
+        wanted = lp.covariance(many_runs["state"], engine=engine)
+    np.testing.assert_array_equal(found.covariance, wanted.covariance)
 
 
 def test_a_dask_worker_without_lazypipe_is_named(dask_scheduler, dask_worker, tmp_path):
