@@ -53,6 +53,12 @@ def require_listener(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=LISTEN_SECONDS).close()
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """All but the time-outs of a cluster that is being closed on a busy machine, which nobody waits for."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not (isinstance(error, TimeoutError) and "never retrieved" in record.getMessage())
+
+
 class DaskEngine:
     """Leaf tasks fold runs of blocks; states merge four at a time, in index order, on the workers."""
 
@@ -71,6 +77,7 @@ class DaskEngine:
 
     def _start(self, memory: int, threads: int) -> None:
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what fails is raised, not logged
+        logging.getLogger("asyncio").addFilter(_is_news)
         # The plan bounds the memory. Dask's own monitor counts pages of mapped files as used, so it
         # would pause workers that hold little.
         self._cluster = LocalCluster(

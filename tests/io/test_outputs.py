@@ -81,7 +81,7 @@ def test_convert_refuses(tmp_path, monkeypatch):
         convert(values, path)
     convert(values * 2, path, overwrite=True)
     assert whole(path)[0, 0] == 2
-    with pytest.raises(DataError, match=r"'\.csv'.*\.npy, \.arrow, \.zarr\."):
+    with pytest.raises(DataError, match=r"'\.csv'.*\.npy, \.arrow or \.zarr"):
         convert(values, tmp_path / "a.csv")
     with pytest.raises(MemoryPlanError, match=r"needs 16 bytes.*memory is 3"):
         convert(values, tmp_path / "b.npy", memory=3)
