@@ -5,7 +5,7 @@ JOBS = {
     "covariance": "mean and covariance of all columns of a matrix",
     "transform": "scores of a matrix on the components of a pca result, to .zarr or .parquet",
     "linear": "linear regression of one target, with standard errors and R²",
-    "convert": "copy a matrix of any known format to .npy, Arrow IPC or Zarr panels, by blocks",
+    "convert": "copy a matrix to .npy, Arrow IPC, Zarr panels, or sparse Parquet, by blocks",
     "generate": "write a matrix of known spectrum, mean and noise, by blocks",
-    "plan": "print what pca, covariance or linear would take (plan pca ...), and do no work",
+    "plan": "print what a job would take (plan pca ...), and do no work",
 }

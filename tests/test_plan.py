@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array, save_npz
 
 import lazypipe as lp
 from lazypipe.io import convert, open_matrix
@@ -136,6 +137,13 @@ with lp.open_engine(kind, memory=memory, workers=2) as engine:
     engine.reset_peak()
     if what == "covariance":
         plan = lp.covariance(path, engine=engine).plan
+    elif what == "state":
+        plan = lp.covariance(path, engine=engine, state=path + ".state." + kind).plan
+    elif what == "tiles":
+        plan = lp.covariance(path, engine=engine, out=path + "." + kind + ".zarr").plan
+    elif what == "prepared":
+        options = {"scale": True, "nan": "omit", "tol": 1e-3, "max_passes": 6}
+        plan = lp.PCA(5, solver="gradient", **options).fit(path, engine=engine).plan_
     elif what in ("normal", "tsqr"):
         plan = lp.LinearRegression(method=what).fit(path, 0, engine=engine).plan_
     else:
@@ -148,13 +156,16 @@ with lp.open_engine(kind, memory=memory, workers=2) as engine:
 def large(tmp_path_factory):
     folder = tmp_path_factory.mktemp("large")
     rng = np.random.default_rng(0)
-    for name, shape in (("wide", (500, 300_000)), ("tall", (300_000, 500))):
+    for name, shape in (("wide", (500, 300_000)), ("tall", (300_000, 500)), ("tiles", (700, 9_000))):
         target = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.float32, shape)
         step = max(1, 3_000_000 // shape[1])
         for start in range(0, shape[0], step):
             target[start : start + step] = rng.standard_normal(target[start : start + step].shape, np.float32)
         del target
     convert(folder / "wide.npy", folder / "wide.zarr")
+    sparse = csr_array((rng.random(10**7, np.float32), rng.integers(0, 200, 10**7), np.arange(0, 10**7 + 1, 100)))
+    sparse.indices += np.tile(np.arange(100, dtype=sparse.indices.dtype) * 200, 10**5)  # sorted: 100,000 x 20,000
+    save_npz(folder / "sparse.npz", csr_array(sparse, shape=(10**5, 20_000)), compressed=False)
     return folder
 
 
@@ -168,6 +179,11 @@ def large(tmp_path_factory):
         ("gradient", "wide.npy"),
         ("gram", "wide.npy"),
         ("gradient", "wide.zarr"),
+        ("state", "tall.npy"),
+        ("tiles", "tiles.npy"),
+        ("prepared", "wide.npy"),
+        ("prepared", "tall.npy"),
+        ("gradient", "sparse.npz"),
         ("normal", "tall.npy"),
         ("tsqr", "tall.npy"),
     ],
