@@ -19,6 +19,7 @@ from jobs._config import PreparedJobConfig
 from jobs._run import Answer, Result, Work
 from lazypipe.engines import Engine
 from lazypipe.io.matrix import Matrix
+from lazypipe.io.row_store import suffix_of
 from lazypipe.models.pca.certificates import told
 from lazypipe.plan import Plan
 from lazypipe.progress import PassDone
@@ -108,6 +109,7 @@ def _work(config: PCAConfig) -> Work:
         return _answer(pca, history)
 
     if config.scores:
+        suffix_of(Path(config.scores))
         require_free(config.scores, config.overwrite)
     return Work("pca", lambda matrix, engine: lp.plan_pca(matrix, pca, engine), fit)
 

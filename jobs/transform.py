@@ -17,6 +17,7 @@ from jobs._config import JobConfig
 from jobs._run import Answer, Result, Work
 from lazypipe.engines import Engine
 from lazypipe.io.matrix import Matrix
+from lazypipe.io.row_store import suffix_of
 from lazypipe.models.pca import plan_transform
 from lazypipe.plan import Plan
 from lazypipe.progress import PassDone
@@ -57,6 +58,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _work(config: TransformConfig) -> Work:
     pca = lp.PCA.load(config.model)
+    suffix_of(Path(config.scores))
     require_free(config.scores, config.overwrite)
 
     def transform(matrix: Matrix, engine: Engine, history: list[PassDone]) -> Answer:

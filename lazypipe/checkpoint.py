@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -86,6 +87,8 @@ class StateFolder:
         path = self.path / f"{name}{SUFFIX}"
         if not path.exists():
             return None
+        if not zipfile.is_zipfile(path):
+            raise DataError(f"{path}: is torn, or no state of lazypipe (it does not end as one). {REMEDY}")
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {key: file[key] for key in file.files}

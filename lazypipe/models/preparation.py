@@ -81,6 +81,8 @@ def _checked_weights(row_weights: Any, matrix: Matrix) -> np.ndarray:
     what = "row_weights"
     if isinstance(row_weights, str | Path):
         what = f"row_weights {row_weights}"
+        if not Path(row_weights).expanduser().is_file():
+            raise DataError(f"{what}: no such file. Check the path.")
         try:
             row_weights = np.load(Path(row_weights).expanduser(), allow_pickle=False)
         except (OSError, ValueError) as error:

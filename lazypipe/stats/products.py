@@ -49,8 +49,20 @@ def large_head_shift(values: np.ndarray) -> np.ndarray | None:
     return head_shift(values) if (largest > LARGE_MEAN * head.std(axis=0)).any() else None
 
 
+class SummedArray:
+    """A statistic whose state is an array that is summed in float64."""
+
+    State: ClassVar[type] = np.ndarray
+
+    def merge(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        return accumulate(left, right)
+
+    def finish(self, total: np.ndarray) -> np.ndarray:
+        return total.astype(np.float64, copy=False)
+
+
 @dataclass(frozen=True)
-class RowProduct:
+class RowProduct(SummedArray):
     """``Ycᵀ Yc B`` (n_columns, p), over row blocks.
 
     ``basis`` is B; ``rest`` (n_columns,) the mean that the rows still have, None for products about
@@ -61,16 +73,12 @@ class RowProduct:
     rest: np.ndarray | None
     weight: float
     axis: ClassVar[Axis] = "rows"
-    State: ClassVar[type] = np.ndarray
 
     def measure(self, block: Block) -> np.ndarray:
         values = block.values
         product = values.T @ (values @ self.basis.astype(values.dtype, copy=False))
         require_finite(product, block)
         return product
-
-    def merge(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        return accumulate(left, right)
 
     def finish(self, total: np.ndarray) -> np.ndarray:
         total = total.astype(np.float64, copy=False)
@@ -87,23 +95,16 @@ class RowProduct:
 
 
 @dataclass(frozen=True)
-class AdjointProduct:
+class AdjointProduct(SummedArray):
     """``Yᵀ U`` (n_columns, p), over row blocks: ``Ycᵀ U`` where U (n_rows, p) is free of the null vector."""
 
     basis: np.ndarray
     axis: ClassVar[Axis] = "rows"
-    State: ClassVar[type] = np.ndarray
 
     def measure(self, block: Block) -> np.ndarray:
         product = block.values.T @ self.basis[block.rows.slice].astype(block.values.dtype, copy=False)
         require_finite(product, block)
         return product
-
-    def merge(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        return accumulate(left, right)
-
-    def finish(self, total: np.ndarray) -> np.ndarray:
-        return total.astype(np.float64, copy=False)
 
     def state_nbytes(self, n_rows: int, n_columns: int) -> int:
         return 8 * n_columns * self.basis.shape[1]
@@ -161,23 +162,16 @@ class ColumnProduct:
 
 
 @dataclass(frozen=True)
-class StripeProjection:
+class StripeProjection(SummedArray):
     """``Y B`` (n_rows, p) for a basis B (n_columns, p), over column stripes."""
 
     basis: np.ndarray
     axis: ClassVar[Axis] = "columns"
-    State: ClassVar[type] = np.ndarray
 
     def measure(self, block: Block) -> np.ndarray:
         product = block.values @ self.basis[block.columns.slice].astype(block.values.dtype, copy=False)
         require_finite(product, block)
         return product
-
-    def merge(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        return accumulate(left, right)
-
-    def finish(self, total: np.ndarray) -> np.ndarray:
-        return total.astype(np.float64, copy=False)
 
     def state_nbytes(self, n_rows: int, n_columns: int) -> int:
         return 8 * n_rows * self.basis.shape[1]

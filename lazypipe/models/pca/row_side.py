@@ -12,11 +12,11 @@ import numpy as np
 
 from lazypipe.models.pca.projection import projected
 from lazypipe.models.pca.ritz import Ritz
-from lazypipe.models.pca.sides import Components, Problem, filled_up, orthonormal
+from lazypipe.models.pca.sides import Components, OnRows, Problem
 from lazypipe.stats import AdjointProduct, Centring
 
 
-class RowSide:
+class RowSide(OnRows):
     """Vectors of length N; a product reads the rows twice."""
 
     def __init__(self, problem: Problem):
@@ -28,25 +28,6 @@ class RowSide:
         self.total_variance = found.total_variance
         self.centring = Centring.of(problem.matrix.shape[0], found.weights) if problem.asked.center else None
         self.degrees = problem.asked.degrees(found.weight)
-        self.rest = found.rest
-
-    @property
-    def rank(self) -> int:
-        return self.matrix.shape[0] - (1 if self.centring else 0) - self.n_omitted
-
-    def _off(self, block: np.ndarray) -> np.ndarray:
-        return self.centring.off(block) if self.centring else block
-
-    def start(self, width: int, seed: int) -> np.ndarray:
-        previous = self.problem.journal.previous
-        found = None
-        if previous is not None:
-            found = self.problem.journal.recall(
-                "start", np.ndarray, lambda: self._project(previous.T, "from the old components"), previous
-            )
-            self.n_passes += 1
-            found = found / np.linalg.norm(found, axis=0)
-        return orthonormal(self._off(filled_up(found, self.matrix.shape[0], width, seed)))
 
     def apply(self, basis: np.ndarray) -> np.ndarray:
         title = f"pass {self.n_passes + 1}"
@@ -66,7 +47,6 @@ class RowSide:
         return product
 
     def _project(self, basis: np.ndarray, title: str) -> np.ndarray:
-        """``Y basis`` (n_rows, p) for a basis (n_columns, p)."""
         plan = replace(self.problem.choice.product, title=title)
         basis = np.ascontiguousarray(basis, self.problem.dtype)
         return projected(self.matrix, basis, np.zeros(basis.shape[1]), self.problem.engine, plan)

@@ -12,12 +12,12 @@ from lazypipe.engines.checkpointed import Checkpointed
 from lazypipe.engines.tasks import blocks_of
 from lazypipe.io.matrix import Matrix
 from lazypipe.models.pca.ritz import Ritz
-from lazypipe.models.pca.sides import Components, Problem, filled_up, orthonormal
+from lazypipe.models.pca.sides import Components, OnRows, Problem
 from lazypipe.stats import Centring, ColumnProduct, Gram, StripeProjection
 from lazypipe.stats.products import ColumnProductState, stripe_product
 
 
-class ShortSide:
+class ShortSide(OnRows):
     """Vectors of length N; a pass reads column stripes."""
 
     def __init__(self, problem: Problem):
@@ -37,31 +37,12 @@ class ShortSide:
         self.centring = Centring.of(problem.matrix.shape[0], weights) if problem.asked.center else None
         self.degrees = problem.asked.degrees(weight)
 
-    @property
-    def rank(self) -> int:
-        return self.matrix.shape[0] - (1 if self.centring else 0) - self.n_omitted
-
-    def _off(self, block: np.ndarray) -> np.ndarray:
-        return self.centring.off(block) if self.centring else block
-
-    def start(self, width: int, seed: int) -> np.ndarray:
-        previous = self.problem.journal.previous
-        found = None
-        if previous is not None:
-            plan = self.problem.choice.stripes
-            assert plan is not None
-            basis = np.ascontiguousarray(previous.T.astype(self.problem.dtype))
-            found = self.problem.journal.recall(
-                "start",
-                np.ndarray,
-                lambda: self.problem.engine.fold(
-                    StripeProjection(basis), self.matrix, replace(plan, title="from the old components")
-                ),
-                previous,
-            )
-            self.n_passes += 1
-            found = found / np.linalg.norm(found, axis=0)
-        return orthonormal(self._off(filled_up(found, self.matrix.shape[0], width, seed)))
+    def _project(self, basis: np.ndarray, title: str) -> np.ndarray:
+        plan = self.problem.choice.stripes
+        assert plan is not None
+        statistic = StripeProjection(np.ascontiguousarray(basis, self.problem.dtype))
+        product: np.ndarray = self.problem.engine.fold(statistic, self.matrix, replace(plan, title=title))
+        return product
 
     def apply(self, basis: np.ndarray) -> np.ndarray:
         first = np.isnan(self.total_variance)

@@ -20,6 +20,7 @@ from lazypipe.models.pca.choice import Choice
 from lazypipe.models.pca.journal import Journal
 from lazypipe.models.pca.ritz import Ritz
 from lazypipe.models.preparation import Preparation, Standardised, find_moments, standardise
+from lazypipe.stats.centring import Centring
 from lazypipe.stats.moments import ColumnMoments
 
 
@@ -78,8 +79,40 @@ class Side(Protocol):
         """The components for Ritz pairs of this side."""
 
 
+class OnRows:
+    """What both sides of vectors of length N share: ``_project`` is theirs."""
+
+    problem: Problem
+    matrix: Matrix
+    centring: Centring | None
+    n_omitted: int
+    n_passes: int
+
+    @property
+    def rank(self) -> int:
+        return self.matrix.shape[0] - (1 if self.centring else 0) - self.n_omitted
+
+    def start(self, width: int, seed: int) -> np.ndarray:
+        previous = self.problem.journal.previous
+        found = None
+        if previous is not None:
+            found = self.problem.journal.recall(
+                "start", np.ndarray, lambda: self._project(previous.T, "from the old components"), previous
+            )
+            self.n_passes += 1
+            found = found / np.linalg.norm(found, axis=0)
+        return orthonormal(self._off(filled_up(found, self.matrix.shape[0], width, seed)))
+
+    def _off(self, block: np.ndarray) -> np.ndarray:
+        return self.centring.off(block) if self.centring else block
+
+    def _project(self, basis: np.ndarray, title: str) -> np.ndarray:
+        """``Y basis`` (n_rows, p) for a basis (n_columns, p), in one pass."""
+        raise NotImplementedError
+
+
 def filled_up(found: np.ndarray | None, n: int, width: int, seed: int) -> np.ndarray:
-    """An orthonormal (n, width) whose first columns span ``found`` (n, k), the others random."""
+    """A block (n, width) whose first columns are ``found`` (n, k), the others random."""
     block = np.random.default_rng(seed).standard_normal((n, width))
     if found is not None:
         block[:, : found.shape[1]] = found[:, :width]
