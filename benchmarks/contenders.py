@@ -60,7 +60,7 @@ class Job:
         return x[:size] if self.kind == "tall" else x[:, :size]
 
     def reference(self, name: str) -> Path:
-        """"covariance", or "gram" and "components": in float64, saved beside the matrix."""
+        """ "covariance", or "gram" and "components": in float64, saved beside the matrix."""
         return self.path.with_name(f"{self.kind}-{name}.npy")
 
     def accuracy(self, answer: Answer) -> float:
@@ -198,8 +198,8 @@ def try_settings(one: Contender, job: Job) -> None:
                 print(f"{one.name} {setting}: {what_failed(error)}", file=sys.stderr)
                 break  # dearer ones would fail too
             reached.append((job.accuracy(answer), setting))
-            best = next((s for a, s in reached if a <= one.goal), min(reached, key=lambda pair: pair[0])[1])
-            tell(ranked=[{**ranked[0], **best}], tried=reached)
+            best = min(reached, key=lambda pair: pair[0])[1]
+            tell(ranked=[{**ranked[0], **best}], reached=reached)
             if reached[-1][0] <= one.goal or time.perf_counter() - begun > job.limit:
                 break
 
