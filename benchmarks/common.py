@@ -22,7 +22,8 @@ def cores() -> int:
 
 
 def describe_machine() -> str:
-    blas = next(info for info in threadpool_info() if info["user_api"] == "blas")
+    loaded = [info for info in threadpool_info() if info["user_api"] == "blas"]
+    blas = min(loaded, key=lambda info: "numpy" not in info["filepath"])  # SciPy brings one of its own
     memory = psutil.virtual_memory().total / 2**30
     return (
         f"machine: {cores()} cores, {memory:.0f} GiB; NumPy {np.__version__}, "

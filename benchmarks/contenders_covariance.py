@@ -89,7 +89,9 @@ def sklearn_covariance(job: Job) -> Callable[..., Answer]:
         pca = PCA(svd_solver="covariance_eigh").fit(job.x if mapped else np.array(job.x))
         components = pca.components_.astype(np.float64)
         value = (components.T * pca.explained_variance_) @ components
-        return Answer(value, f"float32, {'mapped' if mapped else 'in memory'}; takes the eigenvectors too")
+        return Answer(
+            value, f"float32, {'mapped' if mapped else 'in memory'}; rows not centred; takes the eigenvectors too"
+        )
 
     return run
 

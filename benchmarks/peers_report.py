@@ -26,9 +26,9 @@ WIDE = """
 
 The angle is the largest between the spaces of the components found and of those in float64. × is the time as a
 multiple of the fastest lazypipe run that reached 1e-6, 1e-3 or any angle, as the contender did. Passes are times
-that the data are gone through, from the file or in memory. MLlib ran on every n-th column, to the width
-named; its seconds for all of them are at that rate. `covariance_eigh` needs the D x D matrix, {square}, and is not offered on
-the shorter side.
+that the data are gone through, from the file or in memory. MLlib ran on every n-th column, to the width named; its
+seconds for all of them are at that rate; above 65,535 columns it does not centre, so its rows were centred before.
+`covariance_eigh` needs the D x D matrix, {square}, and is not offered on the shorter side.
 
 | contender | setting | seconds | passes | angle | × lazypipe | anonymous | resident |
 |---|---|---:|---:|---:|---:|---:|---:|
@@ -44,8 +44,8 @@ def write(report: dict[str, Any], folder: Path) -> None:
         "Each contender ran in a process of its own on all cores, on a file that the page cache holds, with the best",
         "of a few settings found by a short trial; seconds are the median of three runs, or one of more than 20 s,",
         "from the file to the answer (of MLlib: from rows cached in the JVM). Memory is the peak of that process while",
-        "it ran; of Spark the sum over the JVM, which fills the heap that it is given, and the Python workers. Resident",
-        "memory counts the mapped pages of the file too, which the system takes back when others need them.",
+        "it ran; of Spark the sum over the JVM, which fills the heap that it is given, and the Python workers.",
+        "Resident memory counts the mapped pages of the file too, which the system takes back when others need them.",
     ]
     text = "\n".join(lines) + "\n"
     for kind, heading in (("tall", TALL), ("wide", WIDE)):
