@@ -9,7 +9,11 @@ from lazypipe.sizes import show_bytes
 MAPPED_ALPHA = 0.3
 POOR = 1e-5  # an error of a covariance that a reader has to know of
 # What a reader may compare: contenders that reached the same accuracy.
-CLASSES = ((1e-6, "angle up to 1e-6"), (1e-3, "angle up to 1e-3"), (float("inf"), "angle above 1e-3, or no answer"))
+CLASSES = (
+    (1e-6, "subspace angle to float64 up to 1e-6"),
+    (1e-3, "angle up to 1e-3"),
+    (float("inf"), "angle above 1e-3, or no answer"),
+)
 
 TALL = """
 ## Covariance of {shape}, float32
@@ -207,7 +211,7 @@ def label_of(kind: str, row: dict[str, Any], limit: float) -> str:
     if "over" in row:
         return f"> {limit:.0f} s"
     if "seconds" not in row:
-        text = row["failure"]
+        text = row["failure"].split(" for an array")[0]
         return text if len(text) < 70 else text[:67] + "…"
     label = f"{'≈ ' if row['of_all'] < 1 else ''}{show_seconds(row['whole'])} s"
     if row.get("passes") is not None:
