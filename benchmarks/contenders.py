@@ -192,6 +192,7 @@ def try_settings(one: Contender, job: Job) -> None:
         run = one.prepare(job)
         reached = []
         for setting in one.whole:
+            tell(whole=setting)
             try:
                 answer = run_in_time(lambda: run(**ranked[0], **setting), job.limit, one.spark)[2]  # noqa: B023
             except Exception as error:

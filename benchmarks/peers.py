@@ -92,15 +92,15 @@ def row_of(one: Contender, spec: Path, path: Path, limit: float) -> dict[str, An
         lines, _ = in_own_process(one.name, spec, 3 * limit + PREPARING, "--trial")
         last = next((line["ranked"] for line in reversed(lines) if "ranked" in line), [{}])
         ranked = [{**first, **setting} for setting in last[:3]]
-        if one.whole and lines and "over" in lines[-1] and not any("reached" in line for line in lines):
-            return {**row, "setting": as_text(ranked[0]), **lines[-1]}
+        if len(lines) > 1 and "over" in lines[-1] and lines[-2].get("whole") == one.whole[0]:
+            return {**row, "setting": as_text(ranked[0]), **lines[-1]}  # the cheapest on the whole was too slow
     for setting in ranked:  # what was fastest on a part may be too large for the whole
         warm(path)
         lines, ended = in_own_process(one.name, spec, 3 * limit + PREPARING, "--setting", json.dumps(setting))
-        row |= {"setting": as_text(setting), **(lines[-1] if lines else {"failure": ended})}
-        if "memory" not in row.get("failure", "").lower():
+        found = {**row, "setting": as_text(setting), **(lines[-1] if lines else {"failure": ended})}
+        if "memory" not in found.get("failure", "").lower():
             break
-    return row
+    return found
 
 
 def as_text(setting: dict[str, Any]) -> str:
