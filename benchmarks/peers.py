@@ -70,7 +70,7 @@ def in_own_process(name: str, spec: Path, limit: float, *arguments: str) -> tupl
             output, ended = process.communicate(timeout=limit)[0], ""
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
-            output, ended = process.communicate()[0], f"> {limit:.0f} s, preparation included"
+            output, ended = process.communicate()[0], f"> {limit:g} s, preparation included"
         errors.seek(0)
         said = [line for line in errors.read().splitlines() if line.strip()]
     if not ended and process.returncode:
@@ -153,7 +153,7 @@ def compare(kind: str, options: argparse.Namespace, folder: Path) -> dict[str, A
 def short(row: dict[str, Any]) -> str:
     if "seconds" in row:
         return f"{row['seconds']:8.2f} s  {row['accuracy']:.1e}  {row['setting']}"
-    return row.get("failure") or f"> {row['over']:.0f} s"
+    return row.get("failure") or f"> {row['over']:g} s"
 
 
 def versions() -> str:

@@ -88,7 +88,7 @@ def table_row(kind: str, row: dict[str, Any], part: dict[str, Any], limit: float
     setting = row.get("setting", "")
     memory = [show_bytes(row[key]) if key in row else "" for key in ("anonymous", "resident")]
     if "seconds" not in row:
-        what = f"> {limit:.0f} s" if "over" in row else row["failure"].replace("|", "/")
+        what = f"> {limit:g} s" if "over" in row else row["failure"].replace("|", "/")
         cells = [title, setting, what, *[""] * 3, *memory]
         return "| " + " | ".join(cells + ([""] if kind == "tall" else [])) + " |\n"
     if row["of_all"] < 1:
@@ -209,7 +209,7 @@ def draw_panel(kind: str, left: Any, right: Any, rows: list, headings: list, lim
 
 def label_of(kind: str, row: dict[str, Any], limit: float) -> str:
     if "over" in row:
-        return f"> {limit:.0f} s"
+        return f"> {limit:g} s"
     if "seconds" not in row:
         text = row["failure"].split(" for an array")[0]
         return text if len(text) < 70 else text[:67] + "…"
