@@ -22,7 +22,8 @@ def cores() -> int:
 
 
 def describe_machine() -> str:
-    blas = next(info for info in threadpool_info() if info["user_api"] == "blas")
+    loaded = [info for info in threadpool_info() if info["user_api"] == "blas"]
+    blas = min(loaded, key=lambda info: "numpy" not in info["filepath"])  # SciPy brings one of its own
     memory = psutil.virtual_memory().total / 2**30
     return (
         f"machine: {cores()} cores, {memory:.0f} GiB; NumPy {np.__version__}, "
@@ -44,23 +45,32 @@ def gemm_rate(dtype: str = "float32", n: int = 3000, repeats: int = 3) -> float:
 
 @dataclass
 class Memory:
-    """Highest memory of this process while watched, in bytes."""
+    """Highest memory while watched, in bytes."""
 
     anonymous: int = 0  # what the process allocated
     resident: int = 0  # the same and the mapped pages of files
 
 
 @contextlib.contextmanager
-def watched_memory(every: float = 0.01) -> Iterator[Memory]:
+def watched_memory(every: float = 0.01, tree: bool = False) -> Iterator[Memory]:
+    """Of this process; of all that it started too, as Spark's JVM and workers, with ``tree``."""
     peak = Memory()
     over = threading.Event()
+    this = psutil.Process()
 
     def watch() -> None:
+        pids, looked = [this.pid], 0.0
         while not over.wait(every):
-            with open("/proc/self/status") as status:
-                fields = dict(line.split(":", 1) for line in status)
-            for name, key in (("anonymous", "RssAnon"), ("resident", "VmRSS")):
-                setattr(peak, name, max(getattr(peak, name), int(fields[key].split()[0]) * 1024))
+            if tree and time.monotonic() - looked > 0.5:  # to look for children costs more than to watch them
+                pids, looked = [this.pid, *(child.pid for child in this.children(recursive=True))], time.monotonic()
+            now = Memory()
+            for pid in pids:
+                with contextlib.suppress(OSError, KeyError), open(f"/proc/{pid}/status") as status:
+                    fields = dict(line.split(":", 1) for line in status)
+                    now.resident += int(fields["VmRSS"].split()[0]) * 1024
+                    now.anonymous += int(fields["RssAnon"].split()[0]) * 1024
+            peak.anonymous = max(peak.anonymous, now.anonymous)
+            peak.resident = max(peak.resident, now.resident)
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -84,3 +94,21 @@ def subspace_angle(found: np.ndarray, wanted: np.ndarray) -> float:
     found = np.linalg.qr(found.T.astype(np.float64))[0]
     rest = found - wanted.T @ (wanted @ found)
     return float(np.arcsin(min(1.0, np.linalg.norm(rest, 2))))
+
+
+def covariance64(x: np.ndarray) -> np.ndarray:
+    """The covariance (D, D) of the rows of ``x``, by two passes in float64."""
+    mean = np.zeros(x.shape[1])
+    for i in range(0, len(x), 20_000):
+        mean += x[i : i + 20_000].sum(axis=0, dtype=np.float64) / len(x)
+    total = np.zeros((x.shape[1],) * 2)
+    for i in range(0, len(x), 20_000):
+        block = x[i : i + 20_000] - mean
+        total += block.T @ block
+    return total / (len(x) - 1)
+
+
+def largest_error(found: np.ndarray, wanted: np.ndarray) -> float:
+    """max |C - C64| / (s_i s_j)."""
+    deviations = np.sqrt(np.diag(wanted))
+    return float((np.abs(found - wanted) / np.outer(deviations, deviations)).max())

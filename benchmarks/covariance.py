@@ -17,23 +17,10 @@ from pathlib import Path
 import dask
 import dask.array as da
 import numpy as np
-from common import cores, describe_machine, gemm_rate, warm, watched_memory
+from common import cores, covariance64, describe_machine, gemm_rate, largest_error, warm, watched_memory
 
 import lazypipe as lp
 from lazypipe.sizes import show_bytes
-
-
-def largest_error(found: np.ndarray, path: Path) -> float:
-    """max |C - C64| / (s_i s_j), with C64 by two passes in float64."""
-    x = np.load(path, mmap_mode="r")
-    mean = np.mean([x[i : i + 20_000].mean(axis=0, dtype=np.float64) for i in range(0, len(x), 20_000)], axis=0)
-    want = np.zeros((x.shape[1],) * 2)
-    for i in range(0, len(x), 20_000):
-        block = x[i : i + 20_000] - mean
-        want += block.T @ block
-    want /= len(x) - 1
-    deviations = np.sqrt(np.diag(want))
-    return float((np.abs(found - want) / np.outer(deviations, deviations)).max())
 
 
 def through(kind: str, path: Path, memory: str, repeats: int) -> tuple[float, lp.CovarianceResult]:
@@ -85,6 +72,8 @@ def main() -> None:
         gemm = gemm_rate()
         print(f"float32 GEMM on {cores()} cores: {gemm:.0f} GFLOP/s")
 
+        wanted = covariance64(np.load(path, mmap_mode="r"))
+
         def report(name: str, seconds: float, peak, error: float) -> None:
             rate = n * d * (d + 1) / seconds / 1e9
             print(
@@ -96,7 +85,7 @@ def main() -> None:
         with watched_memory() as peak:
             seconds, result = through("dask", path, options.memory, options.repeats)
         dask_seconds = seconds
-        report("lazypipe on Dask, in process", seconds, peak, largest_error(result.covariance, path))
+        report("lazypipe on Dask, in process", seconds, peak, largest_error(result.covariance, wanted))
         print(f"{'':<28} planned {show_bytes(result.plan.peak_nbytes)}, resident {show_bytes(peak.resident)}")
         if not options.no_spark:
             with watched_memory() as peak:
@@ -109,7 +98,7 @@ def main() -> None:
                     begun = time.perf_counter()
                     covariance = peer(path)
                     seconds = time.perf_counter() - begun
-                report(name, seconds, peak, largest_error(covariance, path))
+                report(name, seconds, peak, largest_error(covariance, wanted))
         path.unlink()
 
         offset = Path(folder) / "offset.npy"
@@ -119,7 +108,8 @@ def main() -> None:
             x[i : i + 10_000] = rng.standard_normal(x[i : i + 10_000].shape, np.float32) + np.float32(1e4)
         del x
         _, result = through("dask", offset, options.memory, 1)
-        print(f"means of 10^4 deviations, {n // 10:,} rows: error {largest_error(result.covariance, offset):.1e}")
+        error = largest_error(result.covariance, covariance64(np.load(offset, mmap_mode="r")))
+        print(f"means of 10^4 deviations, {n // 10:,} rows: error {error:.1e}")
 
 
 if __name__ == "__main__":
