@@ -18,6 +18,7 @@ from lazypipe.blocks import Block, Span
 from lazypipe.stats.base import Axis, accumulate, require_finite
 from lazypipe.stats.centring import Centring
 from lazypipe.stats.provisional import coarse
+from lazypipe.stats.skinny import gram_product, scratch_nbytes, suits
 
 TILE_NBYTES = 2 * 2**20
 HEAD_ROWS = 16
@@ -136,13 +137,19 @@ class ColumnProduct:
         shift = large_head_shift(block.values) if self.centring and self.centring.even else None
         product = np.zeros(basis.shape)
         squares = 0.0
+        at_once = suits(block.values)
         for at, values in tiles(block.values):
             if shift is not None:
                 np.subtract(values, shift[at], out=values)
-            product += values @ (values.T @ basis)
+            if not at_once:
+                product += values @ (values.T @ basis)
             if self.with_squares:
                 squares += float(np.einsum("ij,ij->i", values, values).sum(dtype=np.float64))
                 squares -= self.centring.squares(values) if self.centring else 0.0
+            elif at_once and shift is None:
+                break
+        if at_once:
+            product = gram_product(block.values, basis)
         require_finite(product, block)
         return ColumnProductState(product, squares)
 
@@ -158,7 +165,8 @@ class ColumnProduct:
 
     def scratch_nbytes(self, n_rows: int, n_columns: int, itemsize: int) -> int:
         p = self.basis.shape[1]
-        return (8 + 2 * itemsize) * n_rows * p + itemsize * n_columns * (p + 3 * HEAD_ROWS)
+        by_tiles = (8 + 2 * itemsize) * n_rows * p + itemsize * n_columns * (p + 3 * HEAD_ROWS)
+        return by_tiles + scratch_nbytes(n_rows, p)
 
 
 @dataclass(frozen=True)

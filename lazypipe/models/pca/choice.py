@@ -18,6 +18,7 @@ from lazypipe.models.preparation import Preparation, plan_moments, to_plan_with
 from lazypipe.plan import FoldPlan, Host, Plan, plan_fold
 from lazypipe.sizes import show_bytes
 from lazypipe.stats import AdjointProduct, Centring, ColumnProduct, Gram, RowProduct, Statistic
+from lazypipe.stats.skinny import library_nbytes
 
 Solver = Literal["auto", "gradient", "deflation", "gram", "covariance"]
 EXTRA_COLUMNS = 6
@@ -254,7 +255,7 @@ def _planned(choice: Choice, wanted: Wanted, passes: int | None) -> Choice:
         matrix.uri,
         matrix.shape,
         str(matrix.dtype),
-        wanted.host,
+        replace(wanted.host, base=wanted.host.base + _loaded_nbytes(choice)),
         tuple(fold for fold in (choice.product, choice.stripes, choice.moments) if fold is not None),
         passes,
         choice.solver,
@@ -262,6 +263,11 @@ def _planned(choice: Choice, wanted: Wanted, passes: int | None) -> Choice:
         notes=tuple(notes),
     )
     return replace(choice, plan=plan)
+
+
+def _loaded_nbytes(choice: Choice) -> int:
+    """What the libraries of the passes take, where they are not loaded yet."""
+    return library_nbytes() if choice.side == "rows" and choice.solver in ("gradient", "deflation") else 0
 
 
 def _layout(matrix: Matrix, step: int) -> list[str]:
