@@ -137,11 +137,11 @@ def test_a_killed_fold_redoes_a_group_at_most(children, undisturbed, data, tmp_p
 
 
 @pytest.mark.parametrize("name", ["pca gradient", "pca long"])
-@pytest.mark.parametrize("n", [3, 40, 100])
-def test_a_killed_iteration_redoes_a_pass_at_most(children, undisturbed, data, tmp_path, name, n):
+@pytest.mark.parametrize("part", [0.02, 0.5, 0.95])
+def test_a_killed_iteration_redoes_a_pass_at_most(children, undisturbed, data, tmp_path, name, part):
     wanted = undisturbed(name)
     trial = Trial(children, tmp_path, JOBS[name], data)
-    assert trial.run("TaskDone", n) == KILLED
+    assert trial.run("TaskDone", int(part * len(wanted.lines("TaskDone"))) + 1) == KILLED
     assert trial.run() == 0
     assert_same_bits(trial, wanted)
     assert len(trial.lines("StageStarted")) - len(wanted.lines("StageStarted")) == 1

@@ -33,7 +33,9 @@ def test_tiles_equal_numpy_in_every_dtype(dtype, tmp_path, serial_engine):
     tolerance = 1e-12 if dtype == "float64" else 1e-6
     np.testing.assert_allclose(found.covariance[:, :], want, atol=tolerance * np.abs(want).max())
     np.testing.assert_allclose(found.mean, x.mean(axis=0, dtype=float), rtol=1e-6)
-    np.testing.assert_allclose(found.covariance.diagonal(), want.diagonal(), rtol=max(tolerance, 1e-6))
+    # In a column of zeros with a few ones, each float32 sum of equal small terms rounds the same way.
+    bound = 1e-12 if dtype == "float64" else N_ROWS * 2**-24
+    np.testing.assert_allclose(found.covariance.diagonal(), want.diagonal(), rtol=bound)
 
 
 def test_float32_keeps_its_digits_over_many_rows_and_large_means(tmp_path):
