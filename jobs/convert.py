@@ -16,7 +16,6 @@ from lazypipe.console import ConsoleProgress
 from lazypipe.io import Matrix, convert, open_matrix
 from lazypipe.io.csr import SparseRows
 from lazypipe.progress import Progress
-from lazypipe.sizes import parse_bytes
 
 
 class ConvertConfig(Config):
@@ -45,7 +44,7 @@ class ConvertConfig(Config):
     overwrite: bool = Field(False, description="replace the target if it exists")
     memory: MemorySize = Field("512MiB", description="budget for the blocks, such as 512MiB or 2GiB")
     panel_columns: int | None = Field(
-        None, ge=1, description="columns of a panel of a .zarr target; about 8 MiB of them unless given"
+        None, ge=1, description="columns of a panel of a .zarr target; about 32 MiB of them unless given"
     )
 
 
@@ -58,7 +57,7 @@ def run(config: ConvertConfig) -> Matrix:
             config.target,
             column=config.column,
             overwrite=config.overwrite,
-            memory=parse_bytes(config.memory),
+            memory=config.memory,
             panel_columns=config.panel_columns,
             n_columns=config.n_columns,
             zero_based=config.zero_based,

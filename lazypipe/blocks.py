@@ -31,13 +31,19 @@ class Block:
     """A rectangle of a matrix in memory, in the dtype it is computed in.
 
     ``values`` (rows, columns), an array or CSR rows, belongs to whoever holds the block and may be
-    overwritten.
+    overwritten; but a column stripe may be a view of its file, to be read only: ``own`` it first.
     """
 
     values: Any
     rows: Span
     columns: Span
     uri: str
+
+    def own(self) -> np.ndarray:
+        """The values to overwrite: a copy, once, of a view of a file."""
+        if not self.values.flags.writeable:
+            self.values = self.values.copy()
+        return self.values
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from lazypipe.sizes import GIB, KIB, MIB, show_bytes
 from lazypipe.stats.base import Axis, Statistic
 
 BLOCK_NBYTES = 8 * MIB  # near the share of the last-level cache that one core has
+VIEW_NBYTES = 32 * MIB  # of a map, which no cache has to hold
 STRIPE_NBYTES = 64 * MIB  # a stripe of contiguous rows is read a row at a time, and wants long pieces of them
 STRIPE_ROW_NBYTES = 32 * KIB
 RUN_NBYTES = 128 * MIB
@@ -169,14 +170,13 @@ def plan_fold(
     total_nbytes = length * line_nbytes
     mapped = 0 if by_rows or 2 * matrix.mapped_nbytes > host.memory else matrix.mapped_nbytes
 
-    block = _between(total_nbytes // 32, 256 * KIB, _between(host.memory // 32, 256 * KIB, BLOCK_NBYTES))
+    largest = VIEW_NBYTES if mapped else BLOCK_NBYTES
+    block = _between(total_nbytes // 32, 256 * KIB, _between(host.memory // 32, 256 * KIB, largest))
     step = block // line_nbytes
     if not by_rows and not mapped and matrix.panel_columns is None:
         piece = _between(STRIPE_NBYTES // line_nbytes, 1, STRIPE_ROW_NBYTES // matrix.dtype.itemsize)
         step = max(step, min(piece, host.memory // 16 // line_nbytes))
-        if step >= 64:  # rows a power of two apart fall on the same lines of the cache
-            step = step // 32 * 32 - 16
-    step = _between(step, 1, length)
+    step = _between(step if by_rows else apart(step), 1, length)
     if not by_rows and matrix.panel_columns is not None:
         most = step
         for step in _panel_steps(most, matrix.panel_columns):
@@ -186,6 +186,14 @@ def plan_fold(
                 continue
             break
     return _with_step(title, statistic, matrix, host, reserved, mapped, step, span)
+
+
+def apart(width: int) -> int:
+    """An odd multiple of 32 columns, ``width`` at most where that is 32 or more.
+
+    32 float32 are two lines of the cache; rows a power of two apart would all fall on the same ones.
+    """
+    return max(width // 32 - 1, 0) // 2 * 64 + 32 if width >= 32 else width
 
 
 def _line_nbytes(matrix: Matrix, by_rows: bool) -> int:

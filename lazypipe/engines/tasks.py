@@ -48,7 +48,7 @@ SCRATCH = Scratch()
 
 
 def blocks_of(matrix: Matrix, axis: Axis, run: Run, mapped: bool) -> Iterable[Block]:
-    """The blocks of a run, one after another in the same memory."""
+    """The blocks of a run, one after another in the same memory, or where they lie in their files."""
     n_rows, n_columns = matrix.shape
     line = n_columns if axis == "rows" else n_rows
     dtype = compute_dtype(matrix.dtype)
@@ -57,13 +57,16 @@ def blocks_of(matrix: Matrix, axis: Axis, run: Run, mapped: bool) -> Iterable[Bl
             for span in run.spans():
                 yield Block(reader.read_rows(span, dtype), span, Span(0, n_columns), matrix.uri)
         return
-    buffer = SCRATCH.array(min(run.step, run.stop - run.start) * line, dtype)
     with matrix.open(mapped) as reader:
         for span in run.spans():
             rows, columns = (span, Span(0, n_columns)) if axis == "rows" else (Span(0, n_rows), span)
-            values = buffer[: len(span) * line].reshape(len(rows), len(columns))
-            reader.read(rows, columns, values)
+            values = reader.view(columns, dtype) if axis == "columns" else None
+            if values is None:
+                buffer = SCRATCH.array(min(run.step, run.stop - run.start) * line, dtype)
+                values = buffer[: len(span) * line].reshape(len(rows), len(columns))
+                reader.read(rows, columns, values)
             yield Block(values, rows, columns, matrix.uri)
+            del values  # a view holds its pages
 
 
 def fold_run(statistic: Statistic, matrix: Matrix, run: Run, mapped: bool) -> Any:

@@ -57,7 +57,7 @@ class ArrayMatrix(Dense):
 
 @dataclass(frozen=True, eq=False)
 class ArrayReader:
-    """Copies rectangles out of an array."""
+    """Copies rectangles out of an array, and shows its stripes."""
 
     source: ArrayMatrix
 
@@ -65,6 +65,15 @@ class ArrayReader:
         """Fill ``out`` (len(rows), len(columns)) with that rectangle, cast to ``out.dtype``."""
         checked_rectangle(rows, columns, self.source.shape, out, self.source.uri)
         np.copyto(out, self.source.array[rows.slice, columns.slice], casting="unsafe")
+
+    def view(self, columns: Span, dtype: np.dtype) -> np.ndarray | None:
+        """The stripe in the array itself, read-only, where rows are contiguous and of ``dtype``."""
+        array = self.source.array
+        if array.dtype != dtype or array.strides[1] != array.itemsize:
+            return None
+        stripe = array[:, columns.slice]
+        stripe.flags.writeable = False
+        return stripe
 
 
 def from_array(array: np.ndarray) -> ArrayMatrix:

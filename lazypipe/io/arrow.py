@@ -19,7 +19,7 @@ from lazypipe.blocks import Span
 from lazypipe.io import arrow_csr
 from lazypipe.io.csr_tables import is_csr
 from lazypipe.io.ipc_file import ipc_file, record_batch
-from lazypipe.io.matrix import Dense, Matrix, Piece
+from lazypipe.io.matrix import Dense, Matrix, Piece, Unmapped
 from lazypipe.io.raw_rows import RawRowsMatrix, Segment
 from lazypipe.io.sources import checked_rectangle, checked_shape, fingerprint_files
 from lazypipe.io.tables import Layout, choose_layout, fill, list_values
@@ -60,7 +60,7 @@ class ArrowMatrix(Dense):
         return fingerprint_files([self.uri], self.shape, self.dtype)
 
 
-class ArrowReader:
+class ArrowReader(Unmapped):
     """Reads rectangles of an ArrowMatrix."""
 
     def __init__(self, source: ArrowMatrix, file: pa.RecordBatchFileReader):

@@ -14,7 +14,7 @@ import numpy as np
 from lazypipe.blocks import Span
 from lazypipe.errors import DataError
 from lazypipe.io import open_matrix
-from lazypipe.io.matrix import Dense, Matrix, Piece, Reader
+from lazypipe.io.matrix import Dense, Matrix, Piece, Reader, Unmapped
 from lazypipe.io.npy import open_vector
 from lazypipe.io.sources import checked_rectangle
 
@@ -90,7 +90,7 @@ class Beside(Dense):
 
 
 @dataclass(frozen=True, eq=False)
-class BesideReader:
+class BesideReader(Unmapped):
     """Reads rectangles that may lie across both sources."""
 
     source: Beside

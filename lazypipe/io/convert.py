@@ -21,6 +21,7 @@ from lazypipe.io.matrix import Matrix
 from lazypipe.io.sources import local_path
 from lazypipe.io.svmlight import is_svmlight
 from lazypipe.progress import Progress, StageDone, StageStarted, TaskDone
+from lazypipe.sizes import parse_bytes
 
 DENSE_SUFFIXES = (".npy", ".arrow", ".zarr")
 HEADER_NBYTES = 64 * 1024  # room for headers and footers in the check of free space
@@ -32,16 +33,16 @@ def convert(
     *,
     column: str | None = None,
     overwrite: bool = False,
-    memory: int = 256 * 1024**2,
+    memory: str | int = "256MiB",
     panel_columns: int | None = None,
     n_columns: int | None = None,
     zero_based: bool | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Write ``source`` to ``target``, in one pass over the data by row blocks, in at most ``memory`` bytes.
+    """Write ``source`` to ``target``, in one pass over the data by row blocks, in at most ``memory``.
 
     A dense matrix goes to ``.npy``; ``.arrow`` with one fixed-size list column; or ``.zarr`` in panels,
-    column stripes that are each contiguous on disk, of ``panel_columns`` columns (about 8 MiB unless
+    column stripes that are each contiguous on disk, of ``panel_columns`` columns (about 32 MiB unless
     given): for wide matrices that are read from a cold or remote disk. Same shape, dtype and bits. A sparse
     one goes to ``.arrow`` or ``.parquet`` with list columns ``indices`` and ``values``: its rows are sorted
     if they are not, and its other columns are left out. It is never made dense.
@@ -59,6 +60,7 @@ def convert(
 
     path = Path(target).expanduser().absolute()
     progress = progress or Progress()
+    memory = parse_bytes(memory)
     if path.suffix not in DENSE_SUFFIXES + SPARSE_SUFFIXES:
         raise DataError(
             f"{path}: cannot write {path.suffix or 'no suffix'!r}. Use .npy, .arrow or .zarr, or .parquet for "

@@ -26,6 +26,13 @@ class Reader(Protocol):
     def read(self, rows: Span, columns: Span, out: np.ndarray) -> None:
         """Fill ``out`` (len(rows), len(columns)) with that rectangle, cast to ``out.dtype``."""
 
+    def view(self, columns: Span, dtype: np.dtype) -> np.ndarray | None:
+        """That column stripe (n_rows, len(columns)) where it lies, in ``dtype``; None where it is to be read.
+
+        Writeable only where what is written stays with the caller. Takes no more memory than the stripe,
+        or than what ``Matrix.mapped_nbytes`` counts.
+        """
+
 
 class SparseReader(Protocol):
     """An open sparse source: whole rows only."""
@@ -85,6 +92,13 @@ class Matrix(Protocol):
 
     def fingerprint(self) -> str:
         """A short hash of what the data are: uri, shape, dtype, sizes and modification times."""
+
+
+class Unmapped:
+    """A Reader all of whose stripes are to be read."""
+
+    def view(self, columns: Span, dtype: np.dtype) -> np.ndarray | None:
+        return None
 
 
 class Dense:

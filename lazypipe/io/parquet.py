@@ -18,7 +18,7 @@ from lazypipe.blocks import Span
 from lazypipe.errors import DataError
 from lazypipe.io import parquet_csr
 from lazypipe.io.csr_tables import is_csr
-from lazypipe.io.matrix import Dense, Matrix, Piece
+from lazypipe.io.matrix import Dense, Matrix, Piece, Unmapped
 from lazypipe.io.parquet_file import damaged, parquet_file, part_paths
 from lazypipe.io.sources import checked_rectangle, checked_shape, fingerprint_files
 from lazypipe.io.tables import Layout, choose_layout, fill, list_values
@@ -75,7 +75,7 @@ class ParquetMatrix(Dense):
         return fingerprint_files(dict.fromkeys(g.path for g in self.groups), self.shape, self.dtype)
 
 
-class ParquetReader:
+class ParquetReader(Unmapped):
     """Reads rectangles of a ParquetMatrix."""
 
     def __init__(self, source: ParquetMatrix, files: ExitStack):

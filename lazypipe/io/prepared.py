@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from lazypipe.blocks import Span, compute_dtype
-from lazypipe.io.matrix import Matrix, Piece
+from lazypipe.io.matrix import Matrix, Piece, Unmapped
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +87,7 @@ class Prepared:
         return digest.hexdigest()[:16]
 
 
-class PreparedReader:
+class PreparedReader(Unmapped):
     """Reads rectangles of a dense matrix and prepares them in place."""
 
     def __init__(self, source: Prepared, reader: Any):

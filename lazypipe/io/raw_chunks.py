@@ -1,11 +1,12 @@
 """Chunks stored uncompressed, a file each (Zarr without codecs): read with ``preadv``, not decoded.
 
 A chunk file holds its rows back to back, so each is read as a matrix of raw rows. A column stripe that is
-one whole chunk, as in a store of panels, takes a single call straight into the block.
+one whole chunk, as in a store of panels, is not even read: its file is mapped while the block lasts.
 """
 
 from __future__ import annotations
 
+import mmap
 import os
 from dataclasses import dataclass
 
@@ -62,20 +63,41 @@ class RawChunksReader:
                 within_columns, across = _shared(columns, j, width)
                 self._read_chunk(self._source.path(i, j), within_rows, within_columns, out[down, across])
 
-    def _read_chunk(self, path: str, rows: Span, columns: Span, out: np.ndarray) -> None:
+    def view(self, columns: Span, dtype: np.dtype) -> np.ndarray | None:
+        """A stripe that is one whole chunk of ``dtype``, in a private map of its file: to be overwritten."""
         source = self._source
+        (n_rows, n_columns), (height, width) = source.shape, source.chunks
+        stop = min(columns.start + width, n_columns)
+        if height < n_rows or columns.start % width or columns.stop != stop or np.dtype(source.stored) != dtype:
+            return None
+        path = source.path(0, columns.start // width)
+        if not self._is_there(path):
+            return None
+        with open(path, "rb", buffering=0) as file:
+            pages = mmap.mmap(file.fileno(), source.chunk_nbytes, access=mmap.ACCESS_COPY)
+        pages.madvise(mmap.MADV_WILLNEED)
+        return np.ndarray((n_rows, width), dtype, pages)[:, : len(columns)]
+
+    def _is_there(self, path: str) -> bool:
+        """Whether a chunk has a file; DataError where it is torn or cannot be read."""
         try:
             n_bytes = os.stat(path).st_size
         except FileNotFoundError:
-            out[...] = source.fill_value
-            return
+            return False
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({one_line(error)}). Check path and rights.") from error
-        if n_bytes != source.chunk_nbytes:
+        if n_bytes != self._source.chunk_nbytes:
             raise DataError(
-                f"{path}: holds {n_bytes:,} bytes, a chunk of this array has {source.chunk_nbytes:,}: it is torn. "
-                f"Write or copy the array again."
+                f"{path}: holds {n_bytes:,} bytes, a chunk of this array has {self._source.chunk_nbytes:,}: it is "
+                f"torn. Write or copy the array again."
             )
+        return True
+
+    def _read_chunk(self, path: str, rows: Span, columns: Span, out: np.ndarray) -> None:
+        source = self._source
+        if not self._is_there(path):
+            out[...] = source.fill_value
+            return
         chunk = RawRowsMatrix(path, source.chunks, source.stored, (Segment(path, 0, source.chunks[0]),))
         reader = RawRowsReader(chunk, maps=False, scratch=self._scratch)
         try:

@@ -2,7 +2,7 @@
 
 Whole rows are read with ``preadv`` straight into the block, and so are column stripes, a row at a time:
 11 GB/s warm where a stripe holds 64 KiB of each row, 4 where it holds 8. Through a memory map stripes of
-4 KiB read at 17 GB/s, but the kernel maps up to 2 MiB around each touch and the pages count as resident
+are not read at all, but the kernel maps up to 2 MiB around each touch and the pages count as resident
 memory: so a file is mapped only where the plan has room for all of it.
 """
 
@@ -172,6 +172,13 @@ class RawRowsReader:
             else:
                 self._read_row_by_row(index, part, columns, target)
 
+    def view(self, columns: Span, dtype: np.dtype) -> np.ndarray | None:
+        """The stripe in the map of the file, read-only, where one file that may be mapped holds all its rows."""
+        source = self._source
+        if not self._maps_stripes or source.transposed or len(source.segments) != 1 or self._dtype != dtype:
+            return None
+        return self._mapped(0)[:, columns.slice]
+
     def _parts(self, rows: Span, out: np.ndarray) -> Iterator[tuple[int, Span, np.ndarray]]:
         """Each segment that ``rows`` touches: its index, the rows within it, and their share of ``out``."""
         first = int(np.searchsorted(self._edges, rows.start, side="right")) - 1
@@ -220,12 +227,14 @@ class RawRowsReader:
                 self._pread(path, offset + i * distance, row.view(np.uint8))  # cut short by a signal, or the end
 
     def _read_mapped(self, index: int, rows: Span, columns: Span, out: np.ndarray) -> None:
+        np.copyto(out, self._mapped(index)[rows.slice, columns.slice], casting="unsafe")
+
+    def _mapped(self, index: int) -> np.ndarray:
+        """All rows of a segment in the map of its file, read-only."""
         segment = self._source.segments[index]
         if segment.path not in self._maps:
             self._maps[segment.path] = MAPS.of(self._descriptor(segment.path))
-        pages = self._maps[segment.path]
-        view = np.ndarray((segment.n_rows, self._n_columns), self._dtype, pages, segment.offset)
-        np.copyto(out, view[rows.slice, columns.slice], casting="unsafe")
+        return np.ndarray((segment.n_rows, self._n_columns), self._dtype, self._maps[segment.path], segment.offset)
 
     def _descriptor(self, path: str) -> int:
         """The open file; checked once for its length, because a map beyond the end kills the process."""

@@ -18,7 +18,7 @@ from zarr.codecs import BytesCodec
 
 from lazypipe.blocks import Span
 from lazypipe.errors import DataError
-from lazypipe.io.matrix import Dense, Piece, Reader
+from lazypipe.io.matrix import Dense, Piece, Reader, Unmapped
 from lazypipe.io.raw_chunks import RawChunks, RawChunksReader
 from lazypipe.io.sources import checked_dtype, checked_rectangle, checked_shape, fingerprint_files, one_line
 
@@ -82,7 +82,7 @@ class ZarrMatrix(Dense):
         return fingerprint_files(self._files(), self.shape, self.dtype)
 
 
-class ZarrReader:
+class ZarrReader(Unmapped):
     """Reads rectangles of a ZarrMatrix."""
 
     def __init__(self, source: ZarrMatrix, array: Any):

@@ -30,7 +30,8 @@ class Gram:
 
     def measure(self, block: Block) -> np.ndarray:
         if self.centring and self.centring.even:
-            np.subtract(block.values, head_shift(block.values), out=block.values)
+            values = block.own()
+            np.subtract(values, head_shift(values), out=values)
         product = product_with_itself(block.values.T)
         require_finite(product.diagonal(), block)
         return product

@@ -46,8 +46,9 @@ def large_head_shift(values: np.ndarray) -> np.ndarray | None:
     keeps a mean far from zero from eating the digits of float32 products.
     """
     head = values[:HEAD_ROWS]
-    largest = np.abs(head.mean(axis=0))
-    return head_shift(values) if (largest > LARGE_MEAN * head.std(axis=0)).any() else None
+    mean = head.sum(axis=0) / np.float32(len(head))
+    square = np.einsum("ij,ij->j", head, head) / np.float32(len(head))  # variance + mean²
+    return head_shift(values) if (mean**2 > LARGE_MEAN**2 * (square - mean**2)).any() else None
 
 
 class SummedArray:
@@ -138,7 +139,7 @@ class ColumnProduct:
         product = np.zeros(basis.shape)
         squares = 0.0
         at_once = suits(block.values)
-        for at, values in tiles(block.values):
+        for at, values in tiles(block.values if shift is None else block.own()):
             if shift is not None:
                 np.subtract(values, shift[at], out=values)
             if not at_once:
@@ -166,7 +167,8 @@ class ColumnProduct:
     def scratch_nbytes(self, n_rows: int, n_columns: int, itemsize: int) -> int:
         p = self.basis.shape[1]
         by_tiles = (8 + 2 * itemsize) * n_rows * p + itemsize * n_columns * (p + 3 * HEAD_ROWS)
-        return by_tiles + scratch_nbytes(n_rows, p)
+        tile = max(TILE_NBYTES, 16 * n_rows * itemsize)
+        return by_tiles + tile + scratch_nbytes(n_rows, p)
 
 
 @dataclass(frozen=True)
@@ -201,9 +203,12 @@ def stripe_product(block: Block, basis: np.ndarray, centring: Centring | None) -
     shift = head_shift(block.values) if centring and centring.even else None
     mean = np.zeros(n_columns)
     product = np.empty((n_columns, basis.shape[1]), basis.dtype)
+    scratch = np.empty(0, basis.dtype)
     for at, values in tiles(block.values):
         if shift is not None:
-            np.subtract(values, shift[at], out=values)
+            if scratch.size < values.size:  # the first tile is the largest, and stays in the cache
+                scratch = np.empty(values.size, basis.dtype)
+            values = np.subtract(values, shift[at], out=scratch[: values.size].reshape(values.shape))
             mean[at] = shift[at]
         if centring is not None:
             mean[at] += centring.mean(values)

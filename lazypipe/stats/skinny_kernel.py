@@ -14,6 +14,7 @@ LANES, WIDTH, FLUSH_COLUMNS, CHUNK_ROWS = 16, 32, 256, 512  # as in skinny
 HALF = 8  # vectors of u at once in the first product: 8 x 2 sums in registers
 ROWS = 16  # rows at once in the second product: 16 sums in registers
 AHEAD = 16  # rows that are fetched ahead
+NEAREST, NEAR = 3, 2  # caches to fetch into
 
 FLOAT, I32, I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 VECTOR = ir.VectorType(FLOAT, LANES)
@@ -50,9 +51,9 @@ def _multiply_add(build: Any, a: Any, b: Any, c: Any) -> Any:
     return build.call(_declared(build, "llvm.fma.v16f32", ir.FunctionType(VECTOR, [VECTOR] * 3)), [a, b, c])
 
 
-def _fetch(build: Any, address: Any) -> None:
+def _fetch(build: Any, address: Any, level: int) -> None:
     kind = ir.FunctionType(ir.VoidType(), [BYTES, I32, I32, I32])
-    flags = [ir.Constant(I32, flag) for flag in (0, 3, 1)]  # to read, keep, data
+    flags = [ir.Constant(I32, flag) for flag in (0, level, 1)]  # to read, level, data
     build.call(_declared(build, "llvm.prefetch.p0", kind), [build.inttoptr(address, BYTES), *flags])
 
 
@@ -94,7 +95,7 @@ def _adjoint(context, x, x_row, u, z, n):
             parts = []
             for k in range(2):
                 parts.append(_load(build, build.add(row, _number(64 * k)), VECTOR))
-                _fetch(build, build.add(ahead, _number(64 * k)))
+                _fetch(build, build.add(ahead, _number(64 * k)), NEAREST)
             results = []
             for p in range(HALF):
                 number = _spread(build, _load(build, build.add(numbers, _number(4 * p)), FLOAT))
@@ -119,6 +120,10 @@ def _product(context, x, x_row, z, y, w):
         rows = [build.add(x, build.mul(x_row, _number(r))) for r in range(ROWS)]
 
         def body(c: Any, sums: Values) -> Values:
+            # A line of the next step's columns: 2 lines of 16 rows in 32 turns.
+            row = build.mul(x_row, build.lshr(c, _number(1)))
+            line = build.mul(build.and_(c, _number(1)), _number(64))
+            _fetch(build, build.add(build.add(x, row), build.add(line, _number(4 * WIDTH))), NEAR)
             part = _load(build, build.add(z, build.mul(c, _number(4 * LANES))), VECTOR)
             at = build.mul(c, _number(4))
             numbers = [_spread(build, _load(build, build.add(row, at), FLOAT)) for row in rows]

@@ -1,6 +1,6 @@
 """PCA of 100,000 x 1,000,000 hashed text features, a thousandth filled, under 1 GiB.
 
-    python benchmarks/sparse.py [--rows 100000] [--columns 1000000] [--memory 640MiB] [--folder /tmp]
+    python benchmarks/hashed_text.py [--rows 100000] [--columns 1000000] [--memory 640MiB] [--folder /tmp]
 
 The rows are made by a process of its own (topics over words with Zipf's frequencies, hashed to columns, each
 row of unit length as tf-idf leaves it), written as Arrow; the fit runs in another one, whose peak is shown:
