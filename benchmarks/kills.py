@@ -8,8 +8,8 @@ about half hit a worker (Dask: two workers whose nannies bring them back; Spark:
 uniform over the time that an undisturbed run takes, from when its engine is open. Exits with 1 where any bit
 differs or a run fails by itself.
 
-What a kill costs is counted in groups of blocks (covariance), passes (pca) or tasks (tiles): those begun or, for
-tiles, done before the kill that are not in the state after it.
+What kills cost is counted in groups of blocks (covariance), passes (pca) or tasks (tiles): those that a run began
+or, for tiles, did, that are not in the state after it, by the kills in that run.
 """
 
 import argparse
@@ -121,6 +121,7 @@ class Job:
         return 0
 
     n_groups: int = 0  # of an undisturbed run
+    n_units: int = 0  # likewise
 
     @property
     def unit(self) -> str:
@@ -134,7 +135,7 @@ class Tally:
     rounds: int = 0
     equal: int = 0
     failed: int = 0
-    redone: list[int] = field(default_factory=list)  # by each kill of a driver
+    redone: list[float] = field(default_factory=list)  # a kill, by the kills of each run of a driver
 
     @property
     def n_kills(self) -> int:
@@ -171,7 +172,7 @@ def play(job: Job, folder: Path, seconds: float, workers: Callable[[], list[int]
         pid, ready = job.start(state, log, result)
         os.read(ready, 1)  # nothing where it died before
         os.close(ready)
-        status = None
+        status, n_kills = None, 0
         while status is None:
             status = ended(pid, random.uniform(0, seconds))
             if status is not None:
@@ -181,11 +182,15 @@ def play(job: Job, folder: Path, seconds: float, workers: Callable[[], list[int]
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(random.choice(victims), signal.SIGKILL)
                     tally.killed("worker")
+                    n_kills += 1
                 continue
             os.kill(pid, signal.SIGKILL)
             status = ended(pid, 60)
             tally.killed("driver")
-            tally.redone.append(max(0, before + count(log, job.unit) - job.saved(state)))
+            n_kills += 1
+        if n_kills:
+            lost = before + count(log, job.unit) - (job.n_units if status == 0 else job.saved(state))
+            tally.redone.append(max(0, lost) / n_kills)
         if status == 0:
             return result
         if status != -signal.SIGKILL:
@@ -324,9 +329,8 @@ def main() -> int:
                 times.append(time.monotonic() - begun)
             wanted = calm / "result.npz"
             job.n_groups = count(calm / "log", "StageStarted")
-            print(
-                f"{asked.job} on {asked.engine}: {times[-1]:.2f} s undisturbed, {count(calm / 'log', job.unit)} units"
-            )
+            job.n_units = count(calm / "log", job.unit)
+            print(f"{asked.job} on {asked.engine}: {times[-1]:.2f} s undisturbed, {job.n_units} units")
             begun = time.monotonic()
             while tally.n_kills < asked.kills:
                 played = folder / f"round-{tally.rounds}"
@@ -340,7 +344,7 @@ def main() -> int:
     kills = ", ".join(f"{n} of a {what}" for what, n in sorted(tally.kills.items()))
     print(f"{tally.n_kills} kills ({kills}) in {time.monotonic() - begun:.0f} s")
     print(f"{tally.rounds} runs ended, {tally.equal} with equal bits; {tally.failed} failed by themselves")
-    print(f"{unit} redone a kill of the driver: {max(redone)} at most, {np.mean(redone):.2f} on average")
+    print(f"{unit} redone a kill: {max(redone):g} at most, {np.mean(redone):.2f} on average")
     return int(tally.equal < tally.rounds or tally.failed > 0)
 
 

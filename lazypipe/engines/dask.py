@@ -12,6 +12,7 @@ from typing import Any
 
 import dask
 from distributed import Client, Future, KilledWorker, LocalCluster, as_completed
+from distributed.comm import CommClosedError
 from threadpoolctl import threadpool_limits
 
 import lazypipe
@@ -30,6 +31,7 @@ from lazypipe.stats.base import Statistic
 LISTEN_SECONDS = 3
 CONNECT_SECONDS = 5
 TRIES = 4  # of what was lost with all workers that held it, as Dask tries a task again three times
+PAUSE_SECONDS = 0.2  # before another try, longer each time
 SLOTS = "lazypipe-slots"  # a resource of the in-process worker: how much of the budget a task takes
 
 
@@ -51,6 +53,13 @@ def require_listener(address: str) -> None:
     host, _, port = place.rpartition(":")
     if scheme in ("tcp", "tls") and port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), timeout=LISTEN_SECONDS).close()
+
+
+class NotSent(Exception):
+    """A worker died while something was sent to it."""
+
+
+LOST = (CancelledError, NotSent)
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -158,13 +167,13 @@ class DaskEngine:
         for tries_left in reversed(range(TRIES)):
             try:
                 return statistic.finish(self._fold(statistic, matrix, plan))
-            except CancelledError as error:
+            except LOST as error:
                 self._require_another_try(tries_left, error)
         raise AssertionError
 
     def _fold(self, statistic: Statistic, matrix: Matrix, plan: FoldPlan) -> Any:
         there = not self.host.shared
-        statistic_there, matrix_there = self.client.scatter([statistic, matrix], broadcast=there, hash=False)
+        statistic_there, matrix_there = self._send([statistic, matrix])
         leaves = self.client.map(
             _fold_run,
             plan.runs,
@@ -194,22 +203,23 @@ class DaskEngine:
                     n_given += 1
                     yield result
                 return
-            except CancelledError as error:
+            except LOST as error:
                 self._require_another_try(tries_left, error)
 
-    def _require_another_try(self, tries_left: int, error: CancelledError) -> None:
+    def _require_another_try(self, tries_left: int, error: BaseException) -> None:
         """Work is forgotten where every worker died that what it needs was sent to: it can be sent again."""
         if not tries_left or self.client.status != "running":
             raise EngineError(
                 f"dask: workers died {TRIES} times with all that was sent to them, or the scheduler did. "
                 f"Look at their logs; start workers with a larger --memory-limit."
             ) from error
+        time.sleep((TRIES - tries_left) * PAUSE_SECONDS)
 
     def _map(self, function: Callable[[Task], Result], tasks: Sequence[Task], plan: FoldPlan) -> Iterator[Result]:
         futures = self.client.map(
             _call,
             tasks,
-            function=self.client.scatter(function, broadcast=not self.host.shared, hash=False),
+            function=self._send(function),
             own_process=not self.host.shared,
             resources=self._slot(plan),
             pure=False,
@@ -222,6 +232,13 @@ class DaskEngine:
             while turn in ready:
                 yield ready.pop(turn)
                 turn += 1
+
+    def _send(self, what: Any) -> Any:
+        """Futures of ``what``, on every worker of a cluster."""
+        try:
+            return self.client.scatter(what, broadcast=not self.host.shared, hash=False)
+        except (CommClosedError, KeyError, TimeoutError) as error:  # as the scheduler finds it gone
+            raise NotSent from error
 
     def _slot(self, plan: FoldPlan) -> dict[str, float] | None:
         return {SLOTS: 1 / plan.concurrency} if self.host.shared else None
@@ -270,12 +287,13 @@ class DaskEngine:
     def peak_memory(self) -> int:
         if self.host.shared:
             return resident.peak_nbytes()
-        return max(*self.client.run(resident.peak_nbytes).values(), resident.peak_nbytes())
+        peaks = self.client.run(resident.peak_nbytes, on_error="ignore")  # of workers that live
+        return max([*peaks.values(), resident.peak_nbytes()])
 
     def reset_peak(self) -> None:
         resident.reset_peak()
         if not self.host.shared:
-            self.client.run(resident.reset_peak)
+            self.client.run(resident.reset_peak, on_error="ignore")
 
     def close(self) -> None:
         self.client.close()

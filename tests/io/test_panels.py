@@ -144,10 +144,10 @@ def test_widths(tmp_path):
         return zarr.open(path, mode="r").chunks[1]
 
     assert width(2, 100) == 100
-    assert width(512, 5_000) == 4_080, "an odd multiple of 16 columns, about 8 MiB"
-    assert width(512, 5_000, "int16") == 5_000
-    assert width(200_000, 40) == 16
-    assert width(1_000, 4_000, memory=5 * MIB) == 1_296, "less where memory is less than 8 MiB"
+    assert width(512, 20_000) == 16_352, "an odd multiple of 32 columns, about 32 MiB"
+    assert width(512, 20_000, "int16") == 20_000
+    assert width(200_000, 40) == 32
+    assert width(1_000, 4_000, memory=5 * MIB) == 1_248, "less where memory is less than 32 MiB"
     assert width(4, 100, panel_columns=7) == 7
     assert width(4, 100, panel_columns=700) == 100
 
