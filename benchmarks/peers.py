@@ -51,7 +51,7 @@ def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--limit", type=float, default=900, help="seconds a contender may take")
     parser.add_argument("--repeats", type=int, default=None, help="runs, of which the median; 3 below 20 s, else 1")
     parser.add_argument("--only", nargs="+", choices=CONTENDERS, metavar="NAME", help=", ".join(CONTENDERS))
-    parser.add_argument("--folder", default=None, help="where the data go for the run (4 GB, one after the other)")
+    parser.add_argument("--folder", default=None, help="where the data go for the run (8 GB)")
     parser.add_argument("--results", type=Path, default=HERE / "results", help="where table and figure go")
     parser.add_argument("--draw", action="store_true", help="only draw again what peers.json holds")
     parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)  # the process of one
@@ -121,6 +121,7 @@ def compare(kind: str, options: argparse.Namespace, folder: Path) -> dict[str, A
     else:
         noise = float(np.sqrt(0.02 * n_rows / n_columns))  # adds about 0.02 to every eigenvalue, as in pca.py
         lp.generate(path, n_rows, n_columns, spectrum="1/i", rank=200, mean=0.01, noise=noise)
+        lp.convert(path, folder / "wide.zarr")
         gram, components = reference(path)
         np.save(folder / "wide-gram.npy", gram)
         np.save(folder / "wide-components.npy", components)

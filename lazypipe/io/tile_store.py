@@ -25,6 +25,7 @@ from lazypipe.io.sources import one_line
 NAME = "covariance"
 KIND = "lazypipe tiles"
 CHECKSUM_NBYTES = 4
+AGAIN = "Write the store again (overwrite=True)."
 
 
 def create(path: Path, n: int, tile: int, dtype: np.dtype, attributes: dict[str, Any]) -> None:
@@ -110,6 +111,23 @@ def _write_direct(path: Path, raw: memoryview) -> None:
                 descriptor, direct, done = os.open(path, flags, 0o644), 0, 0
     finally:
         os.close(descriptor)
+
+
+def read_tile(path: Path, tile: int, dtype: np.dtype) -> np.ndarray:
+    """The chunk file of a tile (tile, tile), in one piece of memory. Raises DataError where it is torn."""
+    values = np.empty((tile, tile), dtype)
+    raw = values.reshape(-1).view(np.uint8)
+    try:
+        with open(path, "rb", buffering=0) as file:
+            done = 0
+            while done < raw.nbytes and (n := file.readinto(raw[done:].data)):
+                done += n
+            checksum = file.read()
+    except OSError as error:
+        raise DataError(f"{path}: this tile is missing ({one_line(error)}). {AGAIN}") from error
+    if done < raw.nbytes or checksum != google_crc32c.value(raw).to_bytes(CHECKSUM_NBYTES, "little"):
+        raise DataError(f"{path}: this tile is torn: its checksum does not fit. {AGAIN}")
+    return values
 
 
 def read_array(path: Path, name: str, at: Any) -> np.ndarray:

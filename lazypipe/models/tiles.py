@@ -72,8 +72,8 @@ class TiledCovariance:
 
     def diagonal(self) -> np.ndarray:
         """The variances (n_columns,)."""
-        n, step = self.shape[0], self.tile
-        return np.concatenate([self[a : a + step, a : a + step].diagonal() for a in range(0, n, step)])
+        count = -(-self.shape[0] // self.tile)
+        return np.concatenate([self._tile(i, i).diagonal().copy() for i in range(count)])[: self.shape[0]]
 
     def __getitem__(self, at: Any) -> np.ndarray:
         rows, columns = at if isinstance(at, tuple) else (at, slice(None))
@@ -94,13 +94,7 @@ class TiledCovariance:
         return out[(0 if scalar[0] else slice(None), 0 if scalar[1] else slice(None))]
 
     def _tile(self, i: int, j: int) -> np.ndarray:
-        path = tile_store.tile_path(self.path, i, j)
-        if not tile_store.is_whole(path, self.tile**2 * self.dtype.itemsize):
-            raise DataError(f"{path}: this tile is torn or missing. Write the store again (overwrite=True).")
-        step = self.tile
-        return tile_store.read_array(
-            self.path, tile_store.NAME, (slice(i * step, (i + 1) * step), slice(j * step, (j + 1) * step))
-        )
+        return tile_store.read_tile(tile_store.tile_path(self.path, i, j), self.tile, self.dtype)
 
     def __repr__(self) -> str:
         return f"TiledCovariance({str(self.path)!r}, shape={self.shape}, tile={self.tile})"
