@@ -43,7 +43,10 @@ def command(
     try:
         run(parse(name, model, arguments))
     except (LazypipeError, KeyboardInterrupt) as error:
-        return reported(error, debug)
+        code = reported(error, debug)
+        if code == 130 and any(argument.split("=")[0] in ("--state", "--tiles") for argument in arguments):
+            print("What was done is kept: the same command goes on from there.", file=sys.stderr)
+        return code
     except OSError as error:
         if error.filename is None:
             raise

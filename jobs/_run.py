@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -32,7 +32,7 @@ from lazypipe.sizes import show_bytes
 
 @dataclass
 class Answer:
-    """What the work gave: arrays to save, figures for result.json, and what MLflow shows besides."""
+    """What the work gave: arrays and pictures to save, figures for result.json, and what MLflow shows besides."""
 
     model: Any  # the fitted object
     plan: Plan
@@ -151,9 +151,12 @@ def carry_out(config: JobConfig, work: Work) -> Result:
                     "lazypipe": lp.__version__,
                     "finished": datetime.now(UTC).isoformat(timespec="seconds"),
                 }
-                save_result(out, config.overwrite, figures, answer.arrays)
+                pictures = answer.pictures()
+                for picture in pictures.values():
+                    picture.axes[0].set_title(f"{work.name} of {Path(matrix.uri).name}", fontsize="medium")
+                save_result(out, config.overwrite, figures, answer.arrays, pictures)
                 if run is not None:
-                    _log(run, out, answer, measured)
+                    _log(run, out, answer, measured, pictures)
     for warning in answer.warnings:
         print(f"Warning: {warning}", file=sys.stderr)
     uri = config.tracking.uri
@@ -168,9 +171,9 @@ def memory_line(figures: dict[str, Any]) -> str:
 
 def _load_libraries(config: JobConfig) -> None:
     """Before the plan is made, which counts the memory that libraries take."""
-    if config.tracking.enabled:
-        import matplotlib.figure  # noqa: F401
+    import matplotlib.figure  # noqa: F401
 
+    if config.tracking.enabled:
         tracking.load_libraries()
 
 
@@ -184,11 +187,13 @@ def _tracked(config: JobConfig, name: str, matrix: Matrix, plan: Plan) -> Any:
     return tracking.tracked_run(config.tracking.uri, experiment, parameters, matrix)
 
 
-def _log(run: tracking.TrackedRun, out: Path, answer: Answer, measured: dict[str, float]) -> None:
+def _log(
+    run: tracking.TrackedRun, out: Path, answer: Answer, measured: dict[str, float], pictures: Iterable[str]
+) -> None:
     try:
         run.log_metrics(answer.metrics | measured)
-        run.log_file(out / "result.json")
-        run.log_figures(answer.pictures())
+        for name in ("result.json", *pictures):
+            run.log_file(out / name)
         if answer.projection is not None:
             run.log_projection(*answer.projection)
     except Exception as error:

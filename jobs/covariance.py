@@ -52,8 +52,14 @@ def show(result: Result) -> None:
     for name in ("mean", "variance"):
         low, middle, high = figures[name]
         print(f"{name:<9} {low:.6g} to {high:.6g}, median {middle:.6g}")
-    new = "" if figures["n_new_rows"] == figures["n_rows"] else f", {figures['n_new_rows']:,} of them new"
-    print(f"rows      {figures['n_rows']:,}{new}, {figures['seconds']:.1f} s")
+    what = f"{figures['n_rows']:,}"
+    if figures["n_rows"] != figures["source"]["shape"][0]:
+        what += f" of {figures['source']['shape'][0]:,}: the others hold a NaN"
+    if figures["n_new_rows"] != figures["source"]["shape"][0]:
+        what += f"; {figures['n_new_rows']:,} read, the others were in the state"
+    print(f"rows      {what}, {figures['seconds']:.1f} s")
+    if figures["config"]["scale"]:
+        print("scale     divided by the standard deviations: a correlation")
     if figures["tiles"]:
         print(f"tiles     {figures['tiles']}: lazypipe.TiledCovariance reads any part of it")
     print("\n".join([_run.memory_line(figures), *result.lines()]))

@@ -10,6 +10,7 @@ from typing import Literal
 if __name__ == "__main__":  # run as a file: jobs and lazypipe are in the folder above
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+import numpy as np
 from pydantic import Field
 
 import lazypipe as lp
@@ -21,6 +22,7 @@ from lazypipe.engines import Engine
 from lazypipe.io.matrix import Matrix
 from lazypipe.io.row_store import suffix_of
 from lazypipe.models.pca.certificates import told
+from lazypipe.models.pca.scores import require_scores
 from lazypipe.plan import Plan
 from lazypipe.progress import PassDone
 from lazypipe.results import require_free
@@ -78,14 +80,20 @@ def show(result: Result) -> None:
         strict=True,
     )
     for i, (variance, ratio, residual, bound, angle) in enumerate(rows, 1):
-        print(f"{i:>9} {variance:>12.6g} {ratio:>8.4f} {residual:>10.1e} {bound:>11.1e} {angle:>12.1e}")
+        print(f"{i:>9} {variance:>12.6g} {ratio:>8.4f} {residual:>10.1e} {bound:>11.1e} {_angle(angle):>12}")
     state = "converged" if pca.converged_ else "NOT converged"
     passes = f"{pca.n_passes_} pass{'es' * (pca.n_passes_ != 1)}"
     if pca.n_passes_recalled_:
         passes += f" ({pca.n_passes_recalled_} of them from the state)"
     print(f"solver    {pca.solver_}, {passes}, {state}, {figures['seconds']:.1f} s")
+    if pca.n_samples_ != figures["source"]["shape"][0]:
+        print(f"rows      {pca.n_samples_:,} of {figures['source']['shape'][0]:,}: the others hold a NaN")
     notes = [f"note      {note}" for note in figures["notes"]]
     print("\n".join([_run.memory_line(figures), *result.lines(), *notes]))
+
+
+def _angle(bound: float) -> str:
+    return f"{bound:.1e}" if bound < np.pi / 2 else "unknown"  # where the next eigenvalue is not known
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -100,6 +108,8 @@ def _work(config: PCAConfig) -> Work:
     pca = lp.PCA(**options)
 
     def fit(matrix: Matrix, engine: Engine, history: list[PassDone]) -> Answer:
+        if config.scores:
+            require_scores(Path(config.scores), matrix, config.overwrite)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", lp.ConvergenceWarning)  # told once, below
             warnings.simplefilter("ignore", lp.ClosePairWarning)
@@ -126,7 +136,10 @@ def _answer(pca: lp.PCA, history: list[PassDone]) -> Answer:
     }
     if pca.scale_ is not None:
         arrays["scale"] = pca.scale_
+    if pca.fill_ is not None:
+        arrays["fill"] = pca.fill_
     worst = float(pca.residuals_.max())
+    drawn = {"convergence.png": convergence(history, pca.tol)} if history else {}  # gram and covariance iterate none
     figures = {name: arrays[name].tolist() for name in ("explained_variance", "explained_variance_ratio", "residuals")}
     figures |= {
         "singular_values": pca.singular_values_.tolist(),
@@ -148,7 +161,7 @@ def _answer(pca: lp.PCA, history: list[PassDone]) -> Answer:
         arrays=arrays,
         figures=figures,
         metrics=metrics | {"explained_variance_ratio_sum": float(pca.explained_variance_ratio_.sum())},
-        pictures=lambda: {"scree.png": scree(pca), "convergence.png": convergence(history, pca.tol)},
+        pictures=lambda: {"scree.png": scree(pca)} | drawn,
         projection=(pca.mean_, pca.components_, pca.scale_),
         warnings=_warnings(pca, worst),
     )
@@ -169,7 +182,11 @@ def _notes(pca: lp.PCA) -> list[str]:
     if pca.close_pairs_:
         found.append(told(pca.close_pairs_, pca.explained_variance_, pca.n_samples_))
     if pca.n_constant_columns_:
-        found.append(f"{pca.n_constant_columns_:,} columns are constant and were left unscaled.")
+        one = pca.n_constant_columns_ == 1
+        found.append(
+            f"{pca.n_constant_columns_:,} column{' is' if one else 's are'} constant and "
+            f"{'was' if one else 'were'} left unscaled."
+        )
     return found
 
 

@@ -21,13 +21,17 @@ PLANNED: dict[str, tuple[Any, Any]] = {
     "linear": (linear.LinearConfig, linear.plan),
 }
 USAGE = f"usage: python -m jobs plan {{{','.join(PLANNED)}}} [the options of that job]"
+EXAMPLES = """Memory, tasks, passes and the size of the result, from metadata alone.
+
+  python -m jobs plan pca --source data/wide.npy --n-components 5 --engine.memory 256MiB
+  python -m jobs plan covariance --source data/wide.npy --tiles cov.zarr"""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Print the plan of the job that the first argument names; exit code 2 if it does not fit."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(f"{USAGE}\n\n{__doc__}")
+        print(f"{USAGE}\n\n{EXAMPLES}")
         return 0
     name = arguments[0]
     if name not in PLANNED:

@@ -12,11 +12,13 @@ from pathlib import Path
 
 from lazypipe.errors import DataError
 
-CAUSES = {
+CAUSES: dict[int | None, str] = {  # None: NumPy tells no number
     errno.ENOSPC: "the disk is full. Free some space or write elsewhere",
     errno.EDQUOT: "the disk quota is used up. Free some space or write elsewhere",
     errno.EACCES: "no right to write here. Write elsewhere or change the rights",
     errno.EPERM: "no right to write here. Write elsewhere or change the rights",
+    errno.EFBIG: "a limit on the size of files (ulimit -f). Raise it or write elsewhere",
+    None: "it was cut short, by a full disk or a limit on the size of files. Free some space or write elsewhere",
     errno.EROFS: "the file system is read-only. Write elsewhere",
     errno.ENOTDIR: "a folder of the path is a file. Write elsewhere",
     errno.EEXIST: "a folder of the path is a file. Write elsewhere",

@@ -61,7 +61,9 @@ class StateFolder:
         foreign = [p.name for p in self.path.iterdir() if not p.name.startswith(".") and p.suffix != SUFFIX]
         if foreign:
             self.__exit__()
-            raise DataError(f"{self.path}: holds other files ({sorted(foreign)[0]}), so it is no state. {REMEDY}")
+            raise DataError(
+                f"{self.path}: holds other files ({sorted(foreign)[0]}), so it is no state. Pass another --state."
+            )
         if self.restart:
             self.forget()
         return self
@@ -87,6 +89,8 @@ class StateFolder:
         path = self.path / f"{name}{SUFFIX}"
         if not path.exists():
             return None
+        if not os.access(path, os.R_OK):
+            raise DataError(f"{path}: cannot be read. Change its rights, or pass another --state.")
         if not zipfile.is_zipfile(path):
             raise DataError(f"{path}: is torn, or no state of lazypipe (it does not end as one). {REMEDY}")
         try:

@@ -89,6 +89,7 @@ class Plan:
     solver: str | None = None
     reason: str = ""
     output_nbytes: int = 0  # of the arrays that come back
+    nbytes: int | None = None  # of the matrix, where a fold does not read it once
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -106,7 +107,7 @@ class Plan:
 
     def lines(self) -> list[str]:
         n_rows, n_columns = self.shape
-        size = self.folds[0].bytes_read
+        size = self.folds[0].bytes_read if self.nbytes is None else self.nbytes
         lines = [
             f"plan      {self.job} of {self.uri}",
             f"matrix    {n_rows:,} rows x {n_columns:,} columns, {self.dtype}, {show_bytes(size)}",

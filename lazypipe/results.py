@@ -1,4 +1,4 @@
-"""A job's result on disk: a folder of ``result.json`` and one ``.npy`` an array, whole or not there."""
+"""A job's result on disk: a folder of ``result.json``, one ``.npy`` an array and the pictures, whole or not there."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from lazypipe.atomic import replacing
 from lazypipe.errors import DataError
 
 RECORD = "result.json"
+PICTURE_DPI = 150
 
 
 def result_folder(out: str | Path | None, job: str, overwrite: bool) -> Path:
@@ -42,10 +43,18 @@ def require_free(path: str | Path, overwrite: bool) -> None:
         raise DataError(f"{path}: exists. Pass --overwrite to replace it, or another name.")
 
 
-def save_result(out: Path, overwrite: bool, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
-    """Write ``record`` as JSON and each array beside it, and move all of it into place at once."""
+def save_result(
+    out: Path,
+    overwrite: bool,
+    record: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray],
+    pictures: Mapping[str, Any],
+) -> None:
+    """Write ``record`` as JSON, each array and each matplotlib figure beside it, and move all into place at once."""
     with replacing(out, overwrite, sum(array.nbytes for array in arrays.values())) as folder:
         folder.mkdir(exist_ok=True)
         for name, array in arrays.items():
             np.save(folder / f"{name}.npy", array)
+        for name, picture in pictures.items():
+            picture.savefig(folder / name, dpi=PICTURE_DPI)
         (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

@@ -34,7 +34,9 @@ def logged(store):
         for event in history:
             run(event)
         run.log_metrics({"seconds": 1.5, "converged": 1.0})
-        run.log_figures({"scree.png": figures.scree(pca), "convergence.png": figures.convergence(history, 1e-6)})
+        for name, figure in (("scree", figures.scree(pca)), ("convergence", figures.convergence(history, 1e-6))):
+            figure.savefig(store / f"{name}.png")
+            run.log_file(store / f"{name}.png")
         run.log_projection(pca.mean_, pca.components_)
     mlflow.set_tracking_uri(uri)
     return mlflow.get_run(run.run_id), matrix, pca

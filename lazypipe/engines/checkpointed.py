@@ -209,9 +209,14 @@ class Checkpointed:
         header, arrays = saved
         if not {"identity", "progress", "files"} <= header.keys():
             raise DataError(f"{self.path}: is no state of a fold. {REMEDY}")
-        identity, progress, files = header["identity"], header["progress"], header["files"]
-        require_same(self.path, identity, self.identity)
-        state = kind.State
+        require_same(self.path, header["identity"] or {}, self.identity)
+        try:
+            return self._progressed(header["progress"], header["files"], arrays, kind.State)
+        except (TypeError, KeyError, AttributeError, ValueError) as error:
+            raise DataError(f"{self.path}: is torn, or no state of a fold ({error!r}). {REMEDY}") from error
+
+    @staticmethod
+    def _progressed(progress: Any, files: Any, arrays: dict[str, np.ndarray], state: type) -> Progressed:
         return Progressed(
             context={key.removeprefix("context."): v for key, v in arrays.items() if key.startswith("context.")},
             blocks=arrays["blocks"],

@@ -55,7 +55,7 @@ def open_matrix(source: str | Path | np.ndarray | Matrix, column: str | None = N
             return source
         raise DataError(
             f"{type(source).__name__}: cannot be opened as a matrix. "
-            f"Pass a path, a 2-D numpy array, or what open_matrix returned."
+            f"Pass a path, a 2-D numpy array, or what open_matrix returned; sparse rows as the path of an .npz."
         )
     path = local_path(source)
     if not path.exists():

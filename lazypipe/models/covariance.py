@@ -17,14 +17,21 @@ from lazypipe.errors import ConfigError, DataError, PlanError
 from lazypipe.io import open_matrix
 from lazypipe.io.matrix import Matrix
 from lazypipe.io.prepared import Prepared
-from lazypipe.models.preparation import CONSTANT, Preparation, find_moments, plan_moments, preparation
+from lazypipe.models.preparation import (
+    Preparation,
+    find_moments,
+    plan_moments,
+    preparation,
+    rounding_of,
+    too_little_weight,
+)
 from lazypipe.models.tiles import TILES_REMEDY, TiledCovariance, write_tiles
 from lazypipe.models.tiles import plan_tiles as _tiles_plan
 from lazypipe.plan import FoldPlan, Host, Plan, or_say_what_fits, plan_fold
 from lazypipe.stats.covariance import Covariance, CovarianceMatrix
 from lazypipe.stats.provisional import provisional_shift
 
-REMEDY = "or write tiles to disk (out='cov.zarr'): the answer alone is columns x columns x 8 bytes."
+REMEDY = "or write tiles to disk (out='cov.zarr'; --tiles cov.zarr): the answer alone is columns x columns x 8 bytes."
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,11 @@ class CovarianceResult:
     plan: Plan
     weight: float
     n_new_rows: int  # read now; the others came from the state
+
+    def __repr__(self) -> str:
+        where = f", {self.covariance!r}" if isinstance(self.covariance, TiledCovariance) else ""
+        n = len(self.mean)
+        return f"CovarianceResult(({n:,}, {n:,}) of {self.n_rows:,} rows, ddof={self.ddof}{where})"
 
 
 def covariance(
@@ -101,14 +113,14 @@ def covariance(
     asked = _preparation(matrix, center, scale, nan, row_weights)
     if out is not None:
         if state is not None:
-            raise ConfigError("state: tiles (out=) keep their own state in the store. Leave state out.")
+            raise ConfigError("state: tiles (out=, --tiles) keep their own state in the store. Leave state out.")
         return _tiled(matrix, ddof, asked, engine, Path(out), overwrite)
     plan = or_say_what_fits(lambda host: _plan(matrix, asked, host), engine.host, REMEDY)
     fold, *before = plan.folds
     with nullcontext() if state is None else StateFolder(state, restart) as folder:
         result, n_new = folded(matrix, ddof, asked, engine, (fold, before[0] if before else None), folder)
     if scale:
-        _to_correlation(result.covariance, result.mean)
+        _to_correlation(result.covariance, result.mean, rounding_of(matrix.dtype))
     return CovarianceResult(result.mean, result.covariance, result.n_rows, ddof, plan, result.weight, n_new)
 
 
@@ -167,11 +179,7 @@ def folded(
         saved = Checkpointed(folder, "covariance", identity, asked.weights)
         result, n_new = saved.fold(engine, Covariance, make, context, matrix, cut)
     if not result.weight > ddof:
-        omitted = matrix.shape[0] - result.n_rows
-        raise DataError(
-            f"{matrix.uri}: {omitted:,} of {matrix.shape[0]:,} rows hold a NaN and were left out; too few are left "
-            f"for ddof={ddof}. Pass nan='mean' to fill the gaps instead."
-        )
+        raise DataError(too_little_weight(matrix, matrix.shape[0] - result.n_rows, result.weight, ddof))
     return result, n_new
 
 
@@ -183,10 +191,10 @@ def _tiled(
     return CovarianceResult(tiled.mean, tiled, tiled.n_rows, ddof, plan, tiled.weight, matrix.shape[0])
 
 
-def _to_correlation(covariance: np.ndarray, mean: np.ndarray) -> None:
+def _to_correlation(covariance: np.ndarray, mean: np.ndarray, rounding: float) -> None:
     """In its own memory; a constant column, whose row is zero, stays so."""
     deviation = np.sqrt(np.maximum(covariance.diagonal(), 0))
-    varies = deviation > CONSTANT * np.abs(mean)
+    varies = deviation > rounding * np.abs(mean)
     gain = np.where(varies, 1 / np.where(varies, deviation, 1), 0)
     for i, row in enumerate(covariance):
         row *= gain[i] * gain
@@ -214,8 +222,8 @@ def plan_covariance(
 
 
 def require_ddof(matrix: Matrix, ddof: int) -> None:
-    if ddof < 0:
-        raise ConfigError(f"ddof: {ddof} is negative. Use 1 (unbiased) or 0.")
+    if not isinstance(ddof, int | float | np.integer | np.floating) or not ddof >= 0:
+        raise ConfigError(f"ddof: {ddof!r} is no number of 0 or above. Use 1 (unbiased) or 0.")
     if ddof >= matrix.shape[0]:
         raise PlanError(
             f"{matrix.uri}: ddof={ddof} with {matrix.shape[0]:,} rows would divide by zero or less. "

@@ -44,12 +44,12 @@ def design_of(X: Any, y: Any) -> Design:
     n_columns = features.shape[1]
     if not -n_columns <= y < n_columns:
         raise ConfigError(
-            f"y: {features.uri} has no column {y}. Give 0 to {n_columns - 1:,}, or a source of one column."
+            f"y (--target): {features.uri} has no column {y}. Give 0 to {n_columns - 1:,}, or a source of one column."
         )
     if n_columns == 1:
         raise DataError(f"{features.uri}: its only column is the target, so no feature is left. Give more columns.")
     if features.sparse:
-        raise DataError(f"{features.uri}: is sparse, which linear regression cannot read. Convert it to .npy first.")
+        raise DataError(f"{features.uri}: is sparse; linear regression reads dense rows alone. Pass a dense matrix.")
     return Design(features, int(y) % n_columns, features)
 
 
@@ -60,7 +60,9 @@ def refuse_constant_columns(design: Design, mean: np.ndarray, squares: np.ndarra
     if len(flat):
         what = "constant, as the intercept is" if intercept else "zero throughout"
         verb = "is" if len(flat) == 1 else "are"
-        raise DataError(f"{design.features.uri}: {_listed(flat)} {verb} {what}. Drop {_it(flat)}, or pass ridge > 0.")
+        raise DataError(
+            f"{design.features.uri}: {_listed(flat)} {verb} {what}. Drop {_it(flat)}, or pass a ridge above 0."
+        )
 
 
 def refuse_dependent_columns(design: Design, factor: Factor, intercept: bool) -> None:
@@ -76,7 +78,7 @@ def refuse_dependent_columns(design: Design, factor: Factor, intercept: bool) ->
         names = columns[[k for k, _ in found]]
         raise DataError(
             f"{design.features.uri}: linear combinations of other columns, to the rounding of "
-            f"{design.features.dtype}: {parts}{more}. Drop {_it(names)}, or pass ridge > 0."
+            f"{design.features.dtype}: {parts}{more}. Drop {_it(names)}, or pass a ridge above 0."
         )
 
 

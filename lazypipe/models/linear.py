@@ -171,7 +171,7 @@ class LinearRegression:
         if n_parameters > n_rows and not self.ridge:
             raise PlanError(
                 f"{design.features.uri}: {n_parameters:,} parameters cannot be told from {n_rows:,} rows. "
-                f"Give more rows, drop columns, or pass ridge > 0."
+                f"Give more rows, drop columns, or pass a ridge above 0."
             )
         if validation is None:
             return design, None
@@ -223,7 +223,11 @@ class LinearRegression:
             raise DataError(
                 f"{design.features.uri}: columns so nearly dependent that {self.method_} keep no digit of the "
                 f"coefficients. "
-                + ("Raise the ridge." if self.ridge else "Use method='tsqr', which names them, or pass ridge > 0.")
+                + (
+                    "Raise the ridge."
+                    if self.ridge
+                    else "Use method='tsqr', which names them, or pass a ridge above 0."
+                )
             )
         residual_squares, total_squares = solution.residual_squares, data.total_squares
         self.coef_ = solution.coef

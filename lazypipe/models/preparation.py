@@ -24,7 +24,7 @@ from lazypipe.stats.moments import ColumnMoments, Moments, NanPolicy
 
 Scale = bool | Literal["genotype"]
 NAN_POLICIES = ("raise", "omit", "mean")
-CONSTANT = 1e-7  # a standard deviation below this part of the mean is rounding
+ROUNDING = 1e-9  # of a weighted mean of allele counts
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,11 @@ class Preparation:
     def plain(self) -> bool:
         """Whether blocks of columns need nothing that only a pass over the rows can tell."""
         return not self.scale and self.nan == "raise" and self.weights is None
+
+    @property
+    def scales_about_zero(self) -> bool:
+        """Whether the scales, which are about the means, cannot be told from the second moment asked for."""
+        return bool(self.scale) and not self.center
 
     def degrees(self, weight: float) -> float:
         """What a sum of squares over rows of that weight is divided by: one is lost to the mean."""
@@ -63,6 +68,7 @@ class Standardised(NamedTuple):
     total_variance: float
     n_omitted: int
     n_constant: int  # columns that scaling found constant
+    fill: np.ndarray | None  # (n_columns,) float64, what gaps are filled with
 
 
 def preparation(matrix: Matrix, center: bool, scale: Any, nan: Any, row_weights: Any) -> Preparation:
@@ -137,10 +143,7 @@ def standardise(matrix: Matrix, asked: Preparation, moments: ColumnMoments) -> S
         weights = np.ones(matrix.shape[0]) if weights is None else weights.copy()
         weights[moments.omitted] = 0
     if not moments.weight > 1:
-        raise DataError(
-            f"{matrix.uri}: {len(moments.omitted):,} of {matrix.shape[0]:,} rows hold a NaN and were left out; "
-            f"too few are left. Pass nan='mean' to fill the gaps instead."
-        )
+        raise DataError(too_little_weight(matrix, len(moments.omitted), moments.weight, 1))
     mean = moments.mean
     scale, n_constant = column_scale(matrix, asked, mean, moments.variance) if asked.scale else (None, 0)
     gain = None if scale is None else (1 / scale).astype(dtype)
@@ -168,23 +171,43 @@ def standardise(matrix: Matrix, asked: Preparation, moments: ColumnMoments) -> S
         total_variance=float(total.sum() / asked.degrees(moments.weight)),
         n_omitted=len(moments.omitted),
         n_constant=n_constant,
+        fill=mean if asked.nan == "mean" else None,
     )
 
 
 def column_scale(matrix: Matrix, asked: Preparation, mean: np.ndarray, variance: np.ndarray) -> tuple[np.ndarray, int]:
     """What the columns are divided by, and how many are constant and so left as they are."""
     if asked.scale == "genotype":
-        wrong = np.flatnonzero((mean < 0) | (mean > 2))
+        wrong = np.flatnonzero((mean < -ROUNDING) | (mean > 2 + ROUNDING))
         if len(wrong):
             raise DataError(
                 f"{matrix.uri}: column {wrong[0]:,} has a mean of {mean[wrong[0]]:.4g}, so it counts no alleles "
-                f"(0, 1, 2; first of {len(wrong):,}). Recode it, or use scale=True."
+                f"(0, 1, 2; first of {len(wrong):,}). Recode it, or use scale=True (--scale unit)."
             )
-        scale = np.sqrt(mean * (1 - mean / 2))
+        scale = np.sqrt(np.maximum(mean * (1 - mean / 2), 0))
+        scale[scale <= np.sqrt(ROUNDING)] = 0  # all of one allele
     else:
         scale = np.sqrt(np.maximum(variance, 0))
-    constant = scale <= CONSTANT * np.abs(mean)
+    constant = scale <= rounding_of(matrix.dtype) * np.abs(mean)
     return np.where(constant, 1.0, scale), int(constant.sum())
+
+
+def rounding_of(dtype: np.dtype) -> float:
+    """A standard deviation at or below this part of the mean is rounding: the column is constant."""
+    return {4: 1.0, 8: 16.0}[compute_dtype(dtype).itemsize] * float(np.finfo(compute_dtype(dtype)).eps)
+
+
+def too_little_weight(matrix: Matrix, n_omitted: int, weight: float, ddof: float) -> str:
+    """What to say where the rows that are left, or their weights, leave nothing to divide by."""
+    if n_omitted:
+        return (
+            f"{matrix.uri}: {n_omitted:,} of {matrix.shape[0]:,} rows hold a NaN and were left out; too few are "
+            f"left for ddof={ddof:g}. Pass nan='mean' (--nan mean) to fill the gaps instead."
+        )
+    return (
+        f"{matrix.uri}: the weights of its rows sum to {weight:g}, too little for ddof={ddof:g}. "
+        f"Use a smaller ddof, more rows or larger weights."
+    )
 
 
 def without_weights(found: Standardised) -> Matrix:

@@ -32,6 +32,7 @@ from lazypipe.models.preparation import (
     plan_moments,
     standardise,
     to_plan_with,
+    too_little_weight,
 )
 from lazypipe.plan import FoldPlan, Host, Plan
 from lazypipe.sizes import MIB, show_bytes
@@ -57,6 +58,9 @@ class TiledCovariance:
     def __init__(self, path: str | Path):
         self.path = Path(path).expanduser().absolute()
         attributes = tile_store.attributes_of(self.path)
+        missing = {"n", "tile", "dtype", "n_rows", "weight", "ddof"} - attributes.keys()
+        if missing:
+            raise DataError(f"{self.path}: its attributes lack {', '.join(sorted(missing))}. {tile_store.AGAIN}")
         n = int(attributes["n"])
         self.shape = (n, n)
         self.tile = int(attributes["tile"])
@@ -67,7 +71,10 @@ class TiledCovariance:
 
     @property
     def mean(self) -> np.ndarray:
-        """(n_columns,) float64."""
+        """(n_columns,) float64. Raises DataError where a part of it is missing."""
+        for i in range(-(-self.shape[0] // self.tile)):
+            if not tile_store.is_whole(path := tile_store.mean_path(self.path, i), 8 * self.tile):
+                raise DataError(f"{path}: these means are torn or missing. {tile_store.AGAIN}")
         return tile_store.read_array(self.path, "mean", slice(None))
 
     def diagonal(self) -> np.ndarray:
@@ -76,7 +83,7 @@ class TiledCovariance:
         return np.concatenate([self._tile(i, i).diagonal().copy() for i in range(count)])[: self.shape[0]]
 
     def __getitem__(self, at: Any) -> np.ndarray:
-        rows, columns = at if isinstance(at, tuple) else (at, slice(None))
+        rows, columns = _pair(at)
         row_at, column_at = (np.atleast_1d(np.arange(self.shape[0])[part]) for part in (rows, columns))
         out = np.empty((len(row_at), len(column_at)), self.dtype)
         for i in np.unique(row_at // self.tile):
@@ -93,11 +100,33 @@ class TiledCovariance:
         )
         return out[(0 if scalar[0] else slice(None), 0 if scalar[1] else slice(None))]
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """All of it in memory."""
+        whole = self[:, :]
+        return whole if dtype is None else whole.astype(dtype)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
     def _tile(self, i: int, j: int) -> np.ndarray:
         return tile_store.read_tile(tile_store.tile_path(self.path, i, j), self.tile, self.dtype)
 
     def __repr__(self) -> str:
         return f"TiledCovariance({str(self.path)!r}, shape={self.shape}, tile={self.tile})"
+
+
+def _pair(at: Any) -> tuple[Any, Any]:
+    """Rows and columns of an index, as NumPy takes one of a matrix."""
+    parts = list(at) if isinstance(at, tuple) else [at]
+    if any(part is None for part in parts) or sum(part is Ellipsis for part in parts) > 1:
+        raise IndexError("a covariance has two axes: index it by [rows, columns]")
+    if any(part is Ellipsis for part in parts):
+        i = next(i for i, part in enumerate(parts) if part is Ellipsis)
+        parts[i : i + 1] = [slice(None)] * (3 - len(parts))
+    parts += [slice(None)] * (2 - len(parts))
+    if len(parts) != 2:
+        raise IndexError(f"a covariance has two axes, but {len(parts)} were indexed")
+    return parts[0], parts[1]
 
 
 class TileTask(NamedTuple):
@@ -152,7 +181,7 @@ def plan_tiles(matrix: Matrix, asked: Preparation, host: Host, out: Path) -> Pla
     passes = -(-fold.bytes_read // matrix.nbytes) + len(before)
     return Plan(
         "covariance", matrix.uri, matrix.shape, str(matrix.dtype), host, (fold, *before), passes,
-        output_nbytes=output, notes=notes,
+        output_nbytes=output, nbytes=matrix.nbytes, notes=notes,
     )  # fmt: skip
 
 
@@ -172,8 +201,7 @@ def write_tiles(
     store was begun from other data or options, or another run is writing it.
     """
     out = out.expanduser().absolute()
-    if out.exists() and not overwrite:
-        raise DataError(f"{out}: exists. Pass overwrite=True (--overwrite) to replace it.")
+    _require_replaceable(out, overwrite)
     fold, *before = plan.folds
     dtype = compute_dtype(matrix.dtype)
     identity = {
@@ -190,12 +218,11 @@ def write_tiles(
     weight = found.weight if found else float(matrix.shape[0])
     n_rows = matrix.shape[0] - (found.n_omitted if found else 0)
     if not weight > ddof:
-        raise DataError(f"{matrix.uri}: ddof={ddof} with a weight of {weight:g}. Use more rows.")
+        raise DataError(too_little_weight(matrix, matrix.shape[0] - n_rows, weight, ddof))
     n = matrix.shape[1]
     partial = out.with_name(f".{out.name}.partial-tiles")
     with _held(partial):
-        if out.exists() and not overwrite:  # another run has just put it there
-            raise DataError(f"{out}: exists. Pass overwrite=True (--overwrite) to replace it.")
+        _require_replaceable(out, overwrite)  # another run may just have put it there
         if not (partial / "zarr.json").exists():
             require_space(out, plan.output_nbytes)
             tile_store.create(
@@ -404,6 +431,17 @@ def _task_nbytes(matrix: Matrix, tile: int, host: Host) -> int:
     # Two tiles in the making and writing, and a temporary at the edge; stripes of the row, scaled, and of the column.
     tiles = tile**2 * (3 * itemsize if matrix.shape[0] <= SLAB_ROWS else 4 * itemsize + 16)
     return tiles + (4 if whole else 2) * stripe + matrix.reader_nbytes(rows, tile)
+
+
+def _require_replaceable(out: Path, overwrite: bool) -> None:
+    if not os.path.lexists(out):
+        return
+    if not overwrite:
+        raise DataError(f"{out}: exists. Pass overwrite=True (--overwrite) to replace it.")
+    try:
+        tile_store.attributes_of(out)
+    except DataError:
+        raise DataError(f"{out}: is no store of covariance tiles, so it is not replaced. Write elsewhere.") from None
 
 
 def _require_same(partial: Path, identity: dict[str, Any]) -> None:

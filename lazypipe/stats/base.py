@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -50,10 +51,11 @@ MIN_SLAB = 256  # rows of one float32 product: errors grow with its root, adding
 
 def product_with_itself(rows: np.ndarray) -> np.ndarray:
     """``rowsᵀ rows``: one product where the rows are few, else a float64 sum of products of slabs."""
-    slab = max(MIN_SLAB, 2 * rows.shape[1])
-    product = np.matmul(rows[:slab].T, rows[:slab])  # NumPy sees the transpose and calls syrk
-    for start in range(slab, len(rows), slab):
-        part = rows[start : start + slab]
+    n = max(1, round(len(rows) / max(MIN_SLAB, 2 * rows.shape[1])))
+    edges = [i * len(rows) // n for i in range(n + 1)]
+    first, *others = (rows[a:b] for a, b in pairwise(edges))
+    product = np.matmul(first.T, first)  # NumPy sees the transpose and calls syrk
+    for part in others:
         product = accumulate(product, np.matmul(part.T, part))
     return product
 
@@ -83,5 +85,9 @@ def require_finite(sums: np.ndarray, block: Block) -> None:
     raise DataError(
         f"{block.uri}: {'NaN' if missing else 'infinity'} at row {block.rows.start + i:,}, column "
         f"{block.columns.start + j:,} (first of {len(found):,} in its block). "
-        + ("Pass nan='omit' to leave such rows out, or nan='mean' to fill them." if missing else "Remove it.")
+        + (
+            "Leave such rows out or fill them: PCA and covariance do with nan='omit' or 'mean' (--nan)."
+            if missing
+            else "Remove it."
+        )
     )

@@ -1,4 +1,4 @@
-"""The provisional shift: the mean of the first rows, near enough to the mean to save digits."""
+"""The provisional shift: the mean of some rows, near enough to the mean to save digits."""
 
 from __future__ import annotations
 
@@ -9,27 +9,42 @@ from lazypipe.io.matrix import Matrix
 from lazypipe.stats.base import require_finite
 
 SHIFT_NBYTES = 2**23
+SHIFT_ROWS = 256
+PLACES = 8  # a matrix may begin with rows unlike the others
 
 
 def provisional_shift(matrix: Matrix, omit_nan: bool = False) -> np.ndarray:
-    """About the mean of the first rows (n_columns,), at most 256 or 8 MiB of them, in the compute dtype.
+    """About the mean of some rows (n_columns,), at most 256 or 8 MiB of them, in the compute dtype.
 
-    ``omit_nan`` looks only at those without NaN; zero where none is left.
+    They are taken from eight places of the matrix. ``omit_nan`` passes over NaN; zero where a column
+    holds nothing else.
     """
     n_rows, n_columns = matrix.shape
     dtype = compute_dtype(matrix.dtype)
-    rows = Span(0, min(n_rows, 256, max(1, SHIFT_NBYTES // (n_columns * dtype.itemsize))))
+    n_wanted = max(1, min(SHIFT_ROWS, SHIFT_NBYTES // (n_columns * dtype.itemsize)))
+    spans = [Span(0, n_rows)]
+    if n_rows > n_wanted:
+        n_places = min(PLACES, n_wanted)
+        length = n_wanted // n_places
+        spans = [
+            Span(start, start + length) for start in np.linspace(0, n_rows - length, n_places).astype(int).tolist()
+        ]
+    some = np.empty((sum(map(len, spans)), n_columns), dtype)
     columns = Span(0, n_columns)
-    head = np.empty((len(rows), n_columns), dtype)
+    n_read = 0
     with matrix.open() as reader:
-        reader.read(rows, columns, head)
-    if omit_nan:
-        head = head[~np.isnan(head).any(axis=1)]
-        if len(head) == 0:
-            return np.zeros(n_columns, dtype)
-    mean = head.mean(axis=0, dtype=np.float64)
-    require_finite(mean, Block(head, rows, columns, matrix.uri))
-    return coarse(mean, head.std(axis=0, dtype=np.float64)).astype(dtype)
+        for span in spans:
+            part = some[n_read : n_read + len(span)]
+            reader.read(span, columns, part)
+            sums = np.nansum(part, axis=0) if omit_nan else part.sum(axis=0)
+            require_finite(sums, Block(part, span, columns, matrix.uri))
+            n_read += len(span)
+    if not omit_nan:
+        return coarse(some.mean(axis=0, dtype=np.float64), some.std(axis=0, dtype=np.float64)).astype(dtype)
+    n = np.maximum((~np.isnan(some)).sum(axis=0), 1)
+    mean = np.nansum(some, axis=0, dtype=np.float64) / n
+    deviation = np.sqrt(np.nansum((some - mean) ** 2, axis=0, dtype=np.float64) / n)
+    return coarse(mean, deviation).astype(dtype)
 
 
 def coarse(mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:

@@ -76,11 +76,6 @@ class TrackedRun:
         self._waiting += [(name, float(value), now, 0) for name, value in metrics.items()]
         self._flush()
 
-    def log_figures(self, figures: Mapping[str, Any]) -> None:
-        """matplotlib figures, by file name."""
-        for name, figure in figures.items():
-            self.client.log_figure(self.run_id, figure, name, save_kwargs={"dpi": 150})
-
     def log_file(self, path: Path) -> None:
         """A small file, beside the figures."""
         self.client.log_artifact(self.run_id, str(path))

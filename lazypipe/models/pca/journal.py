@@ -52,13 +52,14 @@ class Journal:
                     folder.forget(name)  # one over columns: no part of it stays true of longer ones
                 continue
             lasting = {key: value for key, value in self.identity.items() if key not in DATA}
-            if name == FITTED:  # may start a fit that differs in all but the columns
+            was, now = identity.get("n_rows"), self.identity["n_rows"]
+            if not isinstance(was, int):
+                raise DataError(f"{path}: is no state of a PCA. {REMEDY}")
+            identity_seen = identity
+            if name == FITTED or was < now:  # may start a fit that differs in all but the columns, or is forgotten
                 lasting = {key: lasting[key] for key in ("source", "n_columns", "center", "scale")}
                 identity_seen = {key: identity.get(key) for key in [*lasting, *DATA]}
-            else:
-                identity_seen = identity
             require_same(path, {k: v for k, v in identity_seen.items() if k not in DATA}, lasting)
-            was, now = identity_seen["n_rows"], self.identity["n_rows"]
             if was > now:
                 raise DataError(f"{matrix.uri}: has {now:,} rows, the state {path} is of {was:,}: it shrank. {REMEDY}")
             if was == now and identity_seen["fingerprint"] != self.identity["fingerprint"]:

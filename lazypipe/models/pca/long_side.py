@@ -21,6 +21,7 @@ class LongSide:
         self.n_passes = self.n_omitted = self.n_constant = 0
         self.total_variance = self.degrees = np.nan
         self.scale: np.ndarray | None = None
+        self.fill: np.ndarray | None = None
         self.mean = np.zeros(0)
         self._found: Standardised | None = None
 
@@ -34,7 +35,7 @@ class LongSide:
         self.n_passes += 1
         self.total_variance = found.total_variance
         self.degrees = self.problem.asked.degrees(found.weight)
-        self.mean, self.scale = found.mean, found.scale
+        self.mean, self.scale, self.fill = found.mean, found.scale, found.fill
         self.n_omitted, self.n_constant = found.n_omitted, found.n_constant
 
     def start(self, width: int, seed: int) -> np.ndarray:
@@ -62,7 +63,7 @@ class LongSide:
             ddof,
             problem.asked,
             problem.engine,
-            (problem.choice.product, problem.choice.moments),
+            (problem.choice.product, problem.choice.moments if problem.asked.nan == "mean" else None),
             problem.journal.folder,
         )
         self.n_passes += 1 + (problem.asked.nan == "mean")
@@ -70,10 +71,14 @@ class LongSide:
         self.n_omitted = problem.matrix.shape[0] - result.n_rows
         self.degrees = problem.asked.degrees(result.weight)
         covariance = result.covariance
+        self.fill = result.mean if problem.asked.nan == "mean" else None
         if problem.asked.scale:
-            moment = result.mean**2 * result.weight / (result.weight - 1) if not problem.asked.center else 0.0
-            variance = covariance.diagonal() * problem.asked.degrees(result.weight) / (result.weight - 1) - moment
-            self.scale, self.n_constant = column_scale(problem.matrix, problem.asked, result.mean, variance)
+            mean, variance = result.mean, covariance.diagonal()
+            if problem.asked.scales_about_zero:  # a difference of moments would have lost it
+                moments = problem.moments()
+                mean, variance = moments.mean, moments.variance
+                self.n_passes += 1
+            self.scale, self.n_constant = column_scale(problem.matrix, problem.asked, mean, variance)
             gain = 1 / self.scale
             for i, row in enumerate(covariance):
                 row *= gain[i] * gain

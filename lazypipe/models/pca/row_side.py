@@ -12,7 +12,7 @@ import numpy as np
 
 from lazypipe.models.pca.projection import projected
 from lazypipe.models.pca.ritz import Ritz
-from lazypipe.models.pca.sides import Components, OnRows, Problem
+from lazypipe.models.pca.sides import Components, OnRows, Problem, unmixed
 from lazypipe.stats import AdjointProduct, Centring
 
 
@@ -23,7 +23,7 @@ class RowSide(OnRows):
         self.problem = problem
         found = problem.standardised()
         self.n_passes = 1
-        self.matrix, self.scale, self.mean = found.matrix, found.scale, found.mean
+        self.matrix, self.scale, self.fill, self.mean = found.matrix, found.scale, found.fill, found.mean
         self.n_omitted, self.n_constant = found.n_omitted, found.n_constant
         self.total_variance = found.total_variance
         self.centring = Centring.of(problem.matrix.shape[0], found.weights) if problem.asked.center else None
@@ -61,4 +61,4 @@ class RowSide(OnRows):
         components = np.ascontiguousarray((product[:, :k] / np.where(norms > 0, norms, 1)).T, self.problem.dtype)
         scale = np.sqrt(np.maximum(ritz.values, 0) * self.degrees)
         residuals = squares * lengths / np.where(scale > 0, scale, 1) / np.maximum(ritz.values, np.finfo(float).tiny)
-        return Components(components, self.mean, residuals)
+        return Components(unmixed(components), self.mean, residuals)

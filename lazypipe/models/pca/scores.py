@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from lazypipe.atomic import replacing
-from lazypipe.blocks import Run, Span, compute_dtype
+from lazypipe.blocks import Block, Run, Span, compute_dtype
 from lazypipe.engines import Engine
+from lazypipe.errors import DataError
 from lazypipe.io.matrix import Matrix
 from lazypipe.io.prepared import Prepared
 from lazypipe.io.row_store import RowStore, suffix_of
@@ -17,6 +19,7 @@ from lazypipe.models.pca.projection import Projection, projected
 from lazypipe.plan import FoldPlan, Host, plan_fold
 from lazypipe.sizes import MIB
 from lazypipe.stats import AdjointProduct
+from lazypipe.stats.base import require_finite
 
 CHUNK_NBYTES = 64 * MIB  # of the source, a chunk of scores
 
@@ -29,6 +32,7 @@ class Projector:
     mean: np.ndarray  # (n_columns,)
     scale: np.ndarray | None  # (n_columns,)
     nan: str
+    fill: np.ndarray | None  # (n_columns,) for NaN, where that is to be filled
 
     def prepared(self, matrix: Matrix) -> tuple[Matrix, np.ndarray, np.ndarray]:
         """The matrix to read, a basis (n_columns, k) in its compute dtype, and what is due in the scores (k,)."""
@@ -39,15 +43,18 @@ class Projector:
         rest = self.mean if centre is None else self.mean - centre
         rest = rest if gain is None else rest * gain
         components = self.components.astype(np.float64)
-        filling = self.mean.astype(dtype) if self.nan == "mean" else None
+        filling = None if self.fill is None else self.fill.astype(dtype)
         basis = np.ascontiguousarray(self.components.T, dtype)
         return Prepared(matrix, centre, gain, filling=filling), basis, components @ rest
 
     def of_array(self, values: np.ndarray) -> np.ndarray:
         """Scores (n, k) of rows in memory, in float64."""
+        if self.fill is not None:
+            values = np.where(np.isnan(values), self.fill, values)
+        elif self.nan == "raise":
+            span = Span(0, values.shape[1])
+            require_finite(values.sum(axis=1), Block(values, Span(0, len(values)), span, "the rows given"))
         values = values - self.mean
-        if self.nan == "mean":
-            values = np.where(np.isnan(values), 0.0, values)
         if self.scale is not None:
             values = values / self.scale
         return np.asarray(values @ self.components.T.astype(np.float64))
@@ -67,6 +74,7 @@ class Projector:
     def to_disk(self, matrix: Matrix, out: Path, overwrite: bool, engine: Engine) -> Path:
         """Write the scores of a source to ``out`` (.zarr or .parquet), whole or not at all."""
         suffix = suffix_of(out)
+        require_scores(out, matrix, overwrite)
         n_rows, k = matrix.shape[0], len(self.components)
         read, basis, offset = self.prepared(matrix)
         plan = self.plan(matrix, engine.host)
@@ -90,6 +98,18 @@ class Projector:
         shape = np.broadcast_to(np.zeros(1, compute_dtype(matrix.dtype)), (n_rows, k))
         reserved = n_columns * k * (self.components.itemsize + 8)
         return plan_fold("scores", AdjointProduct(shape), matrix, host, reserved)
+
+
+def require_scores(out: Path, matrix: Matrix, overwrite: bool) -> None:
+    """Raise DataError where replacing ``out`` would take what is no store of scores, or the source itself."""
+    if not overwrite or not os.path.lexists(out):
+        return
+    own = Path(matrix.uri)
+    if own.exists() and out.exists() and own.samefile(out):
+        raise DataError(f"{out}: is the source itself. Write the scores elsewhere.")
+    inside = ("zarr.json", "*.parquet")
+    if not out.is_dir() or out.is_symlink() or not any(any(out.glob(pattern)) for pattern in inside):
+        raise DataError(f"{out}: is no store of scores, so it is not replaced. Write elsewhere.")
 
 
 @dataclass(frozen=True)

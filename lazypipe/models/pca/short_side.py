@@ -12,7 +12,7 @@ from lazypipe.engines.checkpointed import Checkpointed
 from lazypipe.engines.tasks import blocks_of
 from lazypipe.io.matrix import Matrix
 from lazypipe.models.pca.ritz import Ritz
-from lazypipe.models.pca.sides import Components, OnRows, Problem
+from lazypipe.models.pca.sides import Components, OnRows, Problem, unmixed
 from lazypipe.stats import Centring, ColumnProduct, Gram, StripeProjection
 from lazypipe.stats.products import ColumnProductState, stripe_product
 
@@ -26,12 +26,13 @@ class ShortSide(OnRows):
         self.n_passes = self.n_omitted = self.n_constant = 0
         self.total_variance = np.nan
         self.scale: np.ndarray | None = None
+        self.fill: np.ndarray | None = None
         self._mean: np.ndarray | None = None  # where a pass over the rows found it
         weight, weights = float(problem.matrix.shape[0]), None
         if not problem.asked.plain:
             found = problem.standardised()
             self.n_passes = 1
-            self.matrix, self.scale, self._mean = found.matrix, found.scale, found.mean
+            self.matrix, self.scale, self.fill, self._mean = found.matrix, found.scale, found.fill, found.mean
             self.n_omitted, self.n_constant = found.n_omitted, found.n_constant
             weight, weights = found.weight, found.weights
         self.centring = Centring.of(problem.matrix.shape[0], weights) if problem.asked.center else None
@@ -112,6 +113,7 @@ class ShortSide(OnRows):
         self.n_passes += 1
         components /= np.sqrt(np.where(norms > 0, norms, 1))[:, None].astype(self.problem.dtype)
         residuals = np.sqrt(squares) * lengths / scale / np.maximum(ritz.values, np.finfo(float).tiny)
+        components = unmixed(components)
         return Components(components, mean if self._mean is None else self._mean, residuals)
 
 

@@ -23,6 +23,8 @@ from lazypipe.models.preparation import Preparation, Standardised, find_moments,
 from lazypipe.stats.centring import Centring
 from lazypipe.stats.moments import ColumnMoments
 
+UNMIXED_COLUMNS = 4096
+
 
 class Components(NamedTuple):
     components: np.ndarray  # (k, n_columns), compute dtype, unit rows
@@ -45,14 +47,18 @@ class Problem:
         """That the products are made in."""
         return compute_dtype(self.matrix.dtype)
 
-    def standardised(self) -> Standardised:
-        """The matrix with its means and scales, in one pass."""
+    def moments(self) -> ColumnMoments:
+        """Means and variances, in one pass."""
         plan = self.choice.moments
         assert plan is not None
-        moments = self.journal.recall(
+        found: ColumnMoments = self.journal.recall(
             "moments", ColumnMoments, lambda: find_moments(self.matrix, self.asked, self.engine, plan)
         )
-        return standardise(self.matrix, self.asked, moments)
+        return found
+
+    def standardised(self) -> Standardised:
+        """The matrix with its means and scales, in one pass."""
+        return standardise(self.matrix, self.asked, self.moments())
 
 
 class Side(Protocol):
@@ -62,6 +68,7 @@ class Side(Protocol):
     total_variance: float
     degrees: float  # what sums of squares are divided by
     scale: np.ndarray | None
+    fill: np.ndarray | None  # (n_columns,) what gaps are filled with
     n_omitted: int
     n_constant: int
 
@@ -117,6 +124,26 @@ def filled_up(found: np.ndarray | None, n: int, width: int, seed: int) -> np.nda
     if found is not None:
         block[:, : found.shape[1]] = found[:, :width]
     return block
+
+
+def unmixed(components: np.ndarray) -> np.ndarray:
+    """Rows (k, n_columns), in their own memory, orthonormal: each without its parts along those before it.
+
+    A component written as ``Yᵀ u`` carries rounding along the leading ones, which C enlarges by λ₁ / λ.
+    Cholesky QR: products in float64, a run of columns at a time.
+    """
+    runs = [slice(i, i + UNMIXED_COLUMNS) for i in range(0, components.shape[1], UNMIXED_COLUMNS)]
+    gram = np.zeros((len(components),) * 2)
+    for run in runs:
+        part = components[:, run].astype(np.float64)
+        gram += part @ part.T
+    try:
+        inverse = np.linalg.inv(np.linalg.cholesky(gram))
+    except np.linalg.LinAlgError:  # of a component without variance nothing but rounding is there
+        return components
+    for run in runs:
+        components[:, run] = inverse @ components[:, run].astype(np.float64)
+    return components
 
 
 def orthonormal(block: np.ndarray) -> np.ndarray:
