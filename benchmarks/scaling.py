@@ -2,8 +2,8 @@
 
     python benchmarks/scaling.py [--rows 2000] [--memory 512MiB] [--folder /tmp]
 
-PCA of 2,000 x 125,000 ... 1,000,000 float32 by the gradient solver, a fixed number of passes, each in a
-process of its own; then the same matrix with one worker and with two. Writes results/scaling.{json,png}.
+PCA of 2,000 x 125,000 ... 1,000,000 float32 in panels by the gradient solver, a fixed number of passes, each in
+a process of its own; then the same matrix with one worker and with two. Writes results/scaling.{json,png}.
 """
 
 import argparse
@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--columns", type=int, nargs="+", default=[125_000, 250_000, 500_000, 1_000_000])
     parser.add_argument("--memory", default="512MiB")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--folder", default=None, help="where the data go for the run (8 GB)")
+    parser.add_argument("--folder", default=None, help="where the data go for the run (16 GB)")
     parser.add_argument("--fit", nargs=3, default=None, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.fit:
@@ -72,9 +72,13 @@ def main() -> None:
     speedup = None
     for d in options.columns:
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-            path = Path(folder) / "wide.npy"
-            lp.generate(path, options.rows, d, spectrum="1/i", rank=50, noise=0.003)
-            warm(path)
+            rows_first, path = Path(folder) / "wide.npy", Path(folder) / "wide.zarr"
+            lp.generate(rows_first, options.rows, d, spectrum="1/i", rank=50, noise=0.003)
+            lp.convert(rows_first, path)
+            rows_first.unlink()
+            for panel in path.rglob("*"):
+                if panel.is_file():
+                    warm(panel)
             found = [in_a_process(path, options.memory, cores()) for _ in range(options.repeats)]
             best = {key: statistics.median(run[key] for run in found) for key in found[0]}
             rows.append({"columns": d, "gigabytes": 4e-9 * options.rows * d, **best})

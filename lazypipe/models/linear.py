@@ -115,6 +115,8 @@ class LinearRegression:
             self._require_columns("the rows given", values.shape[1])
             return values @ self.coef_ + self.intercept_
         matrix = open_matrix(rows)
+        if matrix.sparse:
+            raise DataError(f"{matrix.uri}: is sparse; linear regression reads dense rows alone. Pass a dense matrix.")
         n_rows, n_columns = matrix.shape
         self._require_columns(matrix.uri, n_columns)
         predictions = np.empty(n_rows)
@@ -202,9 +204,9 @@ class LinearRegression:
                 refuse_constant_columns(design, products.mean, products.gram.diagonal(), self.fit_intercept)
             solution = solve_products(products, self.ridge, rounding)
             data, squares = products, float(products.gram[-1, -1])
-            told = "all" if solution is None else f"about {solution.loss:.0e}"
+            told = "every digit" if solution is None else f"about {solution.loss:.0e} of their size"
             self.method_ = NORMAL
-            self.reason_ = f"rounding of the products costs {told} of the coefficients"
+            self.reason_ = f"rounding of the products costs the coefficients {told}"
             if solution is not None and solution.residual_squares < EXACT * rounding * squares:
                 # The coefficients' rounding may then exceed their standard errors.
                 self.reason_ = "the fit is so close that rounding of the products would hide what is left"
@@ -217,7 +219,10 @@ class LinearRegression:
             if not self.ridge:
                 refuse_dependent_columns(design, factor, self.fit_intercept)
             solution, data = solve_factor(factor, self.ridge, ROUNDING["float64"]), factor
-            self.reason_ = "as asked for" if self.method == "tsqr" else f"in normal equations {self.reason_}"
+            if self.method == "tsqr":
+                self.reason_ = "as asked for"
+            else:
+                self.reason_ = f"QR of the rows keeps the digits; in normal equations {self.reason_}"
             self.method_ = TSQR
         if solution is None:
             raise DataError(
