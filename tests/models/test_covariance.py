@@ -33,7 +33,7 @@ def test_a_mean_of_ten_thousand_deviations_costs_no_digits(tmp_path, serial_engi
 
 @pytest.mark.parametrize(
     ("ddof", "error", "words"),
-    [(5, lp.PlanError, "ddof=5 with 5 rows"), (-1, lp.ConfigError, "ddof: -1 is negative")],
+    [(5, lp.PlanError, "ddof=5 with 5 rows"), (-1, lp.ConfigError, "ddof: -1 is no number of 0 or above")],
 )
 def test_ddof_out_of_range(ddof, error, words, serial_engine):
     with pytest.raises(error, match=words):

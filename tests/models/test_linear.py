@@ -11,7 +11,8 @@ from lazypipe.io.beside import Beside, open_column
 from lazypipe.io.matrix import Dense
 from lazypipe.sizes import MIB
 
-DTYPES = pytest.mark.parametrize(("dtype", "rtol"), [("float64", 1e-11), ("float32", 3e-5)])
+# Of float32 the residual keeps what rounding of y² leaves: here its 250-fold.
+DTYPES = pytest.mark.parametrize(("dtype", "rtol"), [("float64", 1e-11), ("float32", 2e-4)])
 
 
 def made(n_rows=3_000, n_columns=7, dtype="float64", offset=3.0, noise=1.0, seed=0):
@@ -214,7 +215,7 @@ def collinear(dtype="float64"):
 @pytest.mark.parametrize("method", ["auto", "tsqr"])
 def test_collinear_columns_are_named(dtype, intercept, method, serial_engine):
     x, y = collinear(dtype)
-    with pytest.raises(lp.DataError, match=r"Drop them, or pass ridge > 0\.") as caught:
+    with pytest.raises(lp.DataError, match=r"Drop them, or pass a ridge above 0\.") as caught:
         lp.LinearRegression(method=method, fit_intercept=intercept).fit(x, y, engine=serial_engine)
     message = str(caught.value)
     assert "column 3 of columns 0, 1" in message and "column 5 of column 2" in message
@@ -243,7 +244,7 @@ def test_constant_columns_are_named(dtype, method, serial_engine):
     x, y = made(300, 4)
     x = (10 * x).astype(dtype)
     x[:, 2] = 7 if dtype == "int16" else 7.1
-    with pytest.raises(lp.DataError, match="column 2 is constant, as the intercept is. Drop it, or pass ridge > 0"):
+    with pytest.raises(lp.DataError, match="column 2 is constant, as the intercept is. Drop it, or pass a ridge above 0"):
         lp.LinearRegression(method=method).fit(x, y.astype(x.dtype), engine=serial_engine)
     model = lp.LinearRegression(fit_intercept=False).fit(x, y, engine=serial_engine)
     assert_same(model, by_numpy(x, y, intercept=False), x, y, 1e-8, ["coef_"])
