@@ -122,7 +122,7 @@ def test_a_tracked_run_prints_where_everything_is(jobs):
     names = {item.path for item in mlflow.MlflowClient().list_artifacts(run_id)}
     assert {"scree.png", "result.json"} <= names
     assert "convergence.png" not in names, "an exact solver has no passes to show"
-    assert (out / "scree.png").read_bytes().startswith(b"\x89PNG")
+    assert (jobs.folder / out / "scree.png").read_bytes().startswith(b"\x89PNG")
     scores = mlflow.pyfunc.load_model(f"runs:/{run_id}/model").predict(jobs.rows)
     found = jobs.result(out)
     np.testing.assert_allclose(scores, (jobs.rows - found["mean"]) @ found["components"].T, rtol=1e-4, atol=1e-4)
