@@ -244,7 +244,9 @@ def test_constant_columns_are_named(dtype, method, serial_engine):
     x, y = made(300, 4)
     x = (10 * x).astype(dtype)
     x[:, 2] = 7 if dtype == "int16" else 7.1
-    with pytest.raises(lp.DataError, match="column 2 is constant, as the intercept is. Drop it, or pass a ridge above 0"):
+    with pytest.raises(
+        lp.DataError, match="column 2 is constant, as the intercept is. Drop it, or pass a ridge above 0"
+    ):
         lp.LinearRegression(method=method).fit(x, y.astype(x.dtype), engine=serial_engine)
     model = lp.LinearRegression(fit_intercept=False).fit(x, y, engine=serial_engine)
     assert_same(model, by_numpy(x, y, intercept=False), x, y, 1e-8, ["coef_"])
