@@ -48,14 +48,14 @@ def lazypipe_gradient_bounded(job: Job) -> Callable[..., Answer]:
 
 
 @contender(
-    "wide", "lazypipe gradient on panels for 1e-3, small budget", ours=True, goal=1e-3,
+    "wide", "lazypipe on panels for 1e-3, small budget", ours=True, goal=1e-3,
     whole=settings(tol=(1e-3, 3e-4, 1e-4, 3e-5)),
 )  # fmt: skip
 def lazypipe_panels_1e3(job: Job) -> Callable[..., Answer]:
     return _lazypipe(job, "gradient", job.memory, _panels(job))
 
 
-@contender("wide", "lazypipe gradient on panels for 1e-6, small budget", ours=True, goal=1e-6, whole=TO_1E6)
+@contender("wide", "lazypipe on panels for 1e-6, small budget", ours=True, goal=1e-6, whole=TO_1E6)
 def lazypipe_panels_1e6(job: Job) -> Callable[..., Answer]:
     return _lazypipe(job, "gradient", job.memory, _panels(job))
 
