@@ -172,7 +172,9 @@ def plan_fold(
     mapped = 0 if by_rows or 2 * matrix.mapped_nbytes > host.memory else matrix.mapped_nbytes
 
     largest = VIEW_NBYTES if mapped else BLOCK_NBYTES
-    block = _between(total_nbytes // 32, 256 * KIB, _between(host.memory // 32, 256 * KIB, largest))
+    # Not so small that adding a state costs as much as its block; but enough of them for all to work.
+    least = max(total_nbytes // 32, min(statistic.state_nbytes(n_rows, n_columns), total_nbytes // 8))
+    block = _between(least, 256 * KIB, _between(host.memory // 32, 256 * KIB, largest))
     step = block // line_nbytes
     if not by_rows and not mapped and matrix.panel_columns is None:
         piece = _between(STRIPE_NBYTES // line_nbytes, 1, STRIPE_ROW_NBYTES // matrix.dtype.itemsize)

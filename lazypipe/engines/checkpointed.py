@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from lazypipe import plan as plans
 from lazypipe.blocks import Run, Span
 from lazypipe.checkpoint import REMEDY, SUFFIX, StateFolder, require_same
 from lazypipe.engines.base import Engine
@@ -119,7 +120,7 @@ class Checkpointed:
     ) -> None:
         tree = MergeTree(statistic, done.levels)
         done.levels = tree.levels
-        size = done.group = done.group or group_size(len(cut.runs), engine.slots)
+        size = done.group = done.group or group_size(len(cut.runs), engine.slots, cut.bytes_read)
         whole = Digested(statistic, statistic.axis)
         for start in range(done.n_runs_done, len(cut.runs), size):
             runs = cut.runs[start : start + size]
@@ -235,10 +236,13 @@ class Checkpointed:
         )
 
 
-def group_size(n_runs: int, slots: int) -> int:
-    """Runs a group: a power of the fan-in, so that a group is a subtree; enough to keep all tasks busy."""
+def group_size(n_runs: int, slots: int, nbytes: int) -> int:
+    """Runs a group: a power of the fan-in, so that a group is a subtree; enough to keep all tasks busy.
+
+    Data of less than a run's usual bytes, as an increment, are one group.
+    """
     size = FAN_IN
-    while size * MOST_GROUPS < n_runs or size < 2 * slots:
+    while size * MOST_GROUPS < n_runs or size < 2 * slots or (size < n_runs and nbytes <= plans.RUN_NBYTES):
         size *= FAN_IN
     return size
 

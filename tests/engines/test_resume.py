@@ -688,7 +688,8 @@ def test_group_sizes_are_powers_of_the_fan_in():
     from lazypipe.engines.checkpointed import MOST_GROUPS, group_size
 
     for slots in (1, 2, 3, 8, 100):
-        sizes = [group_size(n, slots) for n in range(1, 4097)]
+        sizes = [group_size(n, slots, 2**40) for n in range(1, 4097)]
         assert {size & (size - 1) for size in sizes} == {0}
         assert all(a <= b for a, b in pairwise(sizes))
         assert all(-(-n // size) <= MOST_GROUPS for n, size in enumerate(sizes, 1))
+    assert group_size(8, 2, 2**20) == 16, "little data are one group"

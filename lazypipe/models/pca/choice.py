@@ -107,6 +107,9 @@ def require_components(matrix: Matrix, k: int, center: bool = True) -> None:
         )
 
 
+EMITTING_PASSES = {"rows": 1, "columns": 0, "row blocks": 2}  # that write the components out
+
+
 def _gradient(wanted: Wanted) -> Choice:
     width = max(wanted.k + EXTRA_COLUMNS, MIN_WIDTH)
     return _iterated("gradient", wanted, width)
@@ -138,7 +141,10 @@ def _on_side(solver: str, wanted: Wanted, width: int, side: SideName) -> Choice:
     beside = 3 * 8 * n_columns if side == "row blocks" else 0  # means and their like
     if solver == "gradient":
         vector = 8 * n * width
-        room = (host.memory // 2 - output) // (2 * vector)
+        if side == "row blocks":  # a product is D x p, and so are the states that it is summed from
+            room = (host.memory - 4 * 8 * n_columns * max(width, k) - beside - 8 * vector) // (2 * vector)
+        else:
+            room = (host.memory // 2 - output) // (2 * vector)
         max_blocks = int(max(MIN_BLOCKS, min(MAX_BLOCKS, room)))
         held = (2 * max_blocks + 8) * vector + beside
     else:
@@ -146,14 +152,15 @@ def _on_side(solver: str, wanted: Wanted, width: int, side: SideName) -> Choice:
         held = 8 * n * (2 * k + 8) + beside
     moments = None
     stripes = None
-    cut = _cut_product(wanted, width, side, held if side == "rows" else held + output)
+    # What a product by row blocks leaves, and the components, come after its states are gone, and take less.
+    cut = _cut_product(wanted, width, side, held + output if side == "columns" else held)
     if side == "rows":
         stripes = _stripes(wanted, held + output)
     if side != "rows" or not wanted.asked.plain:
         moments = plan_moments(matrix, wanted.asked, host)
     passes = GRADIENT_PASSES if solver == "gradient" else None
     reads = 2 if side == "row blocks" else 1
-    n_passes = (passes or 300 * k) * reads + (stripes is not None or side == "row blocks") + (moments is not None)
+    n_passes = (passes or 300 * k) * reads + EMITTING_PASSES[side] + (moments is not None)
     seconds = matrix.nbytes * n_passes / BYTES_A_SECOND
     seconds += 4.0 * n_rows * n_columns * width * n_passes / reads / FLOPS_A_SECOND
     choice = Choice(solver, side, width, max_blocks, seconds, _no_plan(), cut(None), cut, stripes, moments)
@@ -170,8 +177,7 @@ def _cut_product(wanted: Wanted, width: int, side: SideName, held: int) -> Calla
     elif side == "columns":
         statistic = RowProduct(_shape(matrix, n_columns, width), _shape(matrix, n_columns), float(n_rows))
     else:
-        statistic = AdjointProduct(_shape(matrix, n_rows, max(width, 2 * wanted.k)))
-        held += 12 * n_columns * width
+        statistic = AdjointProduct(_shape(matrix, n_rows, max(width, wanted.k)))
     return lambda span: plan_fold("pass", statistic, read, wanted.host, held, span)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from lazypipe.blocks import compute_dtype
 from lazypipe.errors import DataError
 from lazypipe.io.matrix import Matrix
+from lazypipe.models.pca.choice import EMITTING_PASSES
 from lazypipe.models.pca.deflation import deflation
 from lazypipe.models.pca.direct import leading_pairs
 from lazypipe.models.pca.gradient import block_gradient
@@ -67,9 +68,9 @@ def _solve(problem: Problem, side: Side, k: int, iteration: Iteration, on_pass: 
         on_pass(PassDone(side.n_passes, residual, tuple(float(v) for v in np.maximum(values, floor))))
 
     start = side.start(k if solver == "deflation" else problem.choice.width, iteration.seed)
-    # Of the passes allowed some are done, and on the rows' side one more writes the components out.
+    # Of the passes allowed some are done, and some write the components out.
     n_passes = (iteration.max_passes or DEFAULT_PASSES[solver]) - side.n_passes
-    n_passes -= problem.choice.side != "columns"
+    n_passes -= EMITTING_PASSES[problem.choice.side]
     n_products = max(1, n_passes // (2 if problem.choice.side == "row blocks" else 1))
     if solver == "deflation":
         return deflation(side.apply, start, iteration.tol, n_products, iteration.step, judge)

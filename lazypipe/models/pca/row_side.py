@@ -52,13 +52,16 @@ class RowSide(OnRows):
         return projected(self.matrix, basis, np.zeros(basis.shape[1]), self.problem.engine, plan)
 
     def components(self, ritz: Ritz) -> Components:
-        k = len(ritz.values)
+        # Of the residuals first, and apart: D x 2k at once would be the most that a fit holds.
         lengths = np.linalg.norm(ritz.residuals, axis=0)
         unit = ritz.residuals / np.where(lengths > 0, lengths, 1)
-        product = self._adjoint(np.hstack([ritz.vectors, unit]), "components")
-        self.n_passes += 1
-        norms, squares = (np.sqrt((part**2).sum(axis=0)) for part in (product[:, :k], product[:, k:]))
-        components = np.ascontiguousarray((product[:, :k] / np.where(norms > 0, norms, 1)).T, self.problem.dtype)
+        squares = np.linalg.norm(self._adjoint(unit, "residuals"), axis=0)
+        product = self._adjoint(ritz.vectors, "components")
+        self.n_passes += 2
+        norms = np.linalg.norm(product, axis=0)
+        product /= np.where(norms > 0, norms, 1)
+        components = np.ascontiguousarray(product.T, self.problem.dtype)
+        del product
         scale = np.sqrt(np.maximum(ritz.values, 0) * self.degrees)
         residuals = squares * lengths / np.where(scale > 0, scale, 1) / np.maximum(ritz.values, np.finfo(float).tiny)
         return Components(unmixed(components), self.mean, residuals)
