@@ -71,3 +71,11 @@ def runs(span: Span, step: int, n_runs: int) -> tuple[Run, ...]:
 def compute_dtype(dtype: np.dtype) -> np.dtype:
     """float32 where it holds every value of ``dtype`` exactly, else float64."""
     return np.dtype(np.float32 if np.can_cast(dtype, np.float32, "safe") else np.float64)
+
+
+def apart(width: int) -> int:
+    """An odd multiple of 32 columns, ``width`` at most where that is 32 or more.
+
+    32 float32 are two lines of the cache; rows a power of two apart would all fall on the same ones.
+    """
+    return max(width // 32 - 1, 0) // 2 * 64 + 32 if width >= 32 else width

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from lazypipe.blocks import Run, Span, compute_dtype, runs
+from lazypipe.blocks import Run, Span, apart, compute_dtype, runs
 from lazypipe.errors import MemoryPlanError
 from lazypipe.io.matrix import Matrix
 from lazypipe.sizes import GIB, KIB, MIB, show_bytes
@@ -189,14 +189,6 @@ def plan_fold(
                 continue
             break
     return _with_step(title, statistic, matrix, host, reserved, mapped, step, span)
-
-
-def apart(width: int) -> int:
-    """An odd multiple of 32 columns, ``width`` at most where that is 32 or more.
-
-    32 float32 are two lines of the cache; rows a power of two apart would all fall on the same ones.
-    """
-    return max(width // 32 - 1, 0) // 2 * 64 + 32 if width >= 32 else width
 
 
 def _line_nbytes(matrix: Matrix, by_rows: bool) -> int:

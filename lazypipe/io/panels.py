@@ -15,12 +15,11 @@ from pathlib import Path
 import numpy as np
 import zarr
 
-from lazypipe.blocks import Span
+from lazypipe.blocks import Span, apart
 from lazypipe.errors import DataError, MemoryPlanError
 from lazypipe.io.convert import write_whole
 from lazypipe.io.matrix import Matrix
 from lazypipe.io.zarr import open_source
-from lazypipe.plan import apart
 
 PANEL_NBYTES = 32 * 1024**2  # a block: of 8 MiB, mapping them took a fifth of a pass
 LEAST_COLUMNS = 16  # 64 bytes of float32: a line of the cache

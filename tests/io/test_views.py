@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 import lazypipe as lp
-from lazypipe.blocks import Span
+from lazypipe.blocks import Span, apart
 from lazypipe.errors import DataError
 from lazypipe.io import convert, open_matrix
-from lazypipe.plan import apart
 
 PLACES = ["array", "npy", "zarr"]
 
