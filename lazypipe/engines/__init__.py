@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
+from lazypipe.engines import resident
 from lazypipe.engines.base import Engine
 from lazypipe.errors import ConfigError
 from lazypipe.progress import Progress
@@ -54,6 +55,7 @@ def open_engine(
         raise ConfigError(f"memory: {memory} is too small to work in. Give at least {MIN_MEMORY}.")
     if workers is not None and workers < 1:
         raise ConfigError(f"workers: {workers} is not a number of tasks. Give 1 or more, or leave it out.")
+    resident.return_large_arrays()
     module, name = ENGINES[kind].split(":")
     return getattr(import_module(module), name)(
         address=address, memory=nbytes, workers=workers, progress=progress or Progress()

@@ -19,7 +19,7 @@ import lazypipe
 from lazypipe.blocks import Run
 from lazypipe.engines import resident
 from lazypipe.engines.base import DEFAULT_MEMORY, Result, Task
-from lazypipe.engines.tasks import fold_run, merge_group, use_one_blas_thread
+from lazypipe.engines.tasks import fold_run, merge_group, settle_worker
 from lazypipe.errors import EngineError, MemoryPlanError
 from lazypipe.io.matrix import Matrix
 from lazypipe.io.raw_rows import MAPS
@@ -37,13 +37,13 @@ SLOTS = "lazypipe-slots"  # a resource of the in-process worker: how much of the
 
 def _fold_run(run: Run, statistic: Statistic, matrix: Matrix, mapped: bool, own_process: bool) -> Any:
     if own_process:
-        use_one_blas_thread()
+        settle_worker()
     return fold_run(statistic, matrix, run, mapped)
 
 
 def _call(task: Task, function: Callable[[Task], Result], own_process: bool) -> Result:
     if own_process:
-        use_one_blas_thread()
+        settle_worker()
     return function(task)
 
 

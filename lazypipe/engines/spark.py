@@ -25,7 +25,7 @@ import lazypipe
 from lazypipe.blocks import Run
 from lazypipe.engines import resident
 from lazypipe.engines.base import DEFAULT_MEMORY, Result, Task
-from lazypipe.engines.tasks import fold_run, merge_in_order, use_one_blas_thread
+from lazypipe.engines.tasks import fold_run, merge_in_order, settle_worker
 from lazypipe.errors import EngineError, LazypipeError
 from lazypipe.io.matrix import Matrix
 from lazypipe.plan import FAN_IN, FoldPlan, Host
@@ -235,7 +235,7 @@ class _Shared:
 
 def _attempt(function: Callable[[Any], Any], task: Any) -> Any:
     """The result, or a user's mistake as a value: Spark would wrap it in pages of Java."""
-    use_one_blas_thread()
+    settle_worker()
     try:
         return function(task)
     except LazypipeError as error:

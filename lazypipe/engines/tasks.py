@@ -12,15 +12,17 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from lazypipe.blocks import Block, Run, Span, compute_dtype
+from lazypipe.engines import resident
 from lazypipe.io.matrix import Matrix
 from lazypipe.plan import FAN_IN
 from lazypipe.stats.base import Axis, Statistic
 
 
 @lru_cache(maxsize=1)
-def use_one_blas_thread() -> None:
-    """Give a worker process, which is ours alone, one BLAS thread a task."""
+def settle_worker() -> None:
+    """Give a worker process, which is ours alone, one BLAS thread a task, and no hoard of freed arrays."""
     threadpool_limits(1)
+    resident.return_large_arrays()
 
 
 class Scratch(threading.local):
