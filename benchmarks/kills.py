@@ -339,6 +339,8 @@ def main() -> int:
                 tally.rounds += 1
                 tally.equal += same_bits(result, wanted)
                 shutil.rmtree(played)
+                told = f"{tally.n_kills} kills, {tally.rounds} runs ended, {tally.equal} with equal bits"
+                print(told, file=sys.stderr, flush=True)
     redone = tally.redone or [0]
     unit = {"covariance": "groups", "pca": "passes", "tiles": "tasks"}[asked.job]
     kills = ", ".join(f"{n} of a {what}" for what, n in sorted(tally.kills.items()))
