@@ -115,6 +115,8 @@ def draw(rows: list[dict[str, float]]) -> None:
     first = rows[0]["seconds"] / columns[0]
     left.loglog(columns, [first * c for c in columns], color=GREY, linestyle="--", label="in proportion")
     left.set_ylabel(f"time of {PASSES} passes (s)")
+    seconds = [2.0**k for k in range(6) if rows[0]["seconds"] / 2 < 2.0**k < 2 * rows[-1]["seconds"]]
+    left.set_yticks(seconds, [f"{tick:g}" for tick in seconds])
     right.semilogx(columns, [row["anonymous"] / MIB for row in rows], color=BLUE, marker="o", label="measured")
     right.semilogx(columns, [row["planned"] / MIB for row in rows], color=VERMILION, linestyle="--", label="planned")
     right.set_ylim(0, None)

@@ -93,7 +93,7 @@ def _parser(name: str, model: type[Config]) -> _Parser:
         description=model.__doc__,
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
-        epilog="Defaults < --config FILE < --engine FILE < options.",
+        epilog=f"Defaults < --config FILE <{' --engine FILE <' if 'engine' in model.model_fields else ''} options.",
     )
     parser.add_argument("--config", metavar="FILE", help="YAML file with any of the options below")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")

@@ -46,11 +46,15 @@ class Answer:
 
 @dataclass(frozen=True)
 class Work:
-    """A job's own part: its name, its plan, and the work itself. ``work`` gets the passes so far."""
+    """A job's own part: its name, its plan, and the work itself. ``work`` gets the passes so far.
+
+    ``store`` is where most of the result is written by the work itself, if not to the result folder.
+    """
 
     name: str
     plan: Callable[[Matrix, Engine], Plan]
     work: Callable[[Matrix, Engine, list[PassDone]], Answer]
+    store: str | None = None
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ def plan(config: JobConfig, work: Work) -> Plan:
     _load_libraries(config)
     with open_engine(config.engine) as engine:
         planned = work.plan(matrix, engine)
-    require_space(out, planned.output_nbytes)
+    require_space(Path(work.store or out), planned.output_nbytes)
     return planned
 
 
@@ -117,7 +121,8 @@ def carry_out(config: JobConfig, work: Work) -> Result:
         progress = Progress((console, remember))
         with open_engine(config.engine, progress) as engine:
             planned = work.plan(matrix, engine)
-            require_space(out, planned.output_nbytes)
+            if work.store is None:
+                require_space(out, planned.output_nbytes)
             console.expected_passes = planned.passes
             with _tracked(config, work.name, matrix, planned) as run:
                 if run is not None:

@@ -103,6 +103,7 @@ def _work(config: CovarianceConfig) -> Work:
         "covariance",
         lambda matrix, engine: lp.plan_covariance(matrix, engine=engine, out=config.tiles, **options),
         compute,
+        config.tiles,
     )
 
 

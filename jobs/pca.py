@@ -148,7 +148,7 @@ def _answer(pca: lp.PCA, history: list[PassDone]) -> Answer:
         "angle_bounds": pca.angle_bounds_.tolist(),
         "close_pairs": pca.close_pairs_,
         "n_rows": pca.n_samples_,
-        "n_constant_columns": pca.n_constant_columns_,
+        "n_constant_columns": pca.n_constant_columns_ if pca.scale else None,
         "passes_recalled": pca.n_passes_recalled_,
         "notes": _notes(pca),
     }

@@ -67,7 +67,7 @@ def _work(config: TransformConfig) -> Work:
         figures = {"scores": config.scores, "scores_shape": list(written.shape), "passes": 1}
         return Answer(model=written, plan=planned, arrays={}, figures=figures, metrics={"passes": 1.0})
 
-    return Work("transform", lambda matrix, engine: plan_transform(matrix, pca, engine), transform)
+    return Work("transform", lambda matrix, engine: plan_transform(matrix, pca, engine), transform, config.scores)
 
 
 if __name__ == "__main__":

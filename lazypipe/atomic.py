@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lazypipe.errors import DataError
+from lazypipe.sizes import show_bytes
 
 CAUSES: dict[int | None, str] = {  # None: NumPy tells no number
     errno.ENOSPC: "the disk is full. Free some space or write elsewhere",
@@ -59,7 +60,9 @@ def require_space(path: Path, n_bytes: int) -> None:
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     if free < n_bytes:
-        raise DataError(f"{path}: needs {n_bytes:,} bytes, {free:,} are free. Free some space or write elsewhere.")
+        raise DataError(
+            f"{path}: needs {show_bytes(n_bytes)} of disk, {show_bytes(free)} are free. Free some or write elsewhere."
+        )
 
 
 def _move(partial: Path, path: Path) -> None:

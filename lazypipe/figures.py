@@ -55,6 +55,7 @@ def convergence(history: Sequence[PassDone], tol: float) -> Figure:
     axes.axhline(tol, color=VERMILION, linestyle="--", label=f"tolerance {tol:g}")
     axes.set_xlabel("passes over the data")
     axes.set_ylabel("relative residual ‖Cv − λv‖ / λ")
+    axes.spines["right"].set_visible(False)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(axis="y", color=GREY, alpha=0.25, linewidth=0.6)
     figure.legend(loc="outside upper center", ncols=2, frameon=False)

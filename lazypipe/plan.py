@@ -75,9 +75,9 @@ class FoldPlan:
         return max(self.worker_nbytes, self.driver_nbytes)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
-    """What a whole job will take. ``str(plan)`` and ``lines()`` print it."""
+    """What a whole job will take, in the lines that it is shown by."""
 
     job: str
     uri: str
@@ -151,7 +151,7 @@ class Plan:
             "notes": list(self.notes),
         }
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return "\n".join(self.lines())
 
 

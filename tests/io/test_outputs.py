@@ -86,7 +86,7 @@ def test_convert_refuses(tmp_path, monkeypatch):
     with pytest.raises(MemoryPlanError, match=r"needs 16 bytes.*memory is 3"):
         convert(values, tmp_path / "b.npy", memory=3)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(100, 90, 10))
-    with pytest.raises(DataError, match=r"needs 66,.* bytes, 10 are free"):
+    with pytest.raises(DataError, match=r"needs 6.*KiB of disk, 10B are free"):
         convert(values, tmp_path / "c.npy")
     assert names(tmp_path) == ["a.npy"]
 

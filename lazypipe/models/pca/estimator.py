@@ -143,9 +143,12 @@ class PCA:
         matrix = open_matrix(source)
         self._check()
         asked = self._asked(matrix, row_weights)
-        if engine is None:
-            with open_engine() as engine:
-                return self.fit(matrix, engine=engine, row_weights=row_weights, state=state, restart=restart)
+        with open_engine() if engine is None else nullcontext(engine) as running:
+            self._fit(matrix, asked, running, state, restart)
+        self._warn()
+        return self
+
+    def _fit(self, matrix: Matrix, asked: Preparation, engine: Engine, state: str | Path | None, restart: bool) -> None:
         choice = self._choose(matrix, asked, engine)
         self.history_: list[dict[str, Any]] = []
 
@@ -164,8 +167,6 @@ class PCA:
             self._keep(matrix, choice, fitted)
             self.n_passes_recalled_ = journal.n_recalled
             journal.close(self.components_)
-        self._warn()
-        return self
 
     def _warn(self) -> None:
         if not self.converged_:
