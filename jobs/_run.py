@@ -98,6 +98,7 @@ def open_engine(config: EngineConfig, progress: Progress | None = None) -> Engin
 def plan(config: JobConfig, work: Work) -> Plan:
     """What the job would take; checks source, output folder and engine too, and reads no data."""
     out = result_folder(config.out, work.name, config.overwrite)
+    _require_apart(config, out)
     matrix = lp.open_matrix(config.source, column=config.column)
     _load_libraries(config)
     with open_engine(config.engine) as engine:
@@ -109,6 +110,7 @@ def plan(config: JobConfig, work: Work) -> Plan:
 def carry_out(config: JobConfig, work: Work) -> Result:
     """Do the work of ``config``, save it, log it."""
     out = result_folder(config.out, work.name, config.overwrite)
+    _require_apart(config, out)
     matrix = lp.open_matrix(config.source, column=config.column)
     _load_libraries(config)
     history: list[PassDone] = []
@@ -180,6 +182,16 @@ def _load_libraries(config: JobConfig) -> None:
 
     if config.tracking.enabled:
         tracking.load_libraries()
+
+
+def _require_apart(config: JobConfig, out: Path) -> None:
+    """Raise ConfigError where another output lies in the result folder, which is moved into place at the end."""
+    for name in ("state", "tiles", "scores"):
+        given = getattr(config, name, None)
+        if given and Path(given).expanduser().absolute().is_relative_to(out.absolute()):
+            raise lp.ConfigError(
+                f"{name}: {given} lies in the result folder {out}, which is put in place whole. Name one beside it."
+            )
 
 
 def _tracked(config: JobConfig, name: str, matrix: Matrix, plan: Plan) -> Any:

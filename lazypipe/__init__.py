@@ -18,6 +18,7 @@ from lazypipe.errors import (
     EngineError,
     LazypipeError,
     MemoryPlanError,
+    NotFittedError,
     PlanError,
 )
 from lazypipe.io import convert, generate, open_matrix
@@ -37,6 +38,7 @@ __all__ = [
     "LazypipeError",
     "LinearRegression",
     "MemoryPlanError",
+    "NotFittedError",
     "PlanError",
     "TiledCovariance",
     "convert",

@@ -21,6 +21,16 @@ class ConfigError(LazypipeError, ValueError):
     """A parameter has a wrong name or value."""
 
 
+class NotFittedError(LazypipeError, ValueError, AttributeError):
+    """A model is used before it was fitted."""
+
+
+def require_fitted(model: object, attribute: str) -> None:
+    """Raise NotFittedError unless a model has what its ``fit`` leaves."""
+    if not hasattr(model, attribute):
+        raise NotFittedError(f"{type(model).__name__}: is not fitted yet. Call fit first.")
+
+
 class EngineError(LazypipeError, RuntimeError):
     """A cluster cannot be reached, or cannot run the work."""
 

@@ -19,7 +19,7 @@ from lazypipe.blocks import Span, apart
 from lazypipe.errors import DataError, MemoryPlanError
 from lazypipe.io.convert import write_whole
 from lazypipe.io.matrix import Matrix
-from lazypipe.io.zarr import open_source
+from lazypipe.io.zarr import WHOLE, open_source
 
 PANEL_NBYTES = 32 * 1024**2  # a block: of 8 MiB, mapping them took a fifth of a pass
 LEAST_COLUMNS = 16  # 64 bytes of float32: a line of the cache
@@ -53,7 +53,7 @@ def write_panels(path: Path, matrix: Matrix, blocks: Iterator[np.ndarray], width
     n_rows, n_columns = matrix.shape
     zarr.create_array(
         path, shape=matrix.shape, chunks=(n_rows, width), dtype=matrix.dtype, zarr_format=3, compressors=None,
-        filters=None, fill_value=0,
+        filters=None, fill_value=0, attributes={WHOLE: True},
     )  # fmt: skip
     layout = open_source(path, None).raw
     assert layout is not None

@@ -27,7 +27,7 @@ class RawChunks:
     stored: str  # dtype on disk with its byte order ("<f4")
     shape: tuple[int, int]
     chunks: tuple[int, int]  # (rows, columns) of a chunk
-    fill_value: float  # of the chunks that have no file
+    fill_value: float | None  # of the chunks that have no file; None where each is to have one
 
     @property
     def chunk_nbytes(self) -> int:
@@ -82,7 +82,9 @@ class RawChunksReader:
         """Whether a chunk has a file; DataError where it is torn or cannot be read."""
         try:
             n_bytes = os.stat(path).st_size
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if self._source.fill_value is None:
+                raise DataError(f"{path}: this chunk is missing. Write or copy the array again.") from error
             return False
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({one_line(error)}). Check path and rights.") from error

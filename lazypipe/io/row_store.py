@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from lazypipe.blocks import Span
 from lazypipe.errors import DataError
 
 SUFFIXES = (".zarr", ".parquet")
+KIND = "lazypipe scores"
+PART = re.compile(r"part-\d{6,}\.parquet")
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class RowStore:
                 dtype="float64",
                 compressors=None,
                 fill_value=float("nan"),
+                attributes={"kind": KIND},
             )
         else:
             Path(self.path).mkdir()
@@ -58,6 +63,19 @@ class RowStore:
             partial = part.with_suffix(".partial")
             pq.write_table(table, partial)
             partial.replace(part)
+
+
+def is_store(path: Path) -> bool:
+    """Whether a folder is a store of this kind, and holds nothing else."""
+    if not path.is_dir() or path.is_symlink():
+        return False
+    if path.suffix == ".parquet":
+        names = [child.name for child in path.iterdir()]
+        return bool(names) and all(PART.fullmatch(name) for name in names)
+    try:
+        return bool(json.loads((path / "zarr.json").read_text())["attributes"]["kind"] == KIND)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def suffix_of(path: Path) -> str:

@@ -22,6 +22,8 @@ from lazypipe.io.matrix import Dense, Piece, Reader, Unmapped
 from lazypipe.io.raw_chunks import RawChunks, RawChunksReader
 from lazypipe.io.sources import checked_dtype, checked_rectangle, checked_shape, fingerprint_files, one_line
 
+WHOLE = "lazypipe_whole"  # an attribute of arrays whose chunks were all written: none may be missing
+
 
 @dataclass(frozen=True)
 class ZarrMatrix(Dense):
@@ -132,7 +134,8 @@ def _raw_chunks(folder: Path, array: Any, shape: tuple[int, int], chunks: tuple[
     if not plain:
         return None
     key = metadata.encode_chunk_key((0, 0)).replace("0", "{}")
-    return RawChunks(str(folder), key, stored.str, shape, chunks, array.fill_value or 0)
+    fill_value = None if array.attrs.get(WHOLE) else array.fill_value or 0
+    return RawChunks(str(folder), key, stored.str, shape, chunks, fill_value)
 
 
 def _array_name(path: Path, column: str | None) -> str:

@@ -114,8 +114,10 @@ def covariance(
     if out is not None:
         if state is not None:
             raise ConfigError("state: tiles (out=, --tiles) keep their own state in the store. Leave state out.")
-        return _tiled(matrix, ddof, asked, engine, Path(out), overwrite)
+        return _tiled(matrix, ddof, asked, engine, _store(out), overwrite)
     plan = or_say_what_fits(lambda host: _plan(matrix, asked, host), engine.host, REMEDY)
+    if state is not None:
+        require_lasting(asked)
     fold, *before = plan.folds
     with nullcontext() if state is None else StateFolder(state, restart) as folder:
         result, n_new = folded(matrix, ddof, asked, engine, (fold, before[0] if before else None), folder)
@@ -144,16 +146,12 @@ def folded(
     were read for it."""
     fold, before = folds
     if before is not None:
-        if folder is not None:
-            raise ConfigError(
-                "nan: 'mean' fills in other values with every new row, so nothing saved stays true. "
-                "Use nan='omit', or leave state out."
-            )
         mean = find_moments(matrix, asked, engine, before).mean
         matrix = Prepared(matrix, filling=mean.astype(compute_dtype(matrix.dtype)))
 
     def make(context: dict[str, np.ndarray]) -> Covariance:
-        return Covariance(context.get("shift"), ddof, asked.weights, asked.center, asked.nan == "omit")
+        shift, omits = context.get("shift"), asked.nan == "omit"
+        return Covariance(shift, ddof, asked.weights, asked.center, omits, asked.limits)
 
     def context() -> dict[str, np.ndarray]:
         shifts = asked.center and not matrix.sparse
@@ -183,12 +181,27 @@ def folded(
     return result, n_new
 
 
+def require_lasting(asked: Preparation) -> None:
+    """Raise ConfigError where a state of the fold would not stay true of more rows."""
+    if asked.nan == "mean":
+        raise ConfigError(
+            "nan: 'mean' fills in other values with every new row, so nothing saved stays true. "
+            "Use nan='omit', or leave state out."
+        )
+
+
 def _tiled(
     matrix: Matrix, ddof: int, asked: Preparation, engine: Engine, out: Path, overwrite: bool
 ) -> CovarianceResult:
     plan = or_say_what_fits(lambda host: _tiles_plan(matrix, asked, host, out), engine.host, TILES_REMEDY)
     tiled = write_tiles(matrix, ddof, asked, engine, plan, out, overwrite)
     return CovarianceResult(tiled.mean, tiled, tiled.n_rows, ddof, plan, tiled.weight, matrix.shape[0])
+
+
+def _store(out: str | Path) -> Path:
+    if Path(out).suffix != ".zarr":
+        raise ConfigError(f"out: {str(out)!r} is no .zarr, which tiles are written to. Name it cov.zarr.")
+    return Path(out)
 
 
 def _to_correlation(covariance: np.ndarray, mean: np.ndarray, rounding: float) -> None:
@@ -216,7 +229,7 @@ def plan_covariance(
     require_ddof(matrix, ddof)
     asked = _preparation(matrix, center, scale, nan, row_weights)
     if out is not None:
-        path = Path(out)
+        path = _store(out)
         return or_say_what_fits(lambda host: _tiles_plan(matrix, asked, host, path), engine.host, TILES_REMEDY)
     return or_say_what_fits(lambda host: _plan(matrix, asked, host), engine.host, REMEDY)
 

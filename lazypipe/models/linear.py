@@ -9,7 +9,7 @@ from scipy.special import betainc
 
 from lazypipe.blocks import Span, compute_dtype
 from lazypipe.engines import Engine, open_engine
-from lazypipe.errors import ConfigError, DataError, PlanError
+from lazypipe.errors import ConfigError, DataError, PlanError, require_fitted
 from lazypipe.io import open_matrix
 from lazypipe.models.design import Design, design_of, refuse_constant_columns, refuse_dependent_columns
 from lazypipe.models.least_squares import (
@@ -110,6 +110,7 @@ class LinearRegression:
 
     def predict(self, rows: Any) -> np.ndarray:
         """Predictions (n,) for rows (n, D) of the features: an array, or a source read by blocks."""
+        require_fitted(self, "coef_")
         if isinstance(rows, np.ndarray | list):
             values = np.atleast_2d(np.asarray(rows))
             self._require_columns("the rows given", values.shape[1])
@@ -132,6 +133,7 @@ class LinearRegression:
 
     def score(self, X: Any, y: Any, *, engine: Engine | None = None) -> float:
         """R² on the rows of ``X`` and ``y``, as ``fit`` takes them, in one pass."""
+        require_fitted(self, "coef_")
         design = design_of(X, y)
         self._require_columns(design.features.uri, design.n_features)
         if engine is None:
@@ -245,6 +247,8 @@ class LinearRegression:
         n_rows = design.matrix.shape[0]
         if total_squares <= n_rows * (np.finfo(float).eps * y_mean) ** 2:
             total_squares = 0.0  # a constant
+            if self.fit_intercept:  # which is the whole of it: what else was found is rounding
+                self.coef_, self.intercept_, residual_squares = np.zeros_like(self.coef_), y_mean, 0.0
         self.n_rows_, self.n_features_in_, self.columns_ = n_rows, design.n_features, design.order[:-1]
         self.condition_number_ = solution.condition
         self._keep_errors(solution, mean, Squares(n_rows, residual_squares, y_mean, total_squares))

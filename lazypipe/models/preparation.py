@@ -25,6 +25,7 @@ from lazypipe.stats.moments import ColumnMoments, Moments, NanPolicy
 Scale = bool | Literal["genotype"]
 NAN_POLICIES = ("raise", "omit", "mean")
 ROUNDING = 1e-9  # of a weighted mean of allele counts
+ALLELE_ROUNDING = 1e-3  # of a count itself
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,11 @@ class Preparation:
     def scales_about_zero(self) -> bool:
         """Whether the scales, which are about the means, cannot be told from the second moment asked for."""
         return bool(self.scale) and not self.center
+
+    @property
+    def limits(self) -> tuple[float, float] | None:
+        """That entries may not lie outside of: those of allele counts, a little more for imputed ones."""
+        return (-ALLELE_ROUNDING, 2 + ALLELE_ROUNDING) if self.scale == "genotype" else None
 
     def degrees(self, weight: float) -> float:
         """What a sum of squares over rows of that weight is divided by: one is lost to the mean."""
@@ -218,7 +224,8 @@ def without_weights(found: Standardised) -> Matrix:
 
 def find_moments(matrix: Matrix, asked: Preparation, engine: Engine, plan: FoldPlan) -> ColumnMoments:
     """Means and variances as ``asked``, in one pass. Raises DataError for a column without a value."""
-    moments: ColumnMoments = engine.fold(Moments(weights=asked.weights, nan=asked.nan), matrix, plan)
+    statistic = Moments(weights=asked.weights, nan=asked.nan, limits=asked.limits)
+    moments: ColumnMoments = engine.fold(statistic, matrix, plan)
     empty = np.flatnonzero(np.broadcast_to(moments.present, moments.mean.shape) <= 0)
     if moments.weight <= 0:
         return moments  # every row was omitted, which the models refuse

@@ -45,6 +45,8 @@ LARGEST_TILE = 5120  # columns: 100 MB of float32, 0.5 s of a core
 SMALLEST_TILE = 32
 TILES_A_TASK = 4  # that share the stripe of their row
 SLAB_ROWS = 1024
+LOCK = ".lock"
+START_OVER = "Delete that folder, or pass overwrite=True (--overwrite), to start over."
 ROWS_NBYTES = 64 * MIB  # of a stripe in memory
 
 
@@ -200,7 +202,7 @@ def write_tiles(
     Raises DataError where ``out`` exists and not ``overwrite``, where the disk has no room, where the
     store was begun from other data or options, or another run is writing it.
     """
-    out = out.expanduser().absolute()
+    out = Path(os.path.realpath(out.expanduser()))  # behind a link, not in place of it
     _require_replaceable(out, overwrite)
     fold, *before = plan.folds
     dtype = compute_dtype(matrix.dtype)
@@ -223,13 +225,14 @@ def write_tiles(
     partial = out.with_name(f".{out.name}.partial-tiles")
     with _held(partial):
         _require_replaceable(out, overwrite)  # another run may just have put it there
-        if not (partial / "zarr.json").exists():
+        if (partial / "zarr.json").exists() and not overwrite:
+            _require_same(partial, identity)
+        elif not _is_same(partial, identity):
+            _clear(partial)
             require_space(out, plan.output_nbytes)
             tile_store.create(
                 partial, n, fold.step, dtype, {**identity, "n_rows": n_rows, "weight": weight, "triangle": "upper"}
             )
-        else:
-            _require_same(partial, identity)
         work = Tiles(
             found.matrix if found else matrix,
             partial,
@@ -323,8 +326,15 @@ class Tiles:
         else:
             mean = self.centring.mean(values)
             values -= np.outer(self.centring.null * self.centring.norm, mean).astype(values.dtype)
-        require_finite(np.ones(len(values), values.dtype) @ values, Block(values, rows, columns, self.matrix.uri))
+        self._require_finite(reader, values, rows, columns)
         return values, mean
+
+    def _require_finite(self, reader: Reader, values: np.ndarray, rows: Span, columns: Span) -> None:
+        """As ``stats.base.require_finite``, of values that a mean was taken off: it spreads what is not finite."""
+        sums = np.ones(len(values), values.dtype) @ values
+        if not np.isfinite(sums).all():
+            reader.read(rows, columns, values)
+            require_finite(sums, Block(values, rows, columns, self.matrix.uri))
 
     def _from_row_blocks(self, reader: Reader, task: TileTask, missing: list[int]) -> Iterator[Any]:
         """For more rows than a stripe may hold: each tile sums its row blocks in float64."""
@@ -348,7 +358,7 @@ class Tiles:
                             shifts[side] = head_shift(values)
                         np.subtract(values, shifts[side], out=values)
                     along[side] += self.centring.null[rows.slice].astype(dtype) @ values
-                    require_finite(np.ones(len(rows), dtype) @ values, Block(values, rows, columns, self.matrix.uri))
+                    self._require_finite(reader, values, rows, columns)
                     pair.append(values)
                 total += _product(*pair)
             mean = along[0] / self.centring.norm
@@ -444,24 +454,48 @@ def _require_replaceable(out: Path, overwrite: bool) -> None:
         raise DataError(f"{out}: is no store of covariance tiles, so it is not replaced. Write elsewhere.") from None
 
 
+def _is_same(partial: Path, identity: dict[str, Any]) -> bool:
+    """Whether a store that was begun is that of this run."""
+    try:
+        _require_same(partial, identity)
+    except DataError:
+        return False
+    return True
+
+
+def _clear(partial: Path) -> None:
+    """Delete what another run began; the lock stays."""
+    for child in partial.iterdir():
+        if child.is_dir():
+            shutil.rmtree(child)
+        elif child.name != LOCK:
+            child.unlink()
+
+
 def _require_same(partial: Path, identity: dict[str, Any]) -> None:
-    attributes = tile_store.attributes_of(partial)
+    try:
+        attributes = tile_store.attributes_of(partial)
+    except DataError as error:
+        raise DataError(f"{partial}: is torn, tiles that were begun cannot go on. {START_OVER}") from error
     for key, wanted in identity.items():
         if attributes.get(key) != wanted:
             raise DataError(
                 f"{partial}: tiles of another run are there, with {key} {attributes.get(key)!r}; this one has "
-                f"{wanted!r}. Delete that folder to start over."
+                f"{wanted!r}. {START_OVER}"
             )
 
 
 @contextmanager
 def _held(partial: Path) -> Iterator[None]:
     """Let one run at a time write a store."""
-    partial.mkdir(parents=True, exist_ok=True)
-    lock = os.open(partial / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+        lock = os.open(partial / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise DataError(f"{partial}: cannot be written ({error.strerror}). Write elsewhere.") from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not _is_at(lock, partial / ".lock"):  # it went with a store that was put in place meanwhile
+        if not _is_at(lock, partial / LOCK):  # it went with a store that was put in place meanwhile
             raise BlockingIOError
         yield
     except BlockingIOError as error:
@@ -485,7 +519,7 @@ def _put_in_place(partial: Path, out: Path) -> None:
     if out.exists():
         out.rename(old)
     partial.rename(out)
-    (out / ".lock").unlink(missing_ok=True)
+    (out / LOCK).unlink(missing_ok=True)
     shutil.rmtree(old, ignore_errors=True)
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 from scipy.sparse import issparse
 
-from lazypipe.blocks import Block
+from lazypipe.blocks import Block, Span
 from lazypipe.errors import DataError
 
 Axis = Literal["rows", "columns"]
@@ -58,6 +58,42 @@ def product_with_itself(rows: np.ndarray) -> np.ndarray:
     for part in others:
         product = accumulate(product, np.matmul(part.T, part))
     return product
+
+
+def require_no_infinity(sums: np.ndarray, block: Block) -> None:
+    """Raise DataError if the sums (n_rows, ...) of the rows of ``block`` are not finite for want of NaN in them."""
+    wrong = np.flatnonzero(~np.isfinite(sums).reshape(len(sums), -1).all(axis=1))
+    if not len(wrong):
+        return
+    values = block.values
+    for i in wrong:
+        row = values[[i]].data if issparse(values) else values[i]
+        if not np.isnan(row).any() or np.isinf(row).any():
+            part = values[[i]] if issparse(values) else np.where(np.isnan(row), 0, row)[np.newaxis]
+            start = int(block.rows.start + i)
+            require_finite(sums[i], Block(part, Span(start, start + 1), block.columns, block.uri))
+
+
+def require_within(limits: tuple[float, float] | None, block: Block) -> None:
+    """Raise DataError, naming the first, where entries lie outside of ``limits``; NaN is no entry."""
+    if limits is None:
+        return
+    low, high = limits
+    entries = block.values.data if issparse(block.values) else block.values
+    # The extremes make no mask of the block's size; fmin and fmax pass over NaN.
+    if not entries.size or not (np.fmin.reduce(entries, axis=None) < low or np.fmax.reduce(entries, axis=None) > high):
+        return
+    values = block.values.tocoo() if issparse(block.values) else block.values
+    if issparse(values):
+        at = int(np.flatnonzero((values.data < low) | (values.data > high))[0])
+        i, j, value = values.row[at], values.col[at], values.data[at]
+    else:
+        i, j = np.argwhere((values < low) | (values > high))[0]
+        value = values[i, j]
+    raise DataError(
+        f"{block.uri}: {value:g} at row {block.rows.start + i:,}, column {block.columns.start + j:,} counts no "
+        f"alleles (0, 1, 2). Recode it (a missing one as NaN, with nan='mean'), or use scale=True (--scale unit)."
+    )
 
 
 def require_finite(sums: np.ndarray, block: Block) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.sparse import issparse
 
 from lazypipe.blocks import Block
-from lazypipe.stats.base import Axis, accumulate, product_with_itself, require_finite
+from lazypipe.stats.base import Axis, accumulate, product_with_itself, require_finite, require_within
 from lazypipe.stats.moments import rows_with_nan
 
 
@@ -47,10 +47,12 @@ class Covariance:
     weights: np.ndarray | None = None
     centred: bool = True
     omit_nan: bool = False
+    limits: tuple[float, float] | None = None  # that no entry may lie outside of
     axis: ClassVar[Axis] = "rows"
     State: ClassVar[type] = ProductSum
 
     def measure(self, block: Block) -> ProductSum:
+        require_within(self.limits, block)
         values = block.values
         n_rows = values.shape[0]
         weights = None if self.weights is None else self.weights[block.rows.slice]

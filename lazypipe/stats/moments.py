@@ -14,7 +14,7 @@ import numpy as np
 from scipy.sparse import issparse
 
 from lazypipe.blocks import Block
-from lazypipe.stats.base import Axis, require_finite
+from lazypipe.stats.base import Axis, require_finite, require_within
 
 NanPolicy = Literal["raise", "omit", "mean"]
 
@@ -46,10 +46,12 @@ class Moments:
     ddof: int = 1
     weights: np.ndarray | None = None  # (n_rows,)
     nan: NanPolicy = "raise"
+    limits: tuple[float, float] | None = None  # that no entry may lie outside of
     axis: ClassVar[Axis] = "rows"
     State: ClassVar[type] = MomentsState
 
     def measure(self, block: Block) -> MomentsState:
+        require_within(self.limits, block)
         values = block.values
         weights = None if self.weights is None else self.weights[block.rows.slice]
         omitted = np.zeros(0, np.int64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import zarr
 
 import lazypipe as lp
 from lazypipe.blocks import Span, apart
@@ -55,16 +56,25 @@ def test_rows_show_nothing_without_room_for_a_map(values, tmp_path):
         assert reader.view(Span(0, 96), np.dtype(np.float32)) is None
 
 
-def test_a_torn_panel_is_named_and_a_missing_one_is_filled(values, tmp_path):
+@pytest.mark.parametrize("written_by", ["convert", "zarr"])
+def test_a_torn_panel_is_named_and_a_missing_one_is_filled_where_zarr_may_leave_it_out(written_by, values, tmp_path):
     matrix = place("zarr", values, tmp_path)
+    if written_by == "zarr":
+        zarr.open_array(tmp_path / "m.zarr").attrs.clear()
+        matrix = open_matrix(tmp_path / "m.zarr")
     chunks = sorted((tmp_path / "m.zarr" / "c" / "0").iterdir(), key=lambda path: int(path.name))
     chunks[1].write_bytes(chunks[1].read_bytes()[:-1])
     chunks[2].unlink()
     with matrix.open() as reader:
         with pytest.raises(DataError, match=r"m\.zarr/c/0/1: holds .* it is torn\. Write or copy"):
             reader.view(Span(96, 192), np.dtype(np.float32))
-        assert reader.view(Span(192, 288), np.dtype(np.float32)) is None
         out = np.ones((60, 96), np.float32)
+        if written_by == "convert":
+            for read in (lambda at: reader.view(at, out.dtype), lambda at: reader.read(Span(0, 60), at, out)):
+                with pytest.raises(DataError, match=r"m\.zarr/c/0/2: this chunk is missing\. Write or copy"):
+                    read(Span(192, 288))
+            return
+        assert reader.view(Span(192, 288), np.dtype(np.float32)) is None
         reader.read(Span(0, 60), Span(192, 288), out)
         assert not out.any()
 

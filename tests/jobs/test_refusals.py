@@ -54,6 +54,11 @@ BAD_OPTIONS = {
     "missing source": (with_option("--source", "no.npy"), "no.npy: no such file or directory"),
     "too many components": (with_option("--n-components", "9"), "rows.npy"),
     "memory": (with_option("--engine.memory", "1MiB"), "memory: 1MiB is too small"),
+    "state in the result": (with_option("--state", "new/out/state"), "new/out/state lies in the result folder new/out"),
+    "tiles in the result": (
+        ("covariance", "--source", "rows.npy", "--tiles", "new/out/c.zarr", "--out", "new/out"),
+        "new/out/c.zarr lies in the result folder new/out",
+    ),
     "ddof": (
         ("covariance", "--source", "rows.npy", "--ddof", "60", "--out", "new/out"),
         "ddof=60 with 60 rows",

@@ -201,7 +201,7 @@ def test_overwrite_replaces_nothing_but_its_own(what, tmp_path, serial_engine):
         write("work.zarr")
     assert (tmp_path / "work.zarr" / "thesis").read_text() == "years"
     if what == "tiles":
-        with pytest.raises(DataError, match="so it is not replaced"):
+        with pytest.raises(lp.ConfigError, match=r"is no \.zarr"):
             write("x.npy")
     write("own.zarr")
     write("own.zarr")
@@ -221,3 +221,70 @@ def test_parameters_of_a_wrong_kind_are_named(options, serial_engine):
     (name,) = options
     with pytest.raises(lp.ConfigError, match=f"^{name}: "):
         lp.PCA(1, **options).fit(np.eye(5), engine=serial_engine)
+
+
+@pytest.mark.parametrize("seed", [11, 29, 33, 35])
+@pytest.mark.parametrize("rotated", [True, False])
+def test_eigenvalues_that_are_equal_are_all_found(seed, rotated, serial_engine):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((400, 60))
+    x = np.linalg.qr(x - x.mean(axis=0))[0] * np.sqrt(399)
+    if rotated:
+        x = x @ np.linalg.qr(rng.standard_normal((60, 60)))[0]
+    pca = lp.PCA(4, solver="covariance").fit(x, engine=serial_engine)
+    np.testing.assert_allclose(pca.explained_variance_, np.ones(4), rtol=1e-12)
+    np.testing.assert_allclose(pca.components_ @ pca.components_.T, np.eye(4), atol=1e-12)
+
+
+@pytest.mark.parametrize("nan", ["raise", "omit", "mean"])
+@pytest.mark.parametrize("kind", ["array", "source"])
+def test_infinity_has_no_scores(nan, kind, tmp_path, serial_engine):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((50, 6))
+    pca = lp.PCA(2, nan=nan).fit(x, engine=serial_engine)
+    x[7, 3] = np.inf
+    rows = x
+    if kind == "source":
+        np.save(tmp_path / "x.npy", x)
+        rows = tmp_path / "x.npy"
+    with pytest.raises(DataError, match="infinity at row 7, column 3"):
+        pca.transform(rows, engine=serial_engine)
+    if nan == "omit":
+        x[7, 3] = np.nan
+        np.save(tmp_path / "x.npy", x)
+        scores = pca.transform(rows, engine=serial_engine)
+        assert np.flatnonzero(np.isnan(scores).any(axis=1)).tolist() == [7]
+
+
+@pytest.mark.parametrize("wrong", [-9, 9])
+@pytest.mark.parametrize(
+    ("solver", "sparse"),
+    [("gram", False), ("covariance", False), ("gradient", False), ("covariance", True), ("gradient", True)],
+)
+def test_what_counts_no_alleles_is_no_genotype(solver, sparse, wrong, tmp_path, serial_engine):
+    x = np.random.default_rng(0).integers(0, 3, (60, 20)).astype(np.float32)
+    x[13, 5] = wrong
+    source = x
+    if sparse:
+        scipy.sparse.save_npz(tmp_path / "x.npz", scipy.sparse.csr_array(x))
+        source = tmp_path / "x.npz"
+    with pytest.raises(DataError, match=f"{wrong} at row 13, column 5 counts no alleles"):
+        lp.PCA(2, solver=solver, scale="genotype").fit(source, engine=serial_engine)
+
+
+@pytest.mark.parametrize("method", ["normal", "tsqr"])
+def test_nothing_is_significant_for_a_constant(method, serial_engine):
+    x = np.random.default_rng(0).standard_normal((500, 3))
+    model = lp.LinearRegression(method=method).fit(x, np.full(500, 7.3), engine=serial_engine)
+    assert model.coef_.tolist() == [0, 0, 0]
+    assert model.intercept_ == pytest.approx(7.3, rel=1e-12)
+    assert np.isnan(model.p_values_).all()
+    assert np.isnan(model.r2_)
+
+
+def test_a_panel_that_is_missing_is_not_zero(tmp_path, serial_engine):
+    lp.convert(np.random.default_rng(0).standard_normal((30, 200)), tmp_path / "x.zarr", panel_columns=64)
+    chunks = sorted(path for path in (tmp_path / "x.zarr" / "c").rglob("*") if path.is_file())
+    chunks[1].unlink()
+    with pytest.raises(DataError, match=r"1: this chunk is missing\. Write or copy"):
+        lp.PCA(2).fit(tmp_path / "x.zarr", engine=serial_engine)

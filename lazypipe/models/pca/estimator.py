@@ -12,9 +12,10 @@ import numpy as np
 
 from lazypipe.checkpoint import StateFolder
 from lazypipe.engines import Engine, open_engine
-from lazypipe.errors import ClosePairWarning, ConfigError, ConvergenceWarning, DataError
+from lazypipe.errors import ClosePairWarning, ConfigError, ConvergenceWarning, DataError, require_fitted
 from lazypipe.io import open_matrix
 from lazypipe.io.matrix import Matrix
+from lazypipe.models.covariance import require_lasting
 from lazypipe.models.pca.certificates import certificate, told
 from lazypipe.models.pca.choice import Choice, Solver, choose
 from lazypipe.models.pca.fitting import Fitted, Iteration, fit
@@ -30,7 +31,7 @@ PARAMETERS = (
     "n_components", "solver", "tol", "max_passes", "step", "seed", "center", "scale", "nan", "row_weights",
 )  # fmt: skip
 SAVED = ("components", "mean", "explained_variance", "explained_variance_ratio", "residuals")
-ROUNDING = {4: 2.0, 8: 64.0}  # units, of float32 products summed in float64, and of float64 throughout
+ROUNDING = {4: 4.0, 8: 64.0}  # units, of float32 products summed in float64, and of float64 throughout
 REMEDY = "or ask for fewer components (n_components)."
 
 
@@ -150,6 +151,8 @@ class PCA:
 
     def _fit(self, matrix: Matrix, asked: Preparation, engine: Engine, state: str | Path | None, restart: bool) -> None:
         choice = self._choose(matrix, asked, engine)
+        if state is not None and choice.solver == "covariance":
+            require_lasting(asked)
         self.history_: list[dict[str, Any]] = []
 
         def on_pass(event: PassDone) -> None:
@@ -193,6 +196,7 @@ class PCA:
         float64 in memory. NaN is an error, or filled with the means of the fit (nan="mean"), or makes its
         row's scores NaN (nan="omit").
         """
+        require_fitted(self, "components_")
         projector = Projector(self.components_, self.mean_, self.scale_, self.nan, self.fill_)
         if isinstance(rows, np.ndarray | list) and out is None:
             values = np.atleast_2d(np.asarray(rows))
@@ -233,6 +237,7 @@ class PCA:
 
     def inverse_transform(self, scores: np.ndarray) -> np.ndarray:
         """Rows (n, n_columns) whose scores are ``scores`` (n, n_components)."""
+        require_fitted(self, "components_")
         rows = np.asarray(scores) @ self.components_
         return (rows if self.scale_ is None else rows * self.scale_) + self.mean_
 

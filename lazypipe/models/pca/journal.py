@@ -56,7 +56,7 @@ class Journal:
             if not isinstance(was, int):
                 raise DataError(f"{path}: is no state of a PCA. {REMEDY}")
             identity_seen = identity
-            if name == FITTED or was < now:  # may start a fit that differs in all but the columns, or is forgotten
+            if was < now:  # may start a fit that differs in all but the columns, or is forgotten
                 lasting = {key: lasting[key] for key in ("source", "n_columns", "center", "scale")}
                 identity_seen = {key: identity.get(key) for key in [*lasting, *DATA]}
             require_same(path, {k: v for k, v in identity_seen.items() if k not in DATA}, lasting)

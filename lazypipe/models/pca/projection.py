@@ -11,7 +11,7 @@ from lazypipe.engines import Engine
 from lazypipe.engines.tasks import blocks_of
 from lazypipe.io.matrix import Matrix
 from lazypipe.plan import FoldPlan
-from lazypipe.stats.base import require_finite
+from lazypipe.stats.base import require_finite, require_no_infinity
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,7 @@ class Projection:
         with np.errstate(invalid="ignore", over="ignore"):
             for block in blocks_of(self.matrix, "rows", run, mapped=False):
                 product = block.values @ self.basis
-                if not self.gaps:
-                    require_finite(product, block)
+                (require_no_infinity if self.gaps else require_finite)(product, block)
                 out[block.rows.start - run.start : block.rows.stop - run.start] = product
         out -= self.offset
         return out

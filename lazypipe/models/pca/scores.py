@@ -14,12 +14,12 @@ from lazypipe.engines import Engine
 from lazypipe.errors import DataError
 from lazypipe.io.matrix import Matrix
 from lazypipe.io.prepared import Prepared
-from lazypipe.io.row_store import RowStore, suffix_of
+from lazypipe.io.row_store import RowStore, is_store, suffix_of
 from lazypipe.models.pca.projection import Projection, projected
 from lazypipe.plan import FoldPlan, Host, plan_fold
 from lazypipe.sizes import MIB
 from lazypipe.stats import AdjointProduct
-from lazypipe.stats.base import require_finite
+from lazypipe.stats.base import require_finite, require_no_infinity
 
 CHUNK_NBYTES = 64 * MIB  # of the source, a chunk of scores
 
@@ -51,9 +51,11 @@ class Projector:
         """Scores (n, k) of rows in memory, in float64."""
         if self.fill is not None:
             values = np.where(np.isnan(values), self.fill, values)
-        elif self.nan == "raise":
-            span = Span(0, values.shape[1])
-            require_finite(values.sum(axis=1), Block(values, Span(0, len(values)), span, "the rows given"))
+        block = Block(values, Span(0, len(values)), Span(0, values.shape[1]), "the rows given")
+        if self.nan == "omit":
+            require_no_infinity(values.sum(axis=1), block)
+        else:
+            require_finite(values.sum(axis=1), block)
         values = values - self.mean
         if self.scale is not None:
             values = values / self.scale
@@ -107,8 +109,7 @@ def require_scores(out: Path, matrix: Matrix, overwrite: bool) -> None:
     own = Path(matrix.uri)
     if own.exists() and out.exists() and own.samefile(out):
         raise DataError(f"{out}: is the source itself. Write the scores elsewhere.")
-    inside = ("zarr.json", "*.parquet")
-    if not out.is_dir() or out.is_symlink() or not any(any(out.glob(pattern)) for pattern in inside):
+    if not is_store(out):
         raise DataError(f"{out}: is no store of scores, so it is not replaced. Write elsewhere.")
 
 
