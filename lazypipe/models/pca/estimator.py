@@ -31,7 +31,7 @@ PARAMETERS = (
     "n_components", "solver", "tol", "max_passes", "step", "seed", "center", "scale", "nan", "row_weights",
 )  # fmt: skip
 SAVED = ("components", "mean", "explained_variance", "explained_variance_ratio", "residuals")
-ROUNDING = {4: 4.0, 8: 64.0}  # units, of float32 products summed in float64, and of float64 throughout
+ROUNDING = {4: 2.0, 8: 64.0}  # units, of float32 products summed in float64, and of float64 throughout
 REMEDY = "or ask for fewer components (n_components)."
 
 
@@ -326,7 +326,7 @@ class PCA:
         largest = float(ritz.values[0])
         if matrix.sparse and self.center:  # products are about zero, and their mean is taken off after
             largest += float(np.sum((found.mean if side.scale is None else found.mean / side.scale) ** 2))
-        rounding = unit * np.hypot(1, largest / ritz.values / 3)
+        rounding = unit * np.hypot(2, largest / ritz.values / 3)
         self.residuals_ = np.hypot(found.residuals, rounding)
         n_rows = matrix.shape[0] - side.n_omitted
         bounds = certificate(
