@@ -199,7 +199,7 @@ def _tiled(
 
 
 def _store(out: str | Path) -> Path:
-    if Path(out).suffix != ".zarr":
+    if Path(out).suffix not in ("", ".zarr"):
         raise ConfigError(f"out: {str(out)!r} is no .zarr, which tiles are written to. Name it cov.zarr.")
     return Path(out)
 
