@@ -97,10 +97,7 @@ def open_engine(config: EngineConfig, progress: Progress | None = None) -> Engin
 
 def plan(config: JobConfig, work: Work) -> Plan:
     """What the job would take; checks source, output folder and engine too, and reads no data."""
-    out = result_folder(config.out, work.name, config.overwrite)
-    _require_apart(config, out)
-    matrix = lp.open_matrix(config.source, column=config.column)
-    _load_libraries(config)
+    out, matrix = _opened(config, work)
     with open_engine(config.engine) as engine:
         planned = work.plan(matrix, engine)
     require_space(Path(work.store or out), planned.output_nbytes)
@@ -109,10 +106,7 @@ def plan(config: JobConfig, work: Work) -> Plan:
 
 def carry_out(config: JobConfig, work: Work) -> Result:
     """Do the work of ``config``, save it, log it."""
-    out = result_folder(config.out, work.name, config.overwrite)
-    _require_apart(config, out)
-    matrix = lp.open_matrix(config.source, column=config.column)
-    _load_libraries(config)
+    out, matrix = _opened(config, work)
     history: list[PassDone] = []
 
     def remember(event: Event) -> None:
@@ -174,6 +168,15 @@ def memory_line(figures: dict[str, Any]) -> str:
     """Measured and planned memory, and time, as a line of a job's summary."""
     peak, planned = figures["peak_memory_bytes"], figures["plan"]["peak_bytes"]
     return f"memory    peak {show_bytes(peak)}, planned {show_bytes(planned)}"
+
+
+def _opened(config: JobConfig, work: Work) -> tuple[Path, Matrix]:
+    """The result folder, which may be written, and the source; libraries are loaded for the plan to count."""
+    out = result_folder(config.out, work.name, config.overwrite)
+    _require_apart(config, out)
+    matrix = lp.open_matrix(config.source, column=config.column)
+    _load_libraries(config)
+    return out, matrix
 
 
 def _load_libraries(config: JobConfig) -> None:

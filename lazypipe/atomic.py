@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -35,8 +35,8 @@ def replacing(path: Path, overwrite: bool = False, n_bytes: int | None = None) -
     less than ``n_bytes`` are free; and while writing, for a full disk, a quota, or missing rights.
     """
     path = Path(path).absolute()
-    if not overwrite and (path.exists() or path.is_symlink()):
-        raise DataError(f"{path}: exists. Pass overwrite=True (--overwrite) to replace it.")
+    if not overwrite:
+        require_free(path)
     partial = path.with_name(f".{path.name}.partial-{socket.gethostname()}-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,16 +53,35 @@ def replacing(path: Path, overwrite: bool = False, n_bytes: int | None = None) -
         _remove(partial)
 
 
+def require_free(path: Path) -> None:
+    """Raise DataError where ``path`` is there already."""
+    if os.path.lexists(path):
+        raise DataError(f"{path}: exists. Pass overwrite=True (--overwrite) to replace it.")
+
+
+def require_replaceable(path: Path, overwrite: bool, is_own: Callable[[Path], bool], kind: str) -> None:
+    """Raise DataError where ``path`` is there and not to be replaced, or is no store of ``kind``."""
+    if not overwrite:
+        require_free(path)
+    elif os.path.lexists(path) and not is_own(path):
+        raise DataError(f"{path}: is no store of {kind}, so it is not replaced. Write elsewhere.")
+
+
 def require_space(path: Path, n_bytes: int) -> None:
     """Raise DataError where the disk that ``path`` would be on has less than ``n_bytes`` free."""
-    folder = Path(path).absolute().parent
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
+    free = free_nbytes(path)
     if free < n_bytes:
         raise DataError(
             f"{path}: needs {show_bytes(n_bytes)} of disk, {show_bytes(free)} are free. Free some or write elsewhere."
         )
+
+
+def free_nbytes(path: Path) -> int:
+    """Free bytes of the disk that ``path`` would be on."""
+    folder = path.expanduser().absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
 
 
 def _move(partial: Path, path: Path) -> None:

@@ -14,7 +14,6 @@ from lazypipe.atomic import replacing
 from lazypipe.errors import DataError
 
 RECORD = "result.json"
-PICTURE_DPI = 150
 
 
 def result_folder(out: str | Path | None, job: str, overwrite: bool) -> Path:
@@ -56,5 +55,5 @@ def save_result(
         for name, array in arrays.items():
             np.save(folder / f"{name}.npy", array)
         for name, picture in pictures.items():
-            picture.savefig(folder / name, dpi=PICTURE_DPI)
+            picture.savefig(folder / name)
         (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

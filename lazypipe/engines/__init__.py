@@ -5,6 +5,7 @@ A new engine is one file here and one line in ``ENGINES``; ``tests/engines`` the
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 
 from lazypipe.engines import resident
@@ -62,4 +63,9 @@ def open_engine(
     )
 
 
-__all__ = ["ENGINES", "Engine", "open_engine"]
+def engine_or_own(engine: Engine | None) -> AbstractContextManager[Engine]:
+    """The engine given, which stays open, or one of this process while the block lasts."""
+    return open_engine() if engine is None else nullcontext(engine)
+
+
+__all__ = ["ENGINES", "Engine", "engine_or_own", "open_engine"]

@@ -11,7 +11,7 @@ import numpy as np
 
 from lazypipe.blocks import Span, compute_dtype
 from lazypipe.checkpoint import StateFolder
-from lazypipe.engines import Engine, open_engine
+from lazypipe.engines import Engine, engine_or_own
 from lazypipe.engines.checkpointed import Checkpointed
 from lazypipe.errors import ConfigError, DataError, PlanError
 from lazypipe.io import open_matrix
@@ -103,25 +103,27 @@ def covariance(
     DataError : NaN or infinity, weights that do not fit, a state of something else, data that changed.
     """
     matrix = open_matrix(source)
-    if engine is None:
-        with open_engine() as engine:
-            return covariance(
-                matrix, ddof, engine=engine, out=out, overwrite=overwrite, center=center, scale=scale, nan=nan,
-                row_weights=row_weights, state=state, restart=restart,
-            )  # fmt: skip
     require_ddof(matrix, ddof)
     asked = _preparation(matrix, center, scale, nan, row_weights)
     if out is not None:
         if state is not None:
             raise ConfigError("state: tiles (out=, --tiles) keep their own state in the store. Leave state out.")
-        return _tiled(matrix, ddof, asked, engine, _store(out), overwrite)
+        with engine_or_own(engine) as running:
+            return _tiled(matrix, ddof, asked, running, _store(out), overwrite)
+    with engine_or_own(engine) as running:
+        return _in_memory(matrix, ddof, asked, running, state, restart)
+
+
+def _in_memory(
+    matrix: Matrix, ddof: int, asked: Preparation, engine: Engine, state: str | Path | None, restart: bool
+) -> CovarianceResult:
     plan = or_say_what_fits(lambda host: _plan(matrix, asked, host), engine.host, REMEDY)
     if state is not None:
         require_lasting(asked)
     fold, *before = plan.folds
     with nullcontext() if state is None else StateFolder(state, restart) as folder:
         result, n_new = folded(matrix, ddof, asked, engine, (fold, before[0] if before else None), folder)
-    if scale:
+    if asked.scale:
         _to_correlation(result.covariance, result.mean, rounding_of(matrix.dtype))
     return CovarianceResult(result.mean, result.covariance, result.n_rows, ddof, plan, result.weight, n_new)
 
@@ -151,7 +153,7 @@ def folded(
 
     def make(context: dict[str, np.ndarray]) -> Covariance:
         shift, omits = context.get("shift"), asked.nan == "omit"
-        return Covariance(shift, ddof, asked.weights, asked.center, omits, asked.limits)
+        return Covariance(shift, ddof, asked.weights, asked.center, omits, asked.alleles)
 
     def context() -> dict[str, np.ndarray]:
         shifts = asked.center and not matrix.sparse

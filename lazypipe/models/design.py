@@ -48,9 +48,14 @@ def design_of(X: Any, y: Any) -> Design:
         )
     if n_columns == 1:
         raise DataError(f"{features.uri}: its only column is the target, so no feature is left. Give more columns.")
-    if features.sparse:
-        raise DataError(f"{features.uri}: is sparse; linear regression reads dense rows alone. Pass a dense matrix.")
+    require_dense(features)
     return Design(features, int(y) % n_columns, features)
+
+
+def require_dense(matrix: Matrix) -> None:
+    """Raise DataError for sparse rows."""
+    if matrix.sparse:
+        raise DataError(f"{matrix.uri}: is sparse; linear regression reads dense rows alone. Pass a dense matrix.")
 
 
 def refuse_constant_columns(design: Design, mean: np.ndarray, squares: np.ndarray, intercept: bool) -> None:

@@ -8,10 +8,10 @@ import numpy as np
 from scipy.special import betainc
 
 from lazypipe.blocks import Span, compute_dtype
-from lazypipe.engines import Engine, open_engine
+from lazypipe.engines import Engine, engine_or_own
 from lazypipe.errors import ConfigError, DataError, PlanError, require_fitted
 from lazypipe.io import open_matrix
-from lazypipe.models.design import Design, design_of, refuse_constant_columns, refuse_dependent_columns
+from lazypipe.models.design import Design, design_of, refuse_constant_columns, refuse_dependent_columns, require_dense
 from lazypipe.models.least_squares import (
     MATRICES,
     Factor,
@@ -103,10 +103,8 @@ class LinearRegression:
         DataError : sources that do not fit together, NaN or infinity, columns that depend on others.
         """
         design, valid = self._checked(X, y, validation)
-        if engine is None:
-            with open_engine() as engine:
-                return self._fit(design, valid, engine)
-        return self._fit(design, valid, engine)
+        with engine_or_own(engine) as running:
+            return self._fit(design, valid, running)
 
     def predict(self, rows: Any) -> np.ndarray:
         """Predictions (n,) for rows (n, D) of the features: an array, or a source read by blocks."""
@@ -116,8 +114,7 @@ class LinearRegression:
             self._require_columns("the rows given", values.shape[1])
             return values @ self.coef_ + self.intercept_
         matrix = open_matrix(rows)
-        if matrix.sparse:
-            raise DataError(f"{matrix.uri}: is sparse; linear regression reads dense rows alone. Pass a dense matrix.")
+        require_dense(matrix)
         n_rows, n_columns = matrix.shape
         self._require_columns(matrix.uri, n_columns)
         predictions = np.empty(n_rows)
@@ -136,10 +133,8 @@ class LinearRegression:
         require_fitted(self, "coef_")
         design = design_of(X, y)
         self._require_columns(design.features.uri, design.n_features)
-        if engine is None:
-            with open_engine() as engine:
-                return self._squares(design, _score_plan(design, engine), engine).r2
-        return self._squares(design, _score_plan(design, engine), engine).r2
+        with engine_or_own(engine) as running:
+            return self._squares(design, _score_plan(design, running), running).r2
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The parameters, as scikit-learn asks for them."""

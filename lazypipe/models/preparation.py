@@ -25,7 +25,6 @@ from lazypipe.stats.moments import ColumnMoments, Moments, NanPolicy
 Scale = bool | Literal["genotype"]
 NAN_POLICIES = ("raise", "omit", "mean")
 ROUNDING = 1e-9  # of a weighted mean of allele counts
-ALLELE_ROUNDING = 1e-3  # of a count itself
 
 
 @dataclass(frozen=True)
@@ -48,9 +47,9 @@ class Preparation:
         return bool(self.scale) and not self.center
 
     @property
-    def limits(self) -> tuple[float, float] | None:
-        """That entries may not lie outside of: those of allele counts, a little more for imputed ones."""
-        return (-ALLELE_ROUNDING, 2 + ALLELE_ROUNDING) if self.scale == "genotype" else None
+    def alleles(self) -> bool:
+        """Whether entries have to be allele counts."""
+        return self.scale == "genotype"
 
     def degrees(self, weight: float) -> float:
         """What a sum of squares over rows of that weight is divided by: one is lost to the mean."""
@@ -183,7 +182,7 @@ def standardise(matrix: Matrix, asked: Preparation, moments: ColumnMoments) -> S
 
 def column_scale(matrix: Matrix, asked: Preparation, mean: np.ndarray, variance: np.ndarray) -> tuple[np.ndarray, int]:
     """What the columns are divided by, and how many are constant and so left as they are."""
-    if asked.scale == "genotype":
+    if asked.alleles:
         wrong = np.flatnonzero((mean < -ROUNDING) | (mean > 2 + ROUNDING))
         if len(wrong):
             raise DataError(
@@ -224,7 +223,7 @@ def without_weights(found: Standardised) -> Matrix:
 
 def find_moments(matrix: Matrix, asked: Preparation, engine: Engine, plan: FoldPlan) -> ColumnMoments:
     """Means and variances as ``asked``, in one pass. Raises DataError for a column without a value."""
-    statistic = Moments(weights=asked.weights, nan=asked.nan, limits=asked.limits)
+    statistic = Moments(weights=asked.weights, nan=asked.nan, alleles=asked.alleles)
     moments: ColumnMoments = engine.fold(statistic, matrix, plan)
     empty = np.flatnonzero(np.broadcast_to(moments.present, moments.mean.shape) <= 0)
     if moments.weight <= 0:

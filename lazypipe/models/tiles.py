@@ -19,8 +19,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lazypipe.atomic import require_space
+from lazypipe.atomic import free_nbytes, require_replaceable, require_space
 from lazypipe.blocks import Block, Run, Span, compute_dtype
+from lazypipe.checkpoint import LOCK
 from lazypipe.engines import Engine
 from lazypipe.errors import DataError, MemoryPlanError, PlanError
 from lazypipe.io import tile_store
@@ -45,7 +46,6 @@ LARGEST_TILE = 5120  # columns: 100 MB of float32, 0.5 s of a core
 SMALLEST_TILE = 32
 TILES_A_TASK = 4  # that share the stripe of their row
 SLAB_ROWS = 1024
-LOCK = ".lock"
 START_OVER = "Delete that folder, or pass overwrite=True (--overwrite), to start over."
 ROWS_NBYTES = 64 * MIB  # of a stripe in memory
 
@@ -175,7 +175,7 @@ def plan_tiles(matrix: Matrix, asked: Preparation, host: Host, out: Path) -> Pla
         shared=host.shared,
     )
     before = () if asked.plain else (plan_moments(to_plan_with(matrix, asked), asked, host),)
-    free = shutil.disk_usage(_existing(out)).free
+    free = free_nbytes(out)
     notes = (
         f"{count * (count + 1) // 2:,} tiles of {tile:,} x {tile:,} {compute_dtype(matrix.dtype)} in {out}; "
         f"{show_bytes(free)} of disk free",
@@ -203,7 +203,7 @@ def write_tiles(
     store was begun from other data or options, or another run is writing it.
     """
     out = Path(os.path.realpath(out.expanduser()))  # behind a link, not in place of it
-    _require_replaceable(out, overwrite)
+    require_replaceable(out, overwrite, tile_store.is_store, "covariance tiles")
     fold, *before = plan.folds
     dtype = compute_dtype(matrix.dtype)
     identity = {
@@ -224,10 +224,13 @@ def write_tiles(
     n = matrix.shape[1]
     partial = out.with_name(f".{out.name}.partial-tiles")
     with _held(partial):
-        _require_replaceable(out, overwrite)  # another run may just have put it there
-        if (partial / "zarr.json").exists() and not overwrite:
-            _require_same(partial, identity)
-        elif not _is_same(partial, identity):
+        require_replaceable(
+            out, overwrite, tile_store.is_store, "covariance tiles"
+        )  # another run may just have put it there
+        difference = _difference(partial, identity)
+        if difference and (partial / "zarr.json").exists() and not overwrite:
+            raise DataError(f"{partial}: {difference}. {START_OVER}")
+        if difference:
             _clear(partial)
             require_space(out, plan.output_nbytes)
             tile_store.create(
@@ -443,26 +446,6 @@ def _task_nbytes(matrix: Matrix, tile: int, host: Host) -> int:
     return tiles + (4 if whole else 2) * stripe + matrix.reader_nbytes(rows, tile)
 
 
-def _require_replaceable(out: Path, overwrite: bool) -> None:
-    if not os.path.lexists(out):
-        return
-    if not overwrite:
-        raise DataError(f"{out}: exists. Pass overwrite=True (--overwrite) to replace it.")
-    try:
-        tile_store.attributes_of(out)
-    except DataError:
-        raise DataError(f"{out}: is no store of covariance tiles, so it is not replaced. Write elsewhere.") from None
-
-
-def _is_same(partial: Path, identity: dict[str, Any]) -> bool:
-    """Whether a store that was begun is that of this run."""
-    try:
-        _require_same(partial, identity)
-    except DataError:
-        return False
-    return True
-
-
 def _clear(partial: Path) -> None:
     """Delete what another run began; the lock stays."""
     for child in partial.iterdir():
@@ -472,17 +455,16 @@ def _clear(partial: Path) -> None:
             child.unlink()
 
 
-def _require_same(partial: Path, identity: dict[str, Any]) -> None:
+def _difference(partial: Path, identity: dict[str, Any]) -> str:
+    """Why a run cannot go on with what is in ``partial``; nothing where it can."""
     try:
         attributes = tile_store.attributes_of(partial)
-    except DataError as error:
-        raise DataError(f"{partial}: is torn, tiles that were begun cannot go on. {START_OVER}") from error
+    except DataError:
+        return "is torn, tiles that were begun cannot go on"
     for key, wanted in identity.items():
         if attributes.get(key) != wanted:
-            raise DataError(
-                f"{partial}: tiles of another run are there, with {key} {attributes.get(key)!r}; this one has "
-                f"{wanted!r}. {START_OVER}"
-            )
+            return f"tiles of another run are there, with {key} {attributes.get(key)!r}; this one has {wanted!r}"
+    return ""
 
 
 @contextmanager
@@ -521,10 +503,3 @@ def _put_in_place(partial: Path, out: Path) -> None:
     partial.rename(out)
     (out / LOCK).unlink(missing_ok=True)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _existing(path: Path) -> Path:
-    folder = path.expanduser().absolute().parent
-    while not folder.exists():
-        folder = folder.parent
-    return folder

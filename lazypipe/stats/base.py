@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
 from scipy.sparse import issparse
 
-from lazypipe.blocks import Block, Span
+from lazypipe.blocks import Block
 from lazypipe.errors import DataError
 
 Axis = Literal["rows", "columns"]
@@ -46,6 +47,7 @@ def accumulate(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     return left
 
 
+ALLELES = (-1e-3, 2 + 1e-3)  # allele counts, and the rounding of imputed ones
 MIN_SLAB = 256  # rows of one float32 product: errors grow with its root, adding it in float64 costs
 
 
@@ -60,67 +62,83 @@ def product_with_itself(rows: np.ndarray) -> np.ndarray:
     return product
 
 
-def require_no_infinity(sums: np.ndarray, block: Block) -> None:
-    """Raise DataError if the sums (n_rows, ...) of the rows of ``block`` are not finite for want of NaN in them."""
-    wrong = np.flatnonzero(~np.isfinite(sums).reshape(len(sums), -1).all(axis=1))
-    if not len(wrong):
-        return
-    values = block.values
-    for i in wrong:
-        row = values[[i]].data if issparse(values) else values[i]
-        if not np.isnan(row).any() or np.isinf(row).any():
-            part = values[[i]] if issparse(values) else np.where(np.isnan(row), 0, row)[np.newaxis]
-            start = int(block.rows.start + i)
-            require_finite(sums[i], Block(part, Span(start, start + 1), block.columns, block.uri))
-
-
-def require_within(limits: tuple[float, float] | None, block: Block) -> None:
-    """Raise DataError, naming the first, where entries lie outside of ``limits``; NaN is no entry."""
-    if limits is None:
-        return
-    low, high = limits
-    entries = block.values.data if issparse(block.values) else block.values
-    # The extremes make no mask of the block's size; fmin and fmax pass over NaN.
-    if not entries.size or not (np.fmin.reduce(entries, axis=None) < low or np.fmax.reduce(entries, axis=None) > high):
-        return
-    values = block.values.tocoo() if issparse(block.values) else block.values
-    if issparse(values):
-        at = int(np.flatnonzero((values.data < low) | (values.data > high))[0])
-        i, j, value = values.row[at], values.col[at], values.data[at]
-    else:
-        i, j = np.argwhere((values < low) | (values > high))[0]
-        value = values[i, j]
-    raise DataError(
-        f"{block.uri}: {value:g} at row {block.rows.start + i:,}, column {block.columns.start + j:,} counts no "
-        f"alleles (0, 1, 2). Recode it (a missing one as NaN, with nan='mean'), or use scale=True (--scale unit)."
-    )
-
-
 def require_finite(sums: np.ndarray, block: Block) -> None:
     """Raise DataError if the sums over ``block`` are not finite, naming the first value at fault.
 
     A NaN or an infinity in a block makes the sums that it enters NaN or infinite, so looking at the
     sums costs nothing; the block itself is searched only once they tell of trouble.
     """
-    if np.isfinite(sums).all():
+    if not np.isfinite(sums).all():
+        _refuse(block, lambda entries: ~np.isfinite(entries))
+
+
+def require_no_infinity(sums: np.ndarray, block: Block) -> None:
+    """The same for sums (n_rows, ...) of each row, but rows that hold NaN may have NaN for a sum."""
+    wrong = ~np.isfinite(sums).reshape(len(sums), -1).all(axis=1)
+    if wrong.any() and (np.isinf(_entries(block)).any() or (wrong & ~rows_with_nan(block.values)).any()):
+        _refuse(block, np.isinf)
+
+
+def require_alleles(block: Block) -> None:
+    """Raise DataError, naming the first, where entries are no allele counts; NaN is no entry."""
+    entries, (low, high) = _entries(block), ALLELES
+    # The extremes make no mask of the block's size; fmin and fmax pass over NaN.
+    if not entries.size or (np.fmin.reduce(entries, axis=None) >= low and np.fmax.reduce(entries, axis=None) <= high):
         return
-    values = block.values
-    if issparse(values):
-        at = np.flatnonzero(~np.isfinite(values.data))
-        rows = np.searchsorted(values.indptr, at[:1], side="right") - 1
-        found = np.column_stack([np.resize(rows, len(at)), values.indices[at]])
-    else:
-        found = np.argwhere(~np.isfinite(values))
-    if len(found) == 0:
+    found = _first(block, lambda entries: (entries < low) | (entries > high))
+    if found is not None:  # None: nothing but NaN
         raise DataError(
-            f"{block.uri}: values so large that their products overflow {values.dtype} near row "
+            f"{block.uri}: {found.value:g} at {found.place} counts no alleles (0, 1, 2). Recode it (a missing one "
+            f"as NaN, with nan='mean'), or use scale=True (--scale unit)."
+        )
+
+
+def rows_with_nan(values: Any) -> np.ndarray:
+    """Which rows (n_rows,) of a dense or CSR block hold a NaN."""
+    if not issparse(values):
+        return np.isnan(values).any(axis=1)
+    bad = np.zeros(values.shape[0], bool)
+    bad[np.repeat(np.arange(values.shape[0]), np.diff(values.indptr))[np.isnan(values.data)]] = True
+    return bad
+
+
+class Found(NamedTuple):
+    place: str
+    value: float
+    n_found: int  # of all that were looked for, in the block
+
+
+def _entries(block: Block) -> np.ndarray:
+    return block.values.data if issparse(block.values) else block.values
+
+
+def _first(block: Block, is_wrong: Callable[[np.ndarray], np.ndarray]) -> Found | None:
+    """The first entry of a dense or CSR block that is wrong."""
+    values = block.values
+    at = np.argwhere(is_wrong(_entries(block)))  # of a CSR block, among its stored entries
+    if len(at) == 0:
+        return None
+    if issparse(values):
+        entry = at[0, 0]
+        i, j = np.searchsorted(values.indptr, entry, side="right") - 1, values.indices[entry]
+        value = values.data[entry]
+    else:
+        i, j = at[0]
+        value = values[i, j]
+    return Found(f"row {block.rows.start + i:,}, column {block.columns.start + j:,}", float(value), len(at))
+
+
+def _refuse(block: Block, is_wrong: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Raise DataError for sums that are not finite: for the first entry at fault, or an overflow."""
+    found = _first(block, is_wrong)
+    if found is None:
+        raise DataError(
+            f"{block.uri}: values so large that their products overflow {block.values.dtype} near row "
             f"{block.rows.start:,}, column {block.columns.start:,}. Divide the data by a constant first."
         )
-    i, j = found[0]
-    missing = np.isnan(values.data[at[0]] if issparse(values) else values[i, j])
+    missing = np.isnan(found.value)
     raise DataError(
-        f"{block.uri}: {'NaN' if missing else 'infinity'} at row {block.rows.start + i:,}, column "
-        f"{block.columns.start + j:,} (first of {len(found):,} in its block). "
+        f"{block.uri}: {'NaN' if missing else 'infinity'} at {found.place} (first of {found.n_found:,} in its block). "
         + (
             "Leave such rows out or fill them: PCA and covariance do with nan='omit' or 'mean' (--nan)."
             if missing

@@ -15,8 +15,7 @@ import numpy as np
 from scipy.sparse import issparse
 
 from lazypipe.blocks import Block
-from lazypipe.stats.base import Axis, accumulate, product_with_itself, require_finite, require_within
-from lazypipe.stats.moments import rows_with_nan
+from lazypipe.stats.base import Axis, accumulate, product_with_itself, require_alleles, require_finite, rows_with_nan
 
 
 class ProductSum(NamedTuple):
@@ -47,12 +46,13 @@ class Covariance:
     weights: np.ndarray | None = None
     centred: bool = True
     omit_nan: bool = False
-    limits: tuple[float, float] | None = None  # that no entry may lie outside of
+    alleles: bool = False  # whether entries have to be allele counts
     axis: ClassVar[Axis] = "rows"
     State: ClassVar[type] = ProductSum
 
     def measure(self, block: Block) -> ProductSum:
-        require_within(self.limits, block)
+        if self.alleles:
+            require_alleles(block)
         values = block.values
         n_rows = values.shape[0]
         weights = None if self.weights is None else self.weights[block.rows.slice]

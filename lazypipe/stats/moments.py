@@ -14,7 +14,7 @@ import numpy as np
 from scipy.sparse import issparse
 
 from lazypipe.blocks import Block
-from lazypipe.stats.base import Axis, require_finite, require_within
+from lazypipe.stats.base import Axis, require_alleles, require_finite, rows_with_nan
 
 NanPolicy = Literal["raise", "omit", "mean"]
 
@@ -46,12 +46,13 @@ class Moments:
     ddof: int = 1
     weights: np.ndarray | None = None  # (n_rows,)
     nan: NanPolicy = "raise"
-    limits: tuple[float, float] | None = None  # that no entry may lie outside of
+    alleles: bool = False  # whether entries have to be allele counts
     axis: ClassVar[Axis] = "rows"
     State: ClassVar[type] = MomentsState
 
     def measure(self, block: Block) -> MomentsState:
-        require_within(self.limits, block)
+        if self.alleles:
+            require_alleles(block)
         values = block.values
         weights = None if self.weights is None else self.weights[block.rows.slice]
         omitted = np.zeros(0, np.int64)
@@ -125,12 +126,3 @@ class Moments:
         # einsum and sum cast through small buffers; NaN are found by a mask, and rows omitted by a copy.
         masks = 0 if self.nan == "raise" else n_rows * n_columns * (1 + (itemsize if self.nan == "omit" else 1))
         return 8 * 8 * n_columns + 2**20 + masks
-
-
-def rows_with_nan(values: Any) -> np.ndarray:
-    """Which rows (n_rows,) of a dense or CSR block hold a NaN."""
-    if not issparse(values):
-        return np.isnan(values).any(axis=1)
-    bad = np.zeros(values.shape[0], bool)
-    bad[np.repeat(np.arange(values.shape[0]), np.diff(values.indptr))[np.isnan(values.data)]] = True
-    return bad

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from lazypipe.checkpoint import StateFolder
-from lazypipe.engines import Engine, open_engine
+from lazypipe.engines import Engine, engine_or_own
 from lazypipe.errors import ClosePairWarning, ConfigError, ConvergenceWarning, DataError, require_fitted
 from lazypipe.io import open_matrix
 from lazypipe.io.matrix import Matrix
@@ -144,7 +144,7 @@ class PCA:
         matrix = open_matrix(source)
         self._check()
         asked = self._asked(matrix, row_weights)
-        with open_engine() if engine is None else nullcontext(engine) as running:
+        with engine_or_own(engine) as running:
             self._fit(matrix, asked, running, state, restart)
         self._warn()
         return self
@@ -204,13 +204,11 @@ class PCA:
             return projector.of_array(values)
         matrix = open_matrix(rows)
         self._require_columns(matrix.uri, matrix.shape[1])
-        if engine is None:
-            with open_engine() as engine:
-                return self.transform(matrix, out=out, overwrite=overwrite, engine=engine)
-        if out is None:
-            return projector.of_matrix(matrix, engine)
-        path = Path(out).expanduser().absolute()
-        return open_matrix(projector.to_disk(matrix, path, overwrite, engine))
+        with engine_or_own(engine) as running:
+            if out is None:
+                return projector.of_matrix(matrix, running)
+            path = Path(out).expanduser().absolute()
+            return open_matrix(projector.to_disk(matrix, path, overwrite, running))
 
     @classmethod
     def load(cls, folder: str | Path) -> PCA:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from lazypipe.atomic import replacing
+from lazypipe.atomic import replacing, require_replaceable
 from lazypipe.blocks import Block, Run, Span, compute_dtype
 from lazypipe.engines import Engine
 from lazypipe.errors import DataError
@@ -104,13 +103,10 @@ class Projector:
 
 def require_scores(out: Path, matrix: Matrix, overwrite: bool) -> None:
     """Raise DataError where replacing ``out`` would take what is no store of scores, or the source itself."""
-    if not overwrite or not os.path.lexists(out):
-        return
     own = Path(matrix.uri)
-    if own.exists() and out.exists() and own.samefile(out):
+    if overwrite and own.exists() and out.exists() and own.samefile(out):
         raise DataError(f"{out}: is the source itself. Write the scores elsewhere.")
-    if not is_store(out):
-        raise DataError(f"{out}: is no store of scores, so it is not replaced. Write elsewhere.")
+    require_replaceable(out, overwrite, is_store, "scores")
 
 
 @dataclass(frozen=True)
