@@ -25,7 +25,7 @@ from lazypipe.io import convert, generate, open_matrix
 from lazypipe.models.covariance import CovarianceResult, covariance, plan_covariance
 from lazypipe.models.linear import LinearRegression, plan_linear_regression
 from lazypipe.models.pca import PCA, plan_pca
-from lazypipe.models.tiles import TiledCovariance
+from lazypipe.models.tiled import TiledCovariance
 
 __all__ = [
     "PCA",

@@ -25,7 +25,8 @@ from lazypipe.models.preparation import (
     rounding_of,
     too_little_weight,
 )
-from lazypipe.models.tiles import TILES_REMEDY, TiledCovariance, write_tiles
+from lazypipe.models.tiled import TiledCovariance
+from lazypipe.models.tiles import TILES_REMEDY, write_tiles
 from lazypipe.models.tiles import plan_tiles as _tiles_plan
 from lazypipe.plan import FoldPlan, Host, Plan, or_say_what_fits, plan_fold
 from lazypipe.stats.covariance import Covariance, CovarianceMatrix
