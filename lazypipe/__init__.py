@@ -15,6 +15,7 @@ from lazypipe.errors import (
     ConfigError,
     ConvergenceWarning,
     DataError,
+    DroppedSpikesWarning,
     EngineError,
     LazypipeError,
     MemoryPlanError,
@@ -22,9 +23,16 @@ from lazypipe.errors import (
     PlanError,
 )
 from lazypipe.io import convert, generate, open_matrix
+from lazypipe.io.recordings import open_recording
+from lazypipe.io.spikes import read_spikes
 from lazypipe.models.covariance import CovarianceResult, covariance, plan_covariance
 from lazypipe.models.linear import LinearRegression, plan_linear_regression
 from lazypipe.models.pca import PCA, plan_pca
+from lazypipe.models.spike_triggered import (
+    SpikeTriggeredAverage,
+    plan_spike_triggered_average,
+    spike_triggered_average,
+)
 from lazypipe.models.tiled import TiledCovariance
 
 __all__ = [
@@ -34,20 +42,26 @@ __all__ = [
     "ConvergenceWarning",
     "CovarianceResult",
     "DataError",
+    "DroppedSpikesWarning",
     "EngineError",
     "LazypipeError",
     "LinearRegression",
     "MemoryPlanError",
     "NotFittedError",
     "PlanError",
+    "SpikeTriggeredAverage",
     "TiledCovariance",
     "convert",
     "covariance",
     "generate",
     "open_engine",
     "open_matrix",
+    "open_recording",
     "plan_covariance",
     "plan_linear_regression",
     "plan_pca",
+    "plan_spike_triggered_average",
     "progress",
+    "read_spikes",
+    "spike_triggered_average",
 ]

@@ -32,18 +32,29 @@ class Block:
 
     ``values`` (rows, columns), an array or CSR rows, belongs to whoever holds the block and may be
     overwritten; but a column stripe may be a view of its file, to be read only: ``own`` it first.
+    ``halo`` rows before ``rows`` come first in ``values``, for windows that reach back.
     """
 
     values: Any
     rows: Span
     columns: Span
     uri: str
+    halo: int = 0
 
     def own(self) -> np.ndarray:
         """The values to overwrite: a copy, once, of a view of a file."""
         if not self.values.flags.writeable:
             self.values = self.values.copy()
         return self.values
+
+
+@dataclass(frozen=True)
+class Reads:
+    """How a statistic of windows wants its blocks: which columns, so many rows before each, in this dtype."""
+
+    columns: Span
+    before: int
+    dtype: str
 
 
 @dataclass(frozen=True)

@@ -41,3 +41,7 @@ class ClosePairWarning(UserWarning):
 
 class ConvergenceWarning(UserWarning):
     """An iteration stopped before its tolerance; the message says by how much."""
+
+
+class DroppedSpikesWarning(UserWarning):
+    """Spikes lie beyond the end of the recording, as if it were not the one they came from."""

@@ -174,12 +174,12 @@ def plan_fold(
     largest = VIEW_NBYTES if mapped else BLOCK_NBYTES
     # Not so small that adding a state costs as much as its block; but enough of them for all to work.
     least = max(total_nbytes // 32, min(statistic.state_nbytes(n_rows, n_columns), total_nbytes // 8))
-    block = _between(least, 256 * KIB, _between(host.memory // 32, 256 * KIB, largest))
+    block = between(least, 256 * KIB, between(host.memory // 32, 256 * KIB, largest))
     step = block // line_nbytes
     if not by_rows and not mapped and matrix.panel_columns is None:
-        piece = _between(STRIPE_NBYTES // line_nbytes, 1, STRIPE_ROW_NBYTES // matrix.dtype.itemsize)
+        piece = between(STRIPE_NBYTES // line_nbytes, 1, STRIPE_ROW_NBYTES // matrix.dtype.itemsize)
         step = max(step, min(piece, host.memory // 16 // line_nbytes))
-    step = _between(step if by_rows else apart(step), 1, length)
+    step = between(step if by_rows else apart(step), 1, length)
     if not by_rows and matrix.panel_columns is not None:
         most = step
         for step in _panel_steps(most, matrix.panel_columns):
@@ -224,11 +224,11 @@ def _with_step(
     state = statistic.state_nbytes(n_rows, n_columns)
     block_nbytes = matrix.block_nbytes(*shape, itemsize)
     task = block_nbytes + statistic.scratch_nbytes(*shape, itemsize) + matrix.reader_nbytes(*shape)
-    n_runs = _between(-(-total_nbytes // RUN_NBYTES), min(8, -(-length // step)), MAX_RUNS)
-    while n_runs > 1 and _live_states(n_runs) * state > host.memory // 2:
+    n_runs = between(-(-total_nbytes // RUN_NBYTES), min(8, -(-length // step)), MAX_RUNS)
+    while n_runs > 1 and live_states_of(n_runs) * state > host.memory // 2:
         n_runs = n_runs // 2
     cut = runs(span, step, n_runs)
-    n_live = _live_states(len(cut))
+    n_live = live_states_of(len(cut))
 
     def at(concurrency: int) -> FoldPlan:
         return FoldPlan(
@@ -278,7 +278,7 @@ def or_say_what_fits(make: Callable[[Host], PlanType], host: Host, remedy: str) 
         raise
 
 
-def _live_states(n_runs: int) -> int:
+def live_states_of(n_runs: int) -> int:
     """Partial states that can wait at once in a tree of fan-in 4 that is worked off in order."""
     depth = 0
     while FAN_IN**depth < n_runs:
@@ -291,5 +291,5 @@ def _round_up(n: int) -> int:
     return -(-n // unit) * unit
 
 
-def _between(value: int, low: int, high: int) -> int:
+def between(value: int, low: int, high: int) -> int:
     return max(low, min(value, high))

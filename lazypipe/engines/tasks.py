@@ -6,7 +6,7 @@ import copy
 import threading
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -15,7 +15,7 @@ from lazypipe.blocks import Block, Run, Span, compute_dtype
 from lazypipe.engines import resident
 from lazypipe.io.matrix import Matrix
 from lazypipe.plan import FAN_IN
-from lazypipe.stats.base import Axis, Statistic
+from lazypipe.stats.base import Axis, Statistic, Windowed
 
 
 @lru_cache(maxsize=1)
@@ -74,10 +74,28 @@ def blocks_of(matrix: Matrix, axis: Axis, run: Run, mapped: bool) -> Iterable[Bl
 def fold_run(statistic: Statistic, matrix: Matrix, run: Run, mapped: bool) -> Any:
     """The state of one run."""
     total = None
+    if getattr(statistic, "reads", None) is not None:
+        return fold_windows(cast(Windowed, statistic), matrix, run)
     with np.errstate(over="ignore", invalid="ignore"):  # the statistics look for it themselves
         for block in blocks_of(matrix, statistic.axis, run, mapped):
             state = statistic.measure(block)
             total = state if total is None else statistic.merge(total, state)
+    return total
+
+
+def fold_windows(statistic: Windowed, matrix: Matrix, run: Run) -> Any:
+    """The state of the windows that belong to one run, of whose rows those are read that windows need."""
+    total, reads, dtype = statistic.empty(), statistic.reads, np.dtype(statistic.reads.dtype)
+    width = len(reads.columns)
+    with matrix.open() as reader:
+        for span in run.spans():
+            if not statistic.wants(span):
+                continue
+            rows = Span(max(span.start - reads.before, 0), span.stop)
+            buffer = SCRATCH.array((min(run.step, run.stop - run.start) + reads.before) * width, dtype)
+            values = buffer[: len(rows) * width].reshape(len(rows), width)
+            reader.read(rows, reads.columns, values)
+            total = statistic.add(total, Block(values, span, reads.columns, matrix.uri, span.start - rows.start))
     return total
 
 

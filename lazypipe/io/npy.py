@@ -22,10 +22,10 @@ def open_source(path: Path, column: str | None) -> RawRowsMatrix:
     uri = str(path)
     if column is not None:
         raise DataError(f"{uri}: a .npy file has no named columns. Leave out column={column!r}.")
-    shape, fortran, stored, offset, size = _header(path)
+    shape, fortran, stored, offset, size = header(path)
     dtype = checked_dtype(stored, uri)
     n_rows, n_columns = checked_shape(shape, uri)
-    _require_whole(uri, size, offset + n_rows * n_columns * dtype.itemsize)
+    require_whole(uri, size, offset + n_rows * n_columns * dtype.itemsize)
     segment = Segment(uri, offset, n_columns if fortran else n_rows)
     return RawRowsMatrix(uri, (n_rows, n_columns), stored.str, (segment,), transposed=fortran)
 
@@ -35,23 +35,24 @@ def open_vector(source: str | Path) -> RawRowsMatrix | None:
     path = Path(source).expanduser().absolute()
     if path.suffix.lower() != ".npy" or not path.is_file():
         return None
-    shape, _, stored, offset, size = _header(path)
+    shape, _, stored, offset, size = header(path)
     if len(shape) != 1:
         return None
     uri = str(path)
     dtype = checked_dtype(stored, uri)
     n_rows, _ = checked_shape((*shape, 1), uri)
-    _require_whole(uri, size, offset + n_rows * dtype.itemsize)
+    require_whole(uri, size, offset + n_rows * dtype.itemsize)
     return RawRowsMatrix(uri, (n_rows, 1), stored.str, (Segment(uri, offset, n_rows),))
 
 
-def _require_whole(uri: str, size: int, expected: int) -> None:
+def require_whole(uri: str, size: int, expected: int) -> None:
+    """DataError where a file of ``size`` bytes is shorter than its header says."""
     if size < expected:
         raise DataError(f"{uri}: is truncated: {size:,} bytes, its header says {expected:,}. Write or copy it again.")
 
 
-def _header(path: Path) -> tuple[tuple[int, ...], bool, np.dtype, int, int]:
-    """(shape, Fortran order, dtype, offset of the data, size of the file)."""
+def header(path: Path) -> tuple[tuple[int, ...], bool, np.dtype, int, int]:
+    """(shape, Fortran order, dtype, offset of the data, size of the file); DataError for a damaged header."""
     try:
         with open(path, "rb") as file:
             version = npy_format.read_magic(file)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 import numpy as np
 from scipy.sparse import issparse
 
-from lazypipe.blocks import Block
+from lazypipe.blocks import Block, Reads, Span
 from lazypipe.errors import DataError
 
 Axis = Literal["rows", "columns"]
@@ -37,6 +37,22 @@ class Statistic(Protocol):
 
     def scratch_nbytes(self, n_rows: int, n_columns: int, itemsize: int) -> int:
         """Bytes ``measure`` takes beside a block of that shape, its result included."""
+
+
+class Windowed(Statistic, Protocol):
+    """A statistic of windows of rows. Its blocks have halos, and its state, which is large, is one a run."""
+
+    @property
+    def reads(self) -> Reads: ...
+
+    def wants(self, rows: Span) -> bool:
+        """Whether any window belongs to those rows: else they need not be read."""
+
+    def empty(self) -> Any:
+        """The state of no window."""
+
+    def add(self, total: Any, block: Block) -> Any:
+        """``total`` and the windows of a block, in the memory of ``total``."""
 
 
 def accumulate(left: np.ndarray, right: np.ndarray) -> np.ndarray:

@@ -1,0 +1,7 @@
+"""Spike times on disk or in memory: ``read_spikes`` finds the format. A new format is one file and one line in read."""
+
+from lazypipe.io.spikes.read import read_spikes
+from lazypipe.io.spikes.spikes import Spikes
+from lazypipe.io.spikes.trains import from_arrays
+
+__all__ = ["Spikes", "from_arrays", "read_spikes"]

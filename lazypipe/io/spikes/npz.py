@@ -1,0 +1,66 @@
+"""NumPy's .npz: ``samples`` (or ``times``) and, for several units, ``units`` of the same length."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from lazypipe.errors import ConfigError, DataError
+from lazypipe.io.sources import one_line
+from lazypipe.io.spikes.options import Options
+from lazypipe.io.spikes.spikes import Spikes
+from lazypipe.io.spikes.trains import from_events
+from lazypipe.io.spikes.unit_ids import checked_ids
+
+DAMAGED = (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, KeyError, NotImplementedError)
+
+
+def read(path: Path, options: Options) -> Spikes:
+    """Spikes of a .npz; ``samples`` unless ``times=`` says that they are in seconds or milliseconds.
+
+    Raises DataError that lists what is there where neither is, and for a damaged file or one of objects.
+    """
+    uri = str(path)
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            name = _name(list(arrays.files), options, uri)
+            clock = options.clock(uri)
+            units = checked_ids(_array(arrays, "units", uri), f"{uri}: units", DataError) if "units" in arrays else None
+            return from_events(_array(arrays, name, uri), units, clock, uri, options.units)
+    except DAMAGED as error:
+        if isinstance(error, (DataError, ConfigError)):
+            raise
+        raise DataError(f"{uri}: is a damaged .npz file ({one_line(error)}). Save or copy it again.") from error
+
+
+def _name(names: list[str], options: Options, uri: str) -> str:
+    """Which array holds the spikes."""
+    if options.times in (None, "samples"):
+        if "samples" in names:
+            return "samples"
+        if "times" in names and options.times is None:
+            raise ConfigError(f"{uri}: its times have no unit. Pass times='s' or 'ms', and sampling_rate=.")
+        wanted = "samples"
+    else:
+        if "times" in names:
+            return "times"
+        if "samples" in names:
+            raise ConfigError(f"{uri}: holds samples, no times. Leave out times={options.times!r}.")
+        wanted = "times"
+    there = ", ".join(sorted(names)) or "nothing"
+    raise DataError(f"{uri}: has no {wanted!r}, only {there}. Save it with numpy.savez(path, {wanted}=…, units=…).")
+
+
+def _array(arrays: np.lib.npyio.NpzFile, name: str, uri: str) -> np.ndarray:
+    try:
+        array: np.ndarray = arrays[name]
+    except ValueError as error:
+        if "pickle" not in str(error):
+            raise
+        raise DataError(
+            f"{uri}: its {name} are Python objects, which are never unpickled. Save arrays of integers, or of text."
+        ) from error
+    return array

@@ -1,0 +1,141 @@
+"""``read_spikes``: which format a source is, and what the caller may say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lazypipe.errors import ConfigError, DataError
+from lazypipe.io.sources import local_path, one_line
+from lazypipe.io.spikes.memory import from_array, from_mapping, of_units
+from lazypipe.io.spikes.options import Options, checked_options
+from lazypipe.io.spikes.spikes import Spikes
+
+
+@dataclass(frozen=True)
+class Format:
+    """How to recognise a format; ``module`` has ``read(path, options) -> Spikes``."""
+
+    module: str
+    suffixes: tuple[str, ...]
+    magic: bytes | None = None  # how a file begins
+    inside: tuple[str, ...] = ()  # what a directory holds, as glob patterns
+    takes: tuple[str, ...] = ()  # options that mean something here, of those that not all formats take
+
+
+FORMATS = (
+    Format("lazypipe.io.spikes.npz", (".npz",), magic=b"PK\x03\x04"),
+    Format("lazypipe.io.spikes.npy", (".npy",), magic=b"\x93NUMPY", takes=("counts",)),
+    Format("lazypipe.io.spikes.arrow", (".arrow", ".feather", ".ipc"), b"ARROW1", takes=("unit_column", "time_column")),
+    Format(
+        "lazypipe.io.spikes.parquet",
+        (".parquet", ".pq"),
+        magic=b"PAR1",
+        inside=("*.parquet", "*.pq"),
+        takes=("unit_column", "time_column"),
+    ),
+    Format("lazypipe.io.spikes.nwb", (".nwb",), magic=b"\x89HDF\r\n\x1a\n"),
+    Format("lazypipe.io.spikes.phy", (), inside=("spike_times.npy",), takes=("groups",)),
+    Format("lazypipe.io.spikes.text", (".txt", ".csv", ""), takes=("counts",)),
+)
+IN_MEMORY = ("counts",)
+
+
+def read_spikes(
+    source: str | Path | np.ndarray | Mapping[Any, Any] | Spikes,
+    *,
+    times: str | None = None,
+    sampling_rate: float | None = None,
+    start_time: float = 0.0,
+    units: Sequence[Any] | np.ndarray | None = None,
+    counts: bool = False,
+    unit_column: str | None = None,
+    time_column: str | None = None,
+    groups: Sequence[str] | None = None,
+) -> Spikes:
+    """Read spikes as unit id -> samples (n,) int64, in order.
+
+    ``source`` is a path or ``file://`` address, an array (n_spikes,) of one unit, a dict {unit id: array}, or
+    open Spikes. Files of one unit, which gets id 0: .npy, and text (.txt, .csv, no suffix) with a number a line
+    and ``#`` comments. Of many units, interleaved or not: .npz with ``samples`` (or ``times``) and ``units``;
+    an Arrow or Parquet table with a row a spike; a Kilosort or phy folder; the units of an NWB file.
+
+    ``times`` is how times are stored: "samples", "s" or "ms"; None for what the format says (NWB: seconds), and
+    samples where it says nothing. Seconds and milliseconds need ``sampling_rate`` (Hz), and are rounded once, to the
+    nearest sample; ``start_time`` (seconds) is when sample 0 was, on the clock of the spikes.
+
+    ``units`` chooses units, in that order; one without spikes has an empty train. Without it units come sorted,
+    but those of a dict or an NWB file as they are there. ``counts=True`` reads an array (.npy, text, or in memory)
+    as spikes a sample, (n_samples,) or (n_samples, n_units): 3 gives the sample three times; truth values are
+    always read so. ``unit_column`` and ``time_column`` name columns of a table. ``groups=("good",)`` chooses the
+    units of a phy folder by their label in cluster_group.tsv, or else cluster_KSLabel.tsv.
+
+    Memory: a few times 8 bytes a spike. Raises DataError for what cannot be read as spikes (spikes of a unit out of
+    order, negative, not finite), ConfigError for arguments that are missing or mean nothing here; in one line.
+    """
+    options = checked_options(times, sampling_rate, start_time, units, counts, unit_column, time_column, groups)
+    if isinstance(source, Spikes):
+        _require_taken(options, (), source.uri)
+        if options.times not in (None, "samples"):
+            raise ConfigError(f"{source.uri}: is read already, in samples. Leave out times={options.times!r}.")
+        return source if options.units is None else of_units(source, options.units)
+    if isinstance(source, Mapping):
+        _require_taken(options, IN_MEMORY, "<spikes>")
+        return from_mapping(source, options)
+    if isinstance(source, (np.ndarray, list, tuple)):
+        _require_taken(options, IN_MEMORY, "<spikes>")
+        return from_array(np.asarray(source), options)
+    if not isinstance(source, (str, Path)):
+        raise DataError(
+            f"{type(source).__name__}: cannot be read as spikes. "
+            f"Pass a path, a dict {{unit id: samples}}, or an array of one unit's samples."
+        )
+    path = local_path(source)
+    if not path.exists():
+        raise DataError(f"{path}: no such file or directory. Check the path.")
+    format = _format_of(path)
+    _require_taken(options, format.takes, str(path))
+    spikes: Spikes = import_module(format.module).read(path, options)
+    return spikes
+
+
+def _require_taken(options: Options, takes: tuple[str, ...], uri: str) -> None:
+    """ConfigError for an option that this source would not heed."""
+    for name in ("counts", "unit_column", "time_column", "groups"):
+        value = getattr(options, name)
+        if value and name not in takes:
+            raise ConfigError(f"{uri}: {name}={value!r} means nothing here. Leave it out.")
+
+
+def _format_of(path: Path) -> Format:
+    """By suffix, else by the first bytes of a file or the contents of a directory."""
+    known = ", ".join(suffix for entry in FORMATS for suffix in entry.suffixes if suffix)
+    if path.is_dir():
+        for entry in FORMATS:
+            if any(next(path.glob(pattern), None) for pattern in entry.inside):
+                return entry
+        raise DataError(
+            f"{path}: is a directory without spikes. Pass a Kilosort or phy folder with spike_times.npy, "
+            f"a directory of .parquet parts, or one file ({known})."
+        )
+    suffix = path.suffix.lower()
+    for entry in FORMATS:
+        if suffix and suffix in entry.suffixes:
+            return entry
+    try:
+        with open(path, "rb") as file:
+            start = file.read(8)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({one_line(error)}). Check its rights.") from error
+    for entry in FORMATS:
+        if entry.magic and start.startswith(entry.magic):
+            return entry
+    for entry in FORMATS:
+        if suffix in entry.suffixes:
+            return entry
+    raise DataError(f"{path}: unknown suffix {path.suffix!r}. Known formats: {known}.")

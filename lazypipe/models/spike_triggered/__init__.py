@@ -1,0 +1,9 @@
+"""What a neuron saw before it fired: averages, their significance, covariances and filters."""
+
+from lazypipe.models.spike_triggered.average import (
+    SpikeTriggeredAverage,
+    plan_spike_triggered_average,
+    spike_triggered_average,
+)
+
+__all__ = ["SpikeTriggeredAverage", "plan_spike_triggered_average", "spike_triggered_average"]

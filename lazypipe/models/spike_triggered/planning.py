@@ -1,0 +1,189 @@
+"""How a recording is cut for windows: in time where a few states fit the budget, else by units and channels.
+
+In time, each run of blocks has a state of all units, and the recording is read once. Cut by units (and
+channels, where one unit alone is too large), each task reads the whole recording for its own sums, which only
+it holds: all states together are one, however many tasks there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from lazypipe.blocks import Run, Span
+from lazypipe.errors import MemoryPlanError
+from lazypipe.io.matrix import Matrix
+from lazypipe.plan import MAX_RUNS, RUN_NBYTES, FoldPlan, Host, between, live_states_of
+from lazypipe.sizes import KIB, MIB, show_bytes
+from lazypipe.stats.spike_triggered import SpikeTriggered
+
+CHUNK_NBYTES = 32 * MIB  # of a block: beyond it the sums are not read from memory any less often
+LEAST_RUNS = 8
+STATES_A_RUN = 4  # a run reads at least so many times the bytes of its state
+
+
+class Tile(NamedTuple):
+    """Sums of some units and channels (counted from the first one that the recording has)."""
+
+    units: Span
+    channels: Span
+
+
+@dataclass(frozen=True)
+class WindowPlan:
+    """The fold, or, where ``tiles`` are given, what the tasks that make one each take."""
+
+    fold: FoldPlan
+    tiles: tuple[Tile, ...] = ()
+
+
+def part_of(statistic: SpikeTriggered, tile: Tile) -> SpikeTriggered:
+    """The statistic of a tile alone."""
+    columns = Span(statistic.columns.start + tile.channels.start, statistic.columns.start + tile.channels.stop)
+    shift = None if statistic.shift is None else statistic.shift[tile.channels.slice]
+    return replace(statistic, windows=statistic.windows.of_units(tile.units), columns=columns, shift=shift)
+
+
+def plan_windows(
+    title: str,
+    statistic: SpikeTriggered,
+    matrix: Matrix,
+    host: Host,
+    slots: int,
+    reserved: int,
+    chunk_length: int | None = None,
+    span: Span | None = None,
+) -> WindowPlan:
+    """In time if a run or more for each of two tasks fits, else in tiles; MemoryPlanError if nothing fits.
+
+    ``reserved`` bytes are held on the driver besides: the result, and the spikes.
+    """
+    try:
+        fold = plan_in_time(title, statistic, matrix, host, reserved, chunk_length, span)
+        if len(fold.runs) > 1 or len(span or Span(0, matrix.shape[0])) <= fold.step:
+            return WindowPlan(fold)
+    except MemoryPlanError:
+        pass
+    return plan_in_tiles(title, statistic, matrix, host, slots, reserved, chunk_length)
+
+
+def plan_in_time(
+    title: str,
+    statistic: SpikeTriggered,
+    matrix: Matrix,
+    host: Host,
+    reserved: int,
+    chunk_length: int | None = None,
+    span: Span | None = None,
+) -> FoldPlan:
+    """Runs of blocks. Where a run ends depends on data, state and budget alone, and not on ``chunk_length``."""
+    span = span or Span(0, matrix.shape[0])
+    step = chunk_length or _chunk_length(statistic, matrix, host)
+    state = statistic.state_nbytes(*matrix.shape)
+    total = len(span) * _row_nbytes(statistic)
+    n_runs = between(total // RUN_NBYTES, LEAST_RUNS, MAX_RUNS)
+    n_runs = between(total // (STATES_A_RUN * state), 1, n_runs)
+    while n_runs > 1 and live_states_of(n_runs) * state > host.memory // 2:
+        n_runs //= 2
+    edges = [span.start + len(span) * i // n_runs for i in range(n_runs + 1)]
+    runs = tuple(
+        Run(i, a, b, step) for i, (a, b) in enumerate(zip(edges, edges[1:], strict=False)) if a < b
+    )
+    return _fitting(title, statistic, matrix, host, runs, state, live_states_of(n_runs), reserved)
+
+
+def plan_in_tiles(
+    title: str,
+    statistic: SpikeTriggered,
+    matrix: Matrix,
+    host: Host,
+    slots: int,
+    reserved: int,
+    chunk_length: int | None = None,
+) -> WindowPlan:
+    """As few tiles as fit, and as many as there are tasks at once: each reads the recording."""
+    step = chunk_length or _chunk_length(statistic, matrix, host)
+    n_units, n_channels = statistic.windows.n_units, len(statistic.columns)
+    error: MemoryPlanError | None = None
+    for n_groups, n_slices in _grids(n_units, n_channels, slots):
+        tiles = tuple(
+            Tile(units, channels) for units in _even(n_units, n_groups) for channels in _even(n_channels, n_slices)
+        )
+        part = part_of(statistic, max(tiles, key=lambda tile: len(tile.units) * len(tile.channels)))
+        runs = tuple(Run(i, 0, matrix.shape[0], step) for i in range(len(tiles)))
+        try:
+            fold = _fitting(title, part, matrix, host, runs, 0, 1, reserved, part.state_nbytes(*matrix.shape))
+        except MemoryPlanError as refused:
+            error = refused
+            continue
+        if fold.concurrency >= min(host.threads, len(tiles)) or n_groups * n_slices >= 4 * slots:
+            return WindowPlan(replace(fold, bytes_read=matrix.nbytes * len(tiles)), tiles)
+    assert error is not None
+    raise error
+
+
+def _grids(n_units: int, n_channels: int, slots: int) -> Iterator[tuple[int, int]]:
+    """Numbers of unit groups and of channel slices to try, from few tiles to many."""
+    groups = min(slots, n_units)
+    while groups < n_units:
+        yield groups, 1
+        groups = min(n_units, groups + max(1, groups // 2))
+    slices = 1
+    while slices < n_channels:
+        yield n_units, slices
+        slices *= 2
+    yield n_units, n_channels
+
+
+def _even(n: int, parts: int) -> tuple[Span, ...]:
+    return tuple(Span(n * i // parts, n * (i + 1) // parts) for i in range(parts))
+
+
+def _row_nbytes(statistic: SpikeTriggered) -> int:
+    return len(statistic.columns) * np.dtype(statistic.reads.dtype).itemsize
+
+
+def _chunk_length(statistic: SpikeTriggered, matrix: Matrix, host: Host) -> int:
+    """Rows a block: as many bytes as a share of the budget, more where windows are long."""
+    row = _row_nbytes(statistic)
+    chunk = between(host.memory // 32, 256 * KIB, CHUNK_NBYTES)
+    return between(max(chunk // row, min(4 * statistic.reads.before, host.memory // 8 // row)), 1, matrix.shape[0])
+
+
+def _fitting(
+    title: str,
+    statistic: SpikeTriggered,
+    matrix: Matrix,
+    host: Host,
+    runs: tuple[Run, ...],
+    state: int,
+    live: int,
+    reserved: int,
+    task_state: int = 0,
+) -> FoldPlan:
+    """The plan with as many tasks at once as fit; MemoryPlanError if one does not."""
+    step = min(runs[0].step, max(run.stop - run.start for run in runs))
+    rows, columns = step + statistic.reads.before, len(statistic.columns)
+    itemsize = np.dtype(statistic.reads.dtype).itemsize
+    task = task_state + rows * columns * itemsize + statistic.scratch_nbytes(rows, columns, itemsize)
+    task += matrix.reader_nbytes(rows, columns) + (0 if host.shared else statistic.windows.nbytes)
+
+    def at(concurrency: int) -> FoldPlan:
+        return FoldPlan(
+            title, "rows", runs[0].step, runs, 0, state, live, task, reserved, concurrency, matrix.nbytes, host.shared
+        )
+
+    plan = at(1)
+    if plan.peak_nbytes > host.memory:
+        raise MemoryPlanError(
+            f"{matrix.uri}: {title} needs {show_bytes(plan.peak_nbytes)} of arrays at least: {show_bytes(task)} a task, "
+            f"{live} x {show_bytes(state)} of sums, {show_bytes(reserved)} of results and spikes on the driver; the "
+            f"budget is {show_bytes(host.memory)}."
+        )
+    for concurrency in range(min(host.threads, len(runs)), 1, -1):
+        if at(concurrency).peak_nbytes <= host.memory:
+            return at(concurrency)
+    return plan
