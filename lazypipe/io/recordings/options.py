@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from operator import index
 from typing import Any
@@ -10,19 +9,10 @@ from typing import Any
 import numpy as np
 
 from lazypipe.errors import ConfigError, DataError
+from lazypipe.io.recordings.rates import checked_rate, hertz, same_rate
 from lazypipe.io.recordings.recording import Recording
 from lazypipe.io.recordings.shapes import sample_dtype
 from lazypipe.io.sources import one_line
-
-
-def same_rate(left: float, right: float) -> bool:
-    """Whether two rates are one: NWB stores them as float32, good to 6e-8."""
-    return math.isclose(left, right, rel_tol=1e-7)
-
-
-def hertz(rate: float | None) -> str:
-    """A rate as an error tells it."""
-    return "no rate" if rate is None else f"{rate:.10g} Hz"
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,17 +99,6 @@ def checked_options(
         _numbers("offset", offset),
         _text("unit", unit),
     )
-
-
-def checked_rate(rate: Any) -> float:
-    """A rate in Hz; ConfigError unless it is a positive number."""
-    try:
-        value = float(rate)
-    except (TypeError, ValueError):
-        value = math.nan
-    if not (math.isfinite(value) and value > 0) or isinstance(rate, (str, bool)):
-        raise ConfigError(f"sampling_rate: is {rate!r}. Give samples a second, a positive number such as 30000.")
-    return value
 
 
 def _count(name: str, value: Any, least: int) -> int:

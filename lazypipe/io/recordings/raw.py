@@ -1,50 +1,33 @@
-"""Raw binary recordings: samples x channels back to back, with nothing that tells how many."""
+"""Raw binary recordings: samples x channels back to back; without a ``.meta`` nothing tells how many."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
-from lazypipe.errors import ConfigError, DataError
-from lazypipe.io.raw_rows import RawRowsMatrix, Segment
+from lazypipe.errors import ConfigError
 from lazypipe.io.recordings.options import Options
+from lazypipe.io.recordings.raw_file import raw_matrix
 from lazypipe.io.recordings.recording import Recording
-from lazypipe.io.sources import one_line
+from lazypipe.io.recordings.spikeglx import meta_of, open_pair
 
 
 def open_source(path: Path, options: Options) -> Recording:
-    """Open a ``.bin``, ``.dat`` or ``.raw`` file by ``n_channels``, ``dtype`` and ``sampling_rate``.
+    """Open a ``.bin``, ``.dat`` or ``.raw`` file: by SpikeGLX's ``.meta`` beside it, else by what was told.
 
-    ConfigError where one of the three is missing, DataError where the file does not hold whole samples.
+    ConfigError where ``n_channels``, ``dtype`` or ``sampling_rate`` is missing, DataError where the file does
+    not hold whole samples.
     """
+    beside = path.with_suffix(".meta")
+    meta = meta_of(beside) if beside.exists() else None
+    if meta is not None:
+        return open_pair(path, meta, options)
     missing = [name for name in ("n_channels", "dtype", "sampling_rate") if getattr(options, name) is None]
     if missing:
         raise ConfigError(
-            f"{path}: raw binary does not tell its {' and '.join(missing)}. "
+            f"{path}: raw binary without SpikeGLX's .meta does not tell its {' and '.join(missing)}. "
             f"Pass {', '.join(f'{name}=' for name in missing)}."
         )
     options.refuse(str(path), "raw binary", "column")
     assert options.n_channels is not None
     assert options.dtype is not None
     return Recording(raw_matrix(path, options.n_channels, options.dtype, options.offset_bytes), options.sampling_rate)
-
-
-def raw_matrix(path: Path, n_columns: int, dtype: np.dtype, offset_bytes: int) -> RawRowsMatrix:
-    """All of the file after ``offset_bytes`` as rows (n_samples, n_columns); DataError unless they are whole."""
-    try:
-        with open(path, "rb") as file:
-            n_bytes = file.seek(0, 2) - offset_bytes
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({one_line(error)}). Check path and rights.") from error
-    after = f" after offset_bytes={offset_bytes}" if offset_bytes else ""
-    if n_bytes <= 0:
-        raise DataError(f"{path}: is empty: no samples{after}. Check what wrote it.")
-    n_rows, rest = divmod(n_bytes, n_columns * dtype.itemsize)
-    if rest:
-        raise DataError(
-            f"{path}: its {n_bytes:,} bytes{after} are no whole number of samples: {n_columns} channels of "
-            f"{dtype.name} take {n_columns * dtype.itemsize:,} bytes, {rest:,} are left over. "
-            f"Check n_channels and dtype, or copy the file again."
-        )
-    return RawRowsMatrix(str(path), (n_rows, n_columns), dtype.str, (Segment(str(path), offset_bytes, n_rows),))

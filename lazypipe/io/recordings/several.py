@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from operator import index
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 
 from lazypipe.blocks import Span
 from lazypipe.errors import ConfigError, DataError
-from lazypipe.io.recordings.options import hertz, same_rate
+from lazypipe.io.recordings.rates import hertz, same_rate
 from lazypipe.io.recordings.recording import Recording
 from lazypipe.io.recordings.stacked import stack
 
@@ -90,10 +90,9 @@ def _require_alike(first: Recording, other: Recording) -> None:
         raise differs("dtypes", first.dtype, other.dtype, "Convert one of them.")
     if first.unit != other.unit:
         raise differs("units", first.unit or "none", other.unit or "none", "Pass gain= and unit=.")
-    same: Callable[[Any, Any], bool] = lambda a, b: np.allclose(*np.broadcast_arrays(a, b), rtol=1e-9, atol=0)  # noqa: E731
     for name, default in (("gain", 1.0), ("offset", 0.0)):
         left, right = (default if getattr(r, name) is None else getattr(r, name) for r in (first, other))
-        if not same(left, right):
+        if not np.allclose(left, right, rtol=1e-9, atol=0):
             raise differs(f"{name}s", _some(left), _some(right), "Pass gain= for all, or open them apart.")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 
 import numpy as np
@@ -31,3 +31,42 @@ def flat_shape(shape: Sequence[int], uri: str) -> tuple[int, int]:
 def frame_shape(shape: Sequence[int]) -> tuple[int, ...] | None:
     """(height, width) of a movie, None for channels."""
     return tuple(int(n) for n in shape[1:]) if len(shape) == 3 else None
+
+
+def is_samples(shape: Sequence[int], dtype: np.dtype) -> bool:
+    """Whether an array could be a recording."""
+    try:
+        flat_shape(shape, "")
+        sample_dtype(dtype, "")
+    except DataError:
+        return False
+    return True
+
+
+def choose(found: Mapping[str, bool], column: str | None, uri: str, what: str) -> str:
+    """The array asked for, or the only one that could be a recording; ``found`` says of each if it could.
+
+    An array may be asked for by the end of its path, where that is the end of one alone.
+    """
+    fit = [name for name in found if found[name]]
+    if column is not None:
+        wanted = column.strip("/")
+        matches = [wanted] if wanted in found else [name for name in found if f"/{name}".endswith(f"/{wanted}")]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            raise DataError(f"{uri}: has {len(matches)} {what} {column!r}: {_some(matches)}. Choose one with column=.")
+        raise DataError(f"{uri}: has no {what[:-1]} {column!r}. It holds {_some(fit or list(found))}.")
+    if len(fit) == 1:
+        return fit[0]
+    if fit:
+        raise DataError(f"{uri}: holds {len(fit)} {what}: {_some(fit)}. Choose one with column=.")
+    raise DataError(
+        f"{uri}: has none of its {what} in 1 to 3 dimensions of numbers ({_some(list(found))}). "
+        f"Pass a file that holds a recording."
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(sorted(names)[:12])
+    return (shown or "none") if len(names) <= 12 else f"{shown} and {len(names) - 12} more"

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from lazypipe.errors import DataError
-from lazypipe.io.spikes.clock import Clock
+from lazypipe.errors import ConfigError, DataError
+from lazypipe.io.spikes.clock import PER_SECOND, Clock
 from lazypipe.io.spikes.options import Options
 from lazypipe.io.spikes.spikes import Spikes
 from lazypipe.io.spikes.trains import from_events
@@ -61,8 +61,12 @@ def from_counts(counts: Counts, options: Options, uri: str) -> Spikes:
     """A count of 3 gives its sample three times. Units are 0 to n_units - 1, the columns.
 
     Peak memory: a block, and 16 bytes a spike; of several units some 40. Raises DataError for counts that are
-    negative, fractional, not finite, or too many in one sample.
+    negative, fractional, not finite, or too many in one sample;
+    ConfigError for options that are of times.
     """
+    if options.times in PER_SECOND:
+        raise ConfigError(f"{uri}: these are counts, one a sample. Leave out times={options.times!r}.")
+    options.clock(uri)
     if len(counts.shape) not in (1, 2):
         raise DataError(f"{uri}: counts have shape {counts.shape}. Pass (n_samples,) or (n_samples, n_units).")
     if counts.dtype.kind not in "biuf":
@@ -96,7 +100,7 @@ def _repeated(block: np.ndarray, first: int, counts: Counts, uri: str) -> np.nda
         where = f"sample {sample:,}" + (f", unit {unit}" if len(counts.shape) == 2 else "")
         if n[entry] > MOST:
             raise DataError(
-                f"{uri}: {where}: {n[entry]} spikes in one sample. If these are samples of spikes, leave out counts=True."
+                f"{uri}: {where}: {n[entry]} spikes in one sample. If these are samples, leave out counts=True."
             )
         raise DataError(f"{uri}: {where}: {n[entry]} is no count. Pass whole numbers from 0 up.")
     return np.repeat(at + first, n.astype(np.int64))

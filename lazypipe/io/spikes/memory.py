@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from lazypipe.errors import DataError
-from lazypipe.io.spikes.clock import Clock
+from lazypipe.io.spikes.clock import PER_SECOND
 from lazypipe.io.spikes.counts import Counts, from_counts
 from lazypipe.io.spikes.options import Options
 from lazypipe.io.spikes.spikes import Spikes
@@ -21,9 +22,8 @@ URI = "<spikes>"
 def from_array(values: np.ndarray, options: Options) -> Spikes:
     """Spikes of one unit, (n_spikes,) samples or times; or counts, (n_samples,) or (n_samples, n_units)."""
     if options.counts or values.dtype == np.bool_:
-        options.clock(URI)
         return from_counts(Counts.of(values), options, URI)
-    return from_events(values, None, options.clock(URI), URI, options.units)
+    return from_events(np.array(values), None, options.clock(URI), URI, options.units)
 
 
 def from_mapping(trains: Mapping[Any, Any], options: Options) -> Spikes:
@@ -35,27 +35,26 @@ def from_mapping(trains: Mapping[Any, Any], options: Options) -> Spikes:
     elif len(unit_ids) == 0:
         raise no_units(URI)
     given = {_plain(key): np.asarray(train) for key, train in trains.items()}
-    clock = options.clock(URI)
-    samples = [
-        _train(unit_id, given.get(unit_id, np.zeros(0, np.int64)), clock, options) for unit_id in unit_ids.tolist()
-    ]
+    none = np.zeros(0, np.int64)
+    samples = [_train(unit_id, given.get(unit_id, none), options) for unit_id in unit_ids.tolist()]
     edges = edges_of(np.array([len(train) for train in samples]))
-    return Spikes(unit_ids, np.concatenate(samples), edges, URI, clock.sampling_rate)
+    rate = options.sampling_rate if options.times in PER_SECOND else None
+    return Spikes(unit_ids, np.concatenate(samples), edges, URI, rate)
 
 
 def _plain(key: Any) -> Any:
     return key.item() if isinstance(key, np.generic) else key
 
 
-def _train(unit_id: Any, values: np.ndarray, clock: Clock, options: Options) -> np.ndarray:
+def _train(unit_id: Any, values: np.ndarray, options: Options) -> np.ndarray:
     """The samples (n_spikes,) of one unit."""
     uri = f"{URI}: unit {unit_id!r}"
     if values.ndim != 1:
         raise DataError(f"{uri}: has shape {values.shape}. Pass one dimension, an entry a spike.")
     if options.counts or values.dtype == np.bool_:
-        return from_counts(Counts.of(values), Options(counts=True), uri).samples
+        return from_counts(Counts.of(values), replace(options, units=None), uri).samples
     edges = np.array([0, len(values)])
-    return in_order(values, edges, clock, lambda index: f"unit {unit_id!r}, spike {index:,}", URI)
+    return in_order(values, edges, options.clock(URI), lambda index: f"unit {unit_id!r}, spike {index:,}", URI)
 
 
 def of_units(spikes: Spikes, wanted: np.ndarray) -> Spikes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,8 @@ import numpy as np
 from lazypipe.errors import ConfigError
 from lazypipe.io.spikes.clock import PER_SECOND, Clock
 from lazypipe.io.spikes.unit_ids import checked_ids
+
+NUMBER = (int, float, np.integer, np.floating)
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ class Options:
         if self.sampling_rate is None:
             kind = "seconds" if stored == "s" else "milliseconds"
             raise ConfigError(
-                f"{uri}: its times are in {kind}, to be rounded to samples. Pass sampling_rate= of the recording, in Hz."
+                f"{uri}: its times are in {kind}, to be rounded to samples. "
+                f"Pass sampling_rate= of the recording, in Hz."
             )
         return Clock(stored, self.sampling_rate, self.start_time)
 
@@ -65,10 +67,10 @@ def checked_options(
         raise ConfigError(f"sampling_rate={sampling_rate!r}: is no rate. Pass samples a second, above 0 and finite.")
     if not _is_finite(start_time):
         raise ConfigError(f"start_time={start_time!r}: is no time. Pass the seconds at sample 0 of the recording.")
-    if counts and times in PER_SECOND:
-        raise ConfigError(f"times={times!r}: counts are one a sample, not times. Leave out times= or counts=.")
     if isinstance(groups, str):
         raise ConfigError(f"groups={groups!r}: is one text. Pass a list, [{groups!r}].")
+    if groups is not None and len(groups) == 0:
+        raise ConfigError("groups=[]: chooses no unit. Name some labels, or leave it out for all units.")
     if groups is not None and units is not None:
         raise ConfigError("groups= and units=: both choose units. Leave one of them out.")
     return Options(
@@ -84,7 +86,7 @@ def checked_options(
 
 
 def _is_finite(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and bool(np.isfinite(float(value)))
+    return isinstance(value, NUMBER) and not isinstance(value, bool) and bool(np.isfinite(value))
 
 
 def _wanted(units: Sequence[Any] | np.ndarray) -> np.ndarray:

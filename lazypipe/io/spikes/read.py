@@ -12,6 +12,7 @@ import numpy as np
 
 from lazypipe.errors import ConfigError, DataError
 from lazypipe.io.sources import local_path, one_line
+from lazypipe.io.spikes.clock import PER_SECOND
 from lazypipe.io.spikes.memory import from_array, from_mapping, of_units
 from lazypipe.io.spikes.options import Options, checked_options
 from lazypipe.io.spikes.spikes import Spikes
@@ -81,8 +82,9 @@ def read_spikes(
     options = checked_options(times, sampling_rate, start_time, units, counts, unit_column, time_column, groups)
     if isinstance(source, Spikes):
         _require_taken(options, (), source.uri)
-        if options.times not in (None, "samples"):
+        if options.times in PER_SECOND:
             raise ConfigError(f"{source.uri}: is read already, in samples. Leave out times={options.times!r}.")
+        options.clock(source.uri)
         return source if options.units is None else of_units(source, options.units)
     if isinstance(source, Mapping):
         _require_taken(options, IN_MEMORY, "<spikes>")

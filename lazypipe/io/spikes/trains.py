@@ -29,7 +29,7 @@ def from_arrays(
     Raises DataError as ``read_spikes`` does.
     """
     ids = None if units is None else checked_ids(units, uri, DataError)
-    return replace(from_events(np.asarray(samples), ids, Clock(), uri), sampling_rate=sampling_rate)
+    return replace(from_events(np.array(samples), ids, Clock(), uri), sampling_rate=sampling_rate)
 
 
 def from_events(

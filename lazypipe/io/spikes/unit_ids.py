@@ -83,4 +83,5 @@ def places(wanted: np.ndarray, present: np.ndarray, uri: str) -> np.ndarray:
             f"Pass units= as {kinds[0]}."
         )
     place = {unit_id: index for index, unit_id in enumerate(wanted.tolist())}
-    return np.array([place.get(unit_id, len(wanted)) for unit_id in present.tolist()], dtype=np.int64)
+    stored = np.uint16 if len(wanted) < FEW else np.int64
+    return np.array([place.get(unit_id, len(wanted)) for unit_id in present.tolist()], dtype=stored)

@@ -1,0 +1,220 @@
+"""Spike-triggered averages against plain NumPy, on data made to catch what peers get wrong."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from spike_reference import moments_of, windows_of
+
+import lazypipe as lp
+from lazypipe.blocks import Span
+from lazypipe.io.recordings.recording import Recording
+
+DATA = Path(__file__).parents[3] / "shared" / "data"
+needs_fly = pytest.mark.skipif(not (DATA / "fly_h1_stimulus.npy").exists(), reason="../shared/data is not there")
+FLY = (-0.33083048, -0.29083503, -0.23076012, -0.24636984, -0.10962767)  # as published, window of 150 samples
+CHUNKS = (1, 149, 150, 151, 997, 600_000)
+
+
+def average(x, spikes, window, engine, **options):
+    return lp.spike_triggered_average(x, spikes, window, engine=engine, **options)
+
+
+def assert_same(a, b):
+    for name in ("mean", "std", "n_used"):
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name), err_msg=name)
+    for reason, counts in a.n_dropped.items():
+        np.testing.assert_array_equal(counts, b.n_dropped[reason], err_msg=reason)
+
+
+@pytest.fixture(scope="module")
+def fly():
+    recording = lp.open_recording(DATA / "fly_h1_stimulus.npy", sampling_rate=500)
+    return recording, lp.read_spikes(DATA / "fly_h1_spikes.npz")
+
+
+@needs_fly
+@pytest.mark.parametrize("chunk", CHUNKS)
+def test_the_fly_has_its_published_average_under_every_chunk_length(fly, chunk, serial_engine):
+    sta = average(*fly, (-149, 1), serial_engine, chunk_length=chunk)
+    assert sta.n_used.tolist() == [53_583] and sta.n_dropped["edge"].tolist() == [18]
+    assert [f"{value:.8f}" for value in sta.mean[0, :5, 0]] == [f"{value:.8f}" for value in FLY]
+    assert_same(sta, average(*fly, (-149, 1), serial_engine))
+    np.testing.assert_allclose(sta.times[[0, -1]], [-0.298, 0])
+
+
+@needs_fly
+@pytest.mark.parametrize("chunk", (149, 997, None))
+def test_the_fly_is_the_same_on_every_engine(fly, chunk, serial_engine, cluster_engine):
+    assert_same(
+        average(*fly, (-149, 1), cluster_engine, chunk_length=chunk), average(*fly, (-149, 1), serial_engine)
+    )
+
+
+@given(data=st.data(), seed=st.integers(0, 2**16))
+@settings(max_examples=60, deadline=None)
+def test_any_recording_spikes_and_options_equal_plain_numpy(data, seed, serial_engine):
+    rng = np.random.default_rng(seed)
+    n_channels, dtype = data.draw(st.sampled_from([(1, np.int16), (3, np.int16), (2, np.float32), (1, np.float64)]))
+    lengths = data.draw(st.lists(st.integers(1, 40), min_size=1, max_size=3))
+    gaps = data.draw(st.lists(st.integers(0, 9), min_size=3, max_size=3))
+    starts = np.cumsum([0] + [n + g for n, g in zip(lengths, gaps, strict=False)])[:-1].tolist()
+    stretches = [(a, a + n) for a, n in zip(starts, lengths, strict=True)]
+    end = stretches[-1][1]
+    x = rng.integers(-300, 300, (sum(lengths), n_channels)).astype(dtype)
+    start = data.draw(st.integers(-12, 8))
+    window = start, start + data.draw(st.integers(1, 12))
+    exclude = data.draw(st.sampled_from([(), ((5, 9),), ((0, 3), (20, 22))]))
+    edges, weights = data.draw(st.sampled_from(["drop", "nan"])), data.draw(st.sampled_from(["count", "binary"]))
+    units = {u: np.sort(rng.integers(0, end, rng.integers(0, 30))) for u in range(3)}
+    recording = Recording(lp.open_matrix(x), 1000.0, tuple(Span(*s) for s in stretches))
+    chunk = data.draw(st.integers(1, 60))
+    sta = average(
+        recording, units, window, serial_engine, exclude=exclude, edges=edges, weights=weights, chunk_length=chunk
+    )
+    for i, (unit, spikes) in enumerate(units.items()):
+        windows = windows_of(x, spikes, window, stretches, exclude, edges, weights)
+        n, mean, std = moments_of(windows)
+        np.testing.assert_array_equal(sta.n_used[i] if edges == "nan" else np.full(len(n), sta.n_used[i]), n)
+        np.testing.assert_allclose(sta.mean[i], mean, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(sta.std[i], std, rtol=1e-9, atol=1e-9)
+        dropped = sum(int(counts[i]) for counts in sta.n_dropped.values())
+        n_spikes = len(np.unique(spikes)) if weights == "binary" else len(spikes)
+        assert dropped == n_spikes - len(windows), unit
+
+
+@pytest.mark.parametrize("edges", ["drop", "nan"])
+@pytest.mark.parametrize("dtype", ["int16", "float32", "float64"])
+def test_a_constant_gives_that_constant_at_every_lag(edges, dtype, serial_engine):
+    x = np.full((400, 2), 3, dtype)
+    recording = Recording(lp.open_matrix(x), 100.0, (Span(0, 250), Span(300, 450)))
+    spikes = np.array([0, 1, 5, 6, 100, 244, 245, 248, 249, 270, 300, 301, 306, 400, 444, 448, 449])
+    sta = average(recording, spikes, (-6, 5), serial_engine, edges=edges, exclude=[(350, 360)])
+    assert (sta.mean == 3).all() and (sta.std == 0).all()
+    assert sta.n_dropped["beyond_end"].sum() == 0
+
+
+def test_the_spikes_own_sample_is_in_the_window(serial_engine):
+    x = np.zeros(200, np.int16)
+    x[[50, 90]] = 1
+    sta = average(x, np.array([50, 90]), (-3, 1), serial_engine)
+    assert sta.lags.tolist() == [-3, -2, -1, 0] and sta.mean[0, :, 0].tolist() == [0, 0, 0, 1]
+
+
+@pytest.mark.parametrize("rate", [30_000, 24_414.0625, 1_000 / 3])
+def test_no_time_lands_a_sample_off(rate, serial_engine):
+    samples = np.arange(20, 9_980)
+    x = (np.arange(10_000) % 7 == 3).astype(np.int16)
+    spikes = lp.read_spikes({0: samples[samples % 7 == 3] / rate}, times="s", sampling_rate=rate)
+    sta = average(lp.open_recording(x, sampling_rate=rate), spikes, (-2, 3), serial_engine)
+    assert sta.mean[0, :, 0].tolist() == [0, 0, 1, 0, 0]
+
+
+def test_sums_of_integers_are_exact_at_the_extremes_with_a_million_spikes(serial_engine):
+    x = np.where(np.arange(600) % 3 == 0, -32_768, 32_767).astype(np.int16)
+    spikes = np.sort(np.random.default_rng(0).integers(0, 600, 1_000_000))
+    sta = average(x, spikes, (-5, 6), serial_engine)
+    count = np.bincount(spikes, minlength=600)
+    used = np.arange(5, 595)
+    for j, lag in enumerate(range(-5, 6)):
+        values = x[used + lag].astype(np.int64)
+        total, squares = int((count[used] * values).sum()), int((count[used] * values**2).sum())
+        n = int(count[used].sum())
+        assert round(float(sta.mean[0, j, 0]) * n) == total
+        exact = (squares * n - total**2) / (n * (n - 1))  # Python's integers
+        np.testing.assert_allclose(sta.std[0, j, 0], exact**0.5, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["int16", "float32", "float64"])
+def test_a_large_offset_leaves_the_deviation_right(dtype, serial_engine):
+    rng = np.random.default_rng(1)
+    x = np.rint(8_000 + 5 * rng.standard_normal((200_000, 2))).astype(dtype)
+    spikes = np.sort(rng.integers(0, 200_000, 20_000))
+    sta = average(x, spikes, (-3, 3), serial_engine)
+    _, mean, std = moments_of(np.stack([x[t - 3 : t + 3].astype(float) for t in spikes if 3 <= t <= 199_997]))
+    np.testing.assert_allclose(sta.mean[0], mean, rtol=1e-12)
+    np.testing.assert_allclose(sta.std[0], std, rtol=1e-10)
+
+
+def test_nan_spoils_what_the_policy_says(serial_engine):
+    x = np.random.default_rng(2).standard_normal((300, 3)).astype(np.float32)
+    x[100, 1] = np.nan
+    x[250] = np.nan  # in no window
+    spikes = np.array([50, 98, 101, 150])
+    with pytest.raises(lp.DataError, match=r"NaN at sample 100, channel 1, within a window\. Leave such"):
+        average(x, spikes, (-4, 5), serial_engine)
+    kept = average(x, spikes, (-4, 5), serial_engine, nan="omit")
+    assert kept.n_used.tolist() == [2] and kept.n_dropped["nan"].tolist() == [2]
+    clean = average(x, spikes[[0, 3]], (-4, 5), serial_engine)
+    np.testing.assert_array_equal(kept.mean, clean.mean)
+    np.testing.assert_array_equal(kept.std, clean.std)
+    spread = average(x, spikes, (-4, 5), serial_engine, nan="propagate")
+    assert np.argwhere(np.isnan(spread.mean[0])).tolist() == [[3, 1], [6, 1]] and spread.n_used.tolist() == [4]
+
+
+def test_units_without_spikes_are_results_with_n_0(serial_engine):
+    sta = average(np.arange(100.0), {3: np.array([50, 60]), 7: np.array([], int)}, (-2, 2), serial_engine)
+    assert sta.unit_ids.tolist() == [3, 7] and sta.n_used.tolist() == [2, 0]
+    assert np.isnan(sta.mean[1]).all() and np.isnan(sta.sem[1]).all() and np.isfinite(sta.sem[0]).all()
+    assert sta.best_channel.tolist() == [0, -1]
+
+
+def test_spikes_beyond_the_end_are_counted_and_warned_of(serial_engine):
+    with pytest.warns(lp.DroppedSpikesWarning, match="2 of 3 spikes lie beyond the end"):
+        sta = average(np.arange(100.0), np.array([50, 100, 900]), (-2, 2), serial_engine)
+    assert sta.n_dropped["beyond_end"].tolist() == [2] and sta.n_used.tolist() == [1]
+
+
+@pytest.mark.parametrize("memory", ["16MiB", "24MiB", "256MiB"])
+def test_cutting_by_units_and_channels_changes_no_bit(memory, tmp_path):
+    rng = np.random.default_rng(3)
+    x = rng.integers(-500, 500, (9_000, 40)).astype(np.int16)
+    units = {u: np.sort(rng.integers(0, 9_000, 50)) for u in range(12)}
+    want = [moments_of(windows_of(x, spikes, (-60, 60))) for spikes in units.values()]
+    np.save(tmp_path / "x.npy", x)
+    with lp.open_engine("dask", workers=2, memory=memory) as engine:
+        sta = average(tmp_path / "x.npy", units, (-60, 60), engine, dtype="float32")
+        assert sta.plan.arrays_nbytes <= sta.plan.host.memory
+    for i, (n, mean, std) in enumerate(want):
+        assert sta.n_used[i] == n[0]
+        np.testing.assert_allclose(sta.mean[i], mean, rtol=1e-6, atol=1e-5)
+        np.testing.assert_allclose(sta.std[i], std, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("window", "options", "told"),
+    [
+        ((5, 5), {}, "holds no sample"),
+        ((5, -5), {}, "holds no sample"),
+        ((-0.5, 1), {}, "whole samples"),
+        (("a", 1), {}, "no pair"),
+        ((-5, 5), {"window_unit": "s"}, "no sampling rate"),
+        ((-5, 5), {"window_unit": "h"}, "samples, s, ms"),
+        ((-5, 5), {"edges": "wrap"}, "drop, nan"),
+        ((-5, 5), {"weights": "none"}, "count, binary"),
+        ((-5, 5), {"nan": "mean"}, "raise, omit, propagate"),
+        ((-5, 5), {"exclude": [(9, 3)]}, "ends before it starts"),
+        ((-5, 5), {"dtype": "int8"}, "float64, float32"),
+        ((-5, 5), {"ddof": -1}, "ddof"),
+        ((-5, 5), {"chunk_length": 0}, "chunk_length"),
+    ],
+)
+def test_questions_that_make_no_sense_are_refused(window, options, told, serial_engine):
+    with pytest.raises(lp.ConfigError, match=told):
+        average(np.arange(100.0), np.array([50]), window, serial_engine, **options)
+
+
+def test_mismatched_rates_are_named(serial_engine):
+    spikes = lp.read_spikes({0: np.array([0.5])}, times="s", sampling_rate=20_000)
+    with pytest.raises(lp.DataError, match=r"20000 Hz.*30000 Hz"):
+        average(lp.open_recording(np.zeros(40_000), sampling_rate=30_000), spikes, (-2, 2), serial_engine)
+
+
+def test_a_budget_that_is_too_small_says_what_fits(serial_engine):
+    with (
+        lp.open_engine("serial", memory="16MiB") as engine,
+        pytest.raises(lp.MemoryPlanError, match=r"It fits in memory="),
+    ):
+        average(np.zeros((5_000, 400), np.int16), np.array([2_500]), (-2_000, 2_000), engine)
