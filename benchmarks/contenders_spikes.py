@@ -108,6 +108,7 @@ class Contender:
     prepare: Callable[..., Callable[[], Answer]]
     tries: Callable[[Job], tuple[dict[str, Any], ...]]
     ours: bool = False
+    apart: bool = False  # in the interpreter that holds the peers
     tree: bool = False  # it starts processes
 
     def answers(self, case: str) -> bool:
@@ -217,7 +218,8 @@ def _spikeinterface_settings(job: Job) -> tuple[dict[str, Any], ...]:
 
 
 @contender(
-    "SpikeInterface", "array", "narrow", "dense", "offset", tries=_spikeinterface_settings, tree=True
+    "SpikeInterface, estimate_templates", "array", "narrow", "dense", "offset",
+    tries=_spikeinterface_settings, apart=True, tree=True,
 )  # fmt: skip
 def spikeinterface(job: Job, **setting: Any) -> Callable[[], Answer]:
     from spikeinterface.core import read_binary
@@ -242,7 +244,7 @@ def spikeinterface(job: Job, **setting: Any) -> Callable[[], Answer]:
     return run
 
 
-@contender("pynapple, compute_event_triggered_average", "stimulus")
+@contender("pynapple, compute_event_triggered_average", "stimulus", apart=True)
 def pynapple_average(job: Job) -> Callable[[], Answer]:
     """The mean: it has no SD."""
     import pynapple
@@ -258,7 +260,7 @@ def pynapple_average(job: Job) -> Callable[[], Answer]:
     return run
 
 
-@contender("pynapple, compute_perievent and NumPy", "stimulus")
+@contender("pynapple, compute_perievent and NumPy", "stimulus", apart=True)
 def pynapple_perievent(job: Job) -> Callable[[], Answer]:
     """All windows, of which mean and SD are taken."""
     import pynapple
@@ -282,7 +284,7 @@ def _pynapple(job: Job) -> tuple[Any, Any]:
     return signal, pynapple.Ts(t=times[job.events[0]])
 
 
-@contender("elephant, spike_triggered_average", "stimulus")
+@contender("elephant, spike_triggered_average", "stimulus", apart=True)
 def elephant(job: Job) -> Callable[[], Answer]:
     """The mean: it has no SD."""
     import neo
@@ -459,8 +461,7 @@ def try_settings(one: Contender, job: Job) -> None:
 def contend(name: str, spec: Path, trial: bool, setting: dict[str, Any]) -> None:
     """What the process of a contender does."""
     one, job = CONTENDERS[name], read_job(spec)
-    if not one.ours:
-        limit_memory()  # an allocation past what is free is then a MemoryError of this process alone
+    limit_memory()
     with job.stack:
         if trial:
             try_settings(one, job)

@@ -17,6 +17,7 @@ BEFORE, AFTER = 20, 40  # samples of a unit's waveform around its spike
 REACH = 3.0  # channels: the standard deviation of a waveform's spread over the probe
 MARGIN = 1_000  # samples at both ends without spikes, so that every window is whole for everyone
 BLOCK_NBYTES = 2**24
+STEP = 2**-10  # floats are whole multiples of it, so that sums of them can be taken exactly
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Recording:
         width = min(self.n_channels, int(6 * REACH))
         near = np.exp(-(((np.arange(width) - width // 2) / REACH) ** 2) / 2)
         first = np.random.default_rng([self.seed, 1]).integers(0, self.n_channels - width + 1, self.n_units)
-        return np.repeat((self.peak * shape * near).astype(self.dtype)[None], self.n_units, axis=0), first
+        return np.repeat(self.stored(self.peak * shape * near)[None], self.n_units, axis=0), first
 
     @cached_property
     def noise(self) -> np.ndarray:
@@ -67,16 +68,19 @@ class Recording:
         values = random.standard_normal((self.sampling_rate, self.n_channels), np.float32)
         values *= np.float32(self.spread)
         values += np.float32(self.offset)
-        if np.dtype(self.dtype).kind == "i":
-            np.rint(values, out=values)
-        return np.concatenate([values.astype(self.dtype)] * 2)
+        return np.concatenate([self.stored(values)] * 2)
+
+    def stored(self, values: np.ndarray) -> np.ndarray:
+        """In the dtype of the recording, rounded to whole numbers or to STEP."""
+        step = 1 if np.issubdtype(self.dtype, np.integer) else STEP
+        return (np.rint(values / step) * step).astype(self.dtype)
 
     def block(self, start: int, stop: int) -> np.ndarray:
         """Samples start to stop, at most a second of them."""
         rate = self.sampling_rate
         at = int(np.random.default_rng([self.seed, 3, start]).integers(rate))
         field = self.field * np.sin(2 * np.pi * 8 / rate * np.arange(start, stop))
-        values = self.noise[at : at + stop - start] + field.astype(self.dtype).reshape(-1, 1)
+        values = self.noise[at : at + stop - start] + self.stored(field).reshape(-1, 1)
         samples, units = self.spikes
         waveforms, channels = self.waveforms
         width = waveforms.shape[2]

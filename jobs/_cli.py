@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import inspect
+import re
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import Any, Literal, NoReturn, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -21,8 +23,23 @@ from lazypipe.errors import ConfigError, LazypipeError
 __all__ = ["command", "nearest", "reported"]
 
 
+class _Formatter(argparse.HelpFormatter):
+    """Fills lines as argparse does, but leaves those that are indented, which are examples."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        fill = super()._fill_text
+        parts = re.split(r"^((?:  .*\n?)+)", inspect.cleandoc(text), flags=re.MULTILINE)
+        return "\n\n".join(
+            part.rstrip() if part.startswith("  ") else fill(part, width, indent) for part in parts if part.strip()
+        )
+
+
 class _Parser(argparse.ArgumentParser):
-    """argparse that raises ConfigError where it would exit."""
+    """argparse that raises ConfigError where it would exit, and takes -149,1 and -1e-3 for values, as it does -149."""
+
+    def __init__(self, **options: Any):
+        super().__init__(**options, allow_abbrev=False, argument_default=argparse.SUPPRESS, formatter_class=_Formatter)
+        self._negative_number_matcher = re.compile(r"-\.?\d")
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message[0].lower() + message[1:]}. See {self.prog} --help.")
@@ -82,7 +99,7 @@ def parse(name: str, model: type[ConfigType], arguments: list[str]) -> ConfigTyp
     given = vars(known)
     parts = {name: Path(given[name]) for name, _ in _parts(model) if given.get(name)}
     fields = [dotted for dotted, _, _ in _fields(model)]
-    options_given = {dotted: given[dotted] for dotted in fields if dotted in given}
+    options_given = {dotted: _one_or_all(given[dotted]) for dotted in fields if dotted in given}
     path = Path(given["config"]) if "config" in given else None
     return resolve(model, options_given, path, parts)
 
@@ -91,8 +108,6 @@ def _parser(name: str, model: type[Config]) -> _Parser:
     parser = _Parser(
         prog=f"python -m jobs {name}",
         description=model.__doc__,
-        allow_abbrev=False,
-        argument_default=argparse.SUPPRESS,
         epilog=f"Defaults < --config FILE <{' --engine FILE <' if 'engine' in model.model_fields else ''} options.",
     )
     parser.add_argument("--config", metavar="FILE", help="YAML file with any of the options below")
@@ -111,7 +126,9 @@ def _parser(name: str, model: type[Config]) -> _Parser:
     for dotted, part, field in _fields(model):
         text = (field.description or "").replace("%", "%%")
         default = "required" if field.is_required() else f"default: {_shown(field.default)}"
-        flag = {"nargs": "?", "const": "true"} if field.annotation is bool else {}
+        flag: dict[str, Any] = {"nargs": "?", "const": "true"} if field.annotation is bool else {}
+        if _takes_several(field):
+            flag = {"nargs": "+", "action": "extend"}
         groups[part].add_argument(
             option(dotted), dest=dotted, metavar=_metavar(field), help=f"{text} ({default})", **flag
         )
@@ -137,6 +154,16 @@ def _fields(model: type[BaseModel]) -> Iterable[tuple[str, str, FieldInfo]]:
             yield f"{part}.{name}", part, inner
 
 
+def _takes_several(field: FieldInfo) -> bool:
+    """Whether a field may hold a tuple: then its option takes several words, and may be repeated."""
+    return any(get_origin(kind) is tuple for kind in (field.annotation, *get_args(field.annotation)))
+
+
+def _one_or_all(words: str | list[str]) -> str | list[str]:
+    """One word is text, as in YAML."""
+    return words[0] if isinstance(words, list) and len(words) == 1 else words
+
+
 def _kebab(argument: str) -> str:
     """``--n_components=3`` as ``--n-components=3``."""
     name, equals, value = argument.partition("=")
@@ -148,8 +175,15 @@ def _metavar(field: FieldInfo) -> str:
     choices = get_args(field.annotation)
     if choices and all(isinstance(choice, str) for choice in choices):
         return "{" + ",".join(choices) + "}"
-    kinds = [kind for kind in (choices or (field.annotation,)) if kind is not type(None)]
-    return "|".join(dict.fromkeys(names.get(kind, "TEXT") for kind in kinds))
+    return "|".join(dict.fromkeys(names.get(kind, "TEXT") for kind in _kinds(field.annotation)))
+
+
+def _kinds(annotation: Any) -> list[Any]:
+    """The types that a value, or an entry of it, may have."""
+    inner = get_args(annotation)
+    if get_origin(annotation) is Literal or not inner:
+        return [annotation] if annotation not in (type(None), Ellipsis) else []
+    return [kind for part in inner for kind in _kinds(part)]
 
 
 def _shown(value: Any) -> str:

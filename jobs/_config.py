@@ -60,19 +60,28 @@ class TrackingConfig(Config):
     experiment: str | None = Field(None, description="experiment that gets the run; without it the job's name")
 
 
-class JobConfig(Config):
-    """What the jobs that compute something from a matrix have in common."""
+class RunConfig(Config):
+    """What the jobs that compute something have in common."""
 
-    source: str = Field(min_length=1, description="matrix to read, a row a sample: .npy, Arrow IPC, Parquet or Zarr")
-    column: str | None = Field(
-        None, description="list column of a table, or array of a Zarr group, where the source has several"
-    )
     out: str | None = Field(
         None, description="folder for result.json and the arrays; without it results/JOB-<UTC time>"
     )
     overwrite: bool = Field(False, description="replace the result folder if it exists")
     engine: EngineConfig = Field(EngineConfig(), description="where the work is done")
     tracking: TrackingConfig = Field(TrackingConfig(), description="where the run is recorded")
+
+
+class MatrixConfig(Config):
+    """A matrix to read."""
+
+    source: str = Field(min_length=1, description="matrix to read, a row a sample: .npy, Arrow IPC, Parquet or Zarr")
+    column: str | None = Field(
+        None, description="list column of a table, or array of a Zarr group, where the source has several"
+    )
+
+
+class JobConfig(RunConfig, MatrixConfig):
+    """What the jobs that compute something from a matrix have in common."""
 
 
 class PreparedJobConfig(JobConfig):
@@ -97,12 +106,12 @@ ConfigType = TypeVar("ConfigType", bound=Config)
 
 
 def resolve(
-    model: type[ConfigType], options: Mapping[str, str], path: Path | None, parts: Mapping[str, Path]
+    model: type[ConfigType], options: Mapping[str, str | list[str]], path: Path | None, parts: Mapping[str, Path]
 ) -> ConfigType:
     """The config of a command line, validated; ConfigError in one line names the file or option at fault.
 
-    ``options`` maps dotted field names to text, ``path`` is the job's YAML file, and ``parts`` maps a
-    nested field (``engine``) to a YAML file that holds the whole of it.
+    ``options`` maps dotted field names to text, or to several words where a field takes them; ``path`` is the
+    job's YAML file, and ``parts`` maps a nested field (``engine``) to a YAML file that holds the whole of it.
     """
     values: dict[str, Any] = {} if path is None else read_yaml(path)
     origin = {name: str(path) for name, _ in leaves(values)}
@@ -116,7 +125,7 @@ def resolve(
             if not isinstance(inner.get(parent), dict):
                 inner[parent] = {}
             inner = inner[parent]
-        inner[leaf] = None if text.lower() in ("none", "null") else text
+        inner[leaf] = None if isinstance(text, str) and text.lower() in ("none", "null") else text
         origin[name] = "command line"
     try:
         return model.model_validate(values)

@@ -1,4 +1,4 @@
-"""The course of a job that computes something from a matrix, and what it leaves.
+"""The course of a job that computes something from a matrix or a recording, and what it leaves.
 
 Everything that can be refused is refused first: the output folder, the source, the engine, the plan,
 the tracking store. Then comes the work; its result is moved into place whole, and only then logged.
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,17 +19,18 @@ from typing import Any
 import numpy as np
 
 import lazypipe as lp
-from jobs._config import EngineConfig, JobConfig
+from jobs._config import EngineConfig, JobConfig, RunConfig
 from lazypipe import tracking
 from lazypipe.atomic import require_space
 from lazypipe.console import ConsoleProgress
 from lazypipe.engines import Engine
-from lazypipe.io.matrix import Matrix
 from lazypipe.plan import Plan
 from lazypipe.progress import Event, PassDone, Progress
-from lazypipe.results import result_folder, save_result
+from lazypipe.results import Group, Table, result_folder, save_result
 from lazypipe.sizes import show_bytes
+from lazypipe.tracking import Data
 
+WARNINGS = (lp.DroppedSpikesWarning,)  # of the library, that a job tells in a line and keeps
 
 @dataclass
 class Answer:
@@ -40,6 +42,8 @@ class Answer:
     figures: dict[str, Any]  # JSON values
     metrics: dict[str, float]
     pictures: Callable[[], dict[str, Any]] = dict  # file name -> matplotlib figure
+    tables: dict[str, Table] = field(default_factory=dict)  # name -> rows, the first one its head
+    groups: dict[str, Group] = field(default_factory=dict)  # name -> arrays that go to one Zarr group
     projection: tuple[np.ndarray, np.ndarray, np.ndarray | None] | None = None  # mean, components, scale
     warnings: list[str] = field(default_factory=list)
 
@@ -49,12 +53,14 @@ class Work:
     """A job's own part: its name, its plan, and the work itself. ``work`` gets the passes so far.
 
     ``store`` is where most of the result is written by the work itself, if not to the result folder.
+    ``open`` gives the data that both are handed; without it they are the matrix that the config names.
     """
 
     name: str
-    plan: Callable[[Matrix, Engine], Plan]
-    work: Callable[[Matrix, Engine, list[PassDone]], Answer]
+    plan: Callable[[Any, Engine], Plan]
+    work: Callable[[Any, Engine, list[PassDone]], Answer]
     store: str | None = None
+    open: Callable[[], Data] | None = None
 
 
 @dataclass(frozen=True)
@@ -95,18 +101,19 @@ def open_engine(config: EngineConfig, progress: Progress | None = None) -> Engin
     )
 
 
-def plan(config: JobConfig, work: Work) -> Plan:
+def plan(config: RunConfig, work: Work) -> Plan:
     """What the job would take; checks source, output folder and engine too, and reads no data."""
-    out, matrix = _opened(config, work)
-    with open_engine(config.engine) as engine:
-        planned = work.plan(matrix, engine)
+    out, data = _opened(config, work)
+    with open_engine(config.engine) as engine, _collected() as told:
+        planned = work.plan(data, engine)
     require_space(Path(work.store or out), planned.output_nbytes)
+    _warn(told)
     return planned
 
 
-def carry_out(config: JobConfig, work: Work) -> Result:
+def carry_out(config: RunConfig, work: Work) -> Result:
     """Do the work of ``config``, save it, log it."""
-    out, matrix = _opened(config, work)
+    out, data = _opened(config, work)
     history: list[PassDone] = []
 
     def remember(event: Event) -> None:
@@ -116,16 +123,19 @@ def carry_out(config: JobConfig, work: Work) -> Result:
     with ConsoleProgress(work.name) as console:
         progress = Progress((console, remember))
         with open_engine(config.engine, progress) as engine:
-            planned = work.plan(matrix, engine)
+            with _collected():  # told by the work
+                planned = work.plan(data, engine)
             if work.store is None:
                 require_space(out, planned.output_nbytes)
             console.expected_passes = planned.passes
-            with _tracked(config, work.name, matrix, planned) as run:
+            with _tracked(config, work.name, data, planned) as run:
                 if run is not None:
                     progress.listeners.append(run)
                 engine.reset_peak()
                 begun = time.monotonic()
-                answer = work.work(matrix, engine, history)
+                with _collected() as told:
+                    answer = work.work(data, engine, history)
+                told += answer.warnings
                 measured = {"seconds": time.monotonic() - begun, "peak_memory_bytes": engine.peak_memory()}
                 figures = {
                     "job": work.name,
@@ -142,11 +152,12 @@ def carry_out(config: JobConfig, work: Work) -> Result:
                         for event in history
                     ],
                     "source": {
-                        "uri": matrix.uri,
-                        "shape": list(matrix.shape),
-                        "dtype": str(matrix.dtype),
-                        "fingerprint": matrix.fingerprint(),
+                        "uri": data.uri,
+                        "shape": list(data.shape),
+                        "dtype": str(data.dtype),
+                        "fingerprint": data.fingerprint(),
                     },
+                    "warnings": told,
                     "config": config.model_dump(mode="json"),
                     "mlflow": None if run is None else run.describe(),
                     "lazypipe": lp.__version__,
@@ -154,12 +165,12 @@ def carry_out(config: JobConfig, work: Work) -> Result:
                 }
                 pictures = answer.pictures()
                 for picture in pictures.values():
-                    picture.axes[0].set_title(f"{work.name} of {Path(matrix.uri).name}", fontsize="medium")
-                save_result(out, config.overwrite, figures, answer.arrays, pictures)
+                    if not picture.axes[0].get_title():
+                        picture.axes[0].set_title(f"{work.name} of {Path(data.uri).name}", fontsize="medium")
+                save_result(out, config.overwrite, figures, answer.arrays, pictures, answer.tables, answer.groups)
                 if run is not None:
-                    _log(run, out, answer, measured, pictures)
-    for warning in answer.warnings:
-        print(f"Warning: {warning}", file=sys.stderr)
+                    _log(run, out, answer, measured, [*pictures, *(f"{name}.csv" for name in answer.tables)])
+    _warn(told)
     uri = config.tracking.uri
     return Result(work.name, out, figures, answer.model, run.run_id if run else None, uri if run else "")
 
@@ -170,16 +181,41 @@ def memory_line(figures: dict[str, Any]) -> str:
     return f"memory    peak {show_bytes(peak)}, planned {show_bytes(planned)}"
 
 
-def _opened(config: JobConfig, work: Work) -> tuple[Path, Matrix]:
+@contextmanager
+def _collected() -> Iterator[list[str]]:
+    """The messages of ``WARNINGS`` raised meanwhile, a line each; all other warnings go where they always go."""
+    told: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        for category in WARNINGS:
+            warnings.simplefilter("always", category)
+        try:
+            yield told
+        finally:
+            told += [" ".join(str(one.message).split()) for one in caught if issubclass(one.category, WARNINGS)]
+    for one in caught:
+        if not issubclass(one.category, WARNINGS):
+            warnings.showwarning(one.message, one.category, one.filename, one.lineno)
+
+
+def _warn(told: Iterable[str]) -> None:
+    for warning in told:
+        print(f"Warning: {warning}", file=sys.stderr)
+
+
+def _opened(config: RunConfig, work: Work) -> tuple[Path, Data]:
     """The result folder, which may be written, and the source; libraries are loaded for the plan to count."""
     out = result_folder(config.out, work.name, config.overwrite)
     _require_apart(config, out)
-    matrix = lp.open_matrix(config.source, column=config.column)
+    if work.open is not None:
+        data = work.open()
+    else:
+        assert isinstance(config, JobConfig)
+        data = lp.open_matrix(config.source, column=config.column)
     _load_libraries(config)
-    return out, matrix
+    return out, data
 
 
-def _load_libraries(config: JobConfig) -> None:
+def _load_libraries(config: RunConfig) -> None:
     """Before the plan is made, which counts the memory that libraries take."""
     import matplotlib.figure  # noqa: F401
 
@@ -187,7 +223,7 @@ def _load_libraries(config: JobConfig) -> None:
         tracking.load_libraries()
 
 
-def _require_apart(config: JobConfig, out: Path) -> None:
+def _require_apart(config: RunConfig, out: Path) -> None:
     """Raise ConfigError where another output lies in the result folder, which is moved into place at the end."""
     for name in ("state", "tiles", "scores"):
         given = getattr(config, name, None)
@@ -197,22 +233,22 @@ def _require_apart(config: JobConfig, out: Path) -> None:
             )
 
 
-def _tracked(config: JobConfig, name: str, matrix: Matrix, plan: Plan) -> Any:
+def _tracked(config: RunConfig, name: str, data: Data, plan: Plan) -> Any:
     if not config.tracking.enabled:
         return nullcontext()
     parameters = config.model_dump(mode="json", exclude={"tracking"})
     planned = {"solver": plan.solver, "passes": plan.passes, "peak_bytes": plan.peak_bytes}
     parameters |= {"plan": {key: value for key, value in planned.items() if value is not None}}
     experiment = config.tracking.experiment or name
-    return tracking.tracked_run(config.tracking.uri, experiment, parameters, matrix)
+    return tracking.tracked_run(config.tracking.uri, experiment, parameters, data)
 
 
 def _log(
-    run: tracking.TrackedRun, out: Path, answer: Answer, measured: dict[str, float], pictures: Iterable[str]
+    run: tracking.TrackedRun, out: Path, answer: Answer, measured: dict[str, float], files: Iterable[str]
 ) -> None:
     try:
         run.log_metrics(answer.metrics | measured)
-        for name in ("result.json", *pictures):
+        for name in ("result.json", *files):
             run.log_file(out / name)
         if answer.projection is not None:
             run.log_projection(*answer.projection)

@@ -1,19 +1,71 @@
-"""A job's result on disk: a folder of ``result.json``, one ``.npy`` an array and the pictures, whole or not there."""
+"""A job's result on disk: a folder of ``result.json``, arrays, tables and pictures, whole or not there.
+
+Arrays are ``.npy`` files, or those of a Zarr group, which has their axes by name and attributes.
+"""
 
 from __future__ import annotations
 
+import csv
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+import zarr
+from zarr.codecs import Crc32cCodec
 
 from lazypipe.atomic import replacing
 from lazypipe.errors import DataError
+from lazypipe.sizes import MIB
 
 RECORD = "result.json"
+CHUNK_NBYTES = 16 * MIB
+
+Table: TypeAlias = Sequence[Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An array of a Zarr group. ``row(i)`` makes its i-th row when that is written, so no second copy is held."""
+
+    axes: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    row: Callable[[int], Any]
+
+    @staticmethod
+    def of(axes: tuple[str, ...], values: np.ndarray) -> Stored:
+        """An array that is there already."""
+        return Stored(axes, values.shape, values.dtype, lambda i: values[i])
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """All of a vector; else one row, of not too many bytes."""
+        if len(self.shape) < 2:
+            return tuple(max(1, n) for n in self.shape)
+        line = math.prod(self.shape[2:]) * self.dtype.itemsize
+        most = max(1, min(self.shape[1], CHUNK_NBYTES // max(1, line)))
+        return 1, most, *(max(1, n) for n in self.shape[2:])
+
+
+@dataclass(frozen=True)
+class Group:
+    """Arrays that lie in one Zarr group, and the attributes that tell what they are."""
+
+    arrays: Mapping[str, Stored]
+    attributes: Mapping[str, Any]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(array.nbytes for array in self.arrays.values())
 
 
 def result_folder(out: str | Path | None, job: str, overwrite: bool) -> Path:
@@ -48,12 +100,45 @@ def save_result(
     record: Mapping[str, Any],
     arrays: Mapping[str, np.ndarray],
     pictures: Mapping[str, Any],
+    tables: Mapping[str, Table] | None = None,
+    groups: Mapping[str, Group] | None = None,
 ) -> None:
-    """Write ``record`` as JSON, each array and each matplotlib figure beside it, and move all into place at once."""
-    with replacing(out, overwrite, sum(array.nbytes for array in arrays.values())) as folder:
+    """Write ``record`` as JSON, and beside it each array, matplotlib figure, table (.csv) and group (.zarr).
+
+    All are moved into place at once. The first row of a table is its head.
+    """
+    tables, groups = tables or {}, groups or {}
+    n_bytes = sum(array.nbytes for array in arrays.values()) + sum(group.nbytes for group in groups.values())
+    with replacing(out, overwrite, n_bytes) as folder:
         folder.mkdir(exist_ok=True)
         for name, array in arrays.items():
             np.save(folder / f"{name}.npy", array)
+        for name, group in groups.items():
+            write_group(folder / f"{name}.zarr", group)
+        for name, table in tables.items():
+            with open(folder / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
+                csv.writer(file, lineterminator="\n").writerows(table)
         for name, picture in pictures.items():
             picture.savefig(folder / name)
         (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def write_group(path: Path, group: Group) -> None:
+    """Write a Zarr group, its arrays row by row; each chunk with its checksum."""
+    root = zarr.create_group(str(path), attributes=dict(group.attributes))
+    for name, stored in group.arrays.items():
+        is_text = stored.dtype.kind in "UT"
+        array = root.create_array(
+            name,
+            shape=stored.shape,
+            chunks=stored.chunks,
+            dtype=str if is_text else stored.dtype,
+            compressors=None if is_text else [Crc32cCodec()],
+            fill_value=math.nan if stored.dtype.kind == "f" else None,
+            dimension_names=stored.axes,
+        )
+        if len(stored.shape) < 2:
+            array[:] = np.array([stored.row(i) for i in range(stored.shape[0])], stored.dtype)
+            continue
+        for i in range(stored.shape[0]):
+            array[i] = stored.row(i)

@@ -26,7 +26,7 @@ from lazypipe.errors import DataError
 from lazypipe.io.matrix import Matrix
 from lazypipe.plan import FAN_IN, FoldPlan
 from lazypipe.stats.base import Statistic
-from lazypipe.stats.digests import RECORD, Digested, digest
+from lazypipe.stats.digests import RECORD, blocks_alone, digest, digested
 
 MOST_GROUPS = 16
 CHANGED_SHOWN = 3
@@ -41,7 +41,7 @@ class Progressed:
     context: Context
     blocks: np.ndarray  # of RECORD
     files: dict[str, list[int]]  # path -> size, modification time in ns, first row
-    weighed: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.uint64))  # hash of each block's weights
+    beside: np.ndarray = field(default_factory=lambda: np.zeros(0, RECORD))  # likewise, of what enters besides
     base: Any = None
     stop: int = 0
     cut: tuple[tuple[int, int, int], ...] = ()  # of the part after ``stop``: the plan it was begun with
@@ -56,18 +56,30 @@ class Progressed:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """What enters a fold besides the matrix: a name, and an array of its share in a span of the rows.
+
+    For the rows in a state it must be what it was.
+    """
+
+    name: str
+    of: Callable[[Span], np.ndarray]
+
+
+@dataclass(frozen=True)
 class Checkpointed:
     """Where and how a fold is saved.
 
     ``identity`` tells one fold from another (JSON values): a state with another one is refused.
-    ``folder`` holds it under ``name``. ``weights`` (n_rows,) must be, for the rows in the state, what they
-    were.
+    ``folder`` holds it under ``name``. After every ``epoch`` lines, if that is given, what was folded is merged
+    into one state, whatever the groups: for states too large to keep several.
     """
 
     folder: StateFolder
     name: str
     identity: dict[str, Any]
-    weights: np.ndarray | None = None
+    beside: Beside | None = None
+    epoch: int | None = None
 
     @property
     def path(self) -> Path:
@@ -102,18 +114,20 @@ class Checkpointed:
             self._require_unchanged(engine, statistic, matrix, done, plan(Span(0, done.covered)))
         done.files = versions(matrix)
         n_new = length - done.covered
-        span = Span(done.stop, length)
-        if done.n_runs_done and (plan(span).runs != _runs(done.cut)):
+        if done.n_runs_done and plan(self._next(done, length)).runs != _runs(done.cut):
             # The data grew or the budget changed since: what is done becomes the base of what follows.
             self._settle(statistic, done)
-            span = Span(done.stop, length)
-        if len(span):
-            cut = plan(span)
+        while done.stop < length:
+            cut = plan(self._next(done, length))
             done.cut = tuple((run.start, run.stop, run.step) for run in cut.runs)
             self._fold_groups(engine, statistic, matrix, cut, done)
             self._settle(statistic, done)
             self._save(done)
         return statistic.finish(copy.deepcopy(done.base)), n_new
+
+    def _next(self, done: Progressed, length: int) -> Span:
+        """The lines that come next, as far as they make one state."""
+        return Span(done.stop, length if self.epoch is None else min(done.stop + self.epoch, length))
 
     def _fold_groups(
         self, engine: Engine, statistic: Statistic, matrix: Matrix, cut: FoldPlan, done: Progressed
@@ -121,7 +135,7 @@ class Checkpointed:
         tree = MergeTree(statistic, done.levels)
         done.levels = tree.levels
         size = done.group = done.group or group_size(len(cut.runs), engine.slots, cut.bytes_read)
-        whole = Digested(statistic, statistic.axis)
+        whole = digested(statistic)
         for start in range(done.n_runs_done, len(cut.runs), size):
             runs = cut.runs[start : start + size]
             share = replace(
@@ -133,9 +147,10 @@ class Checkpointed:
             state = engine.fold(whole, matrix, share)
             tree.push(state.inner)
             done.blocks = np.concatenate([done.blocks, state.blocks])
-            if self.weights is not None:
-                weighed = [digest(self.weights[start:stop]) for start, stop, _ in state.blocks]
-                done.weighed = np.concatenate([done.weighed, np.array(weighed, np.uint64)])
+            if self.beside is not None:
+                share_of = Span(runs[0].start, runs[-1].stop)
+                record = (share_of.start, share_of.stop, digest(self.beside.of(share_of)))
+                done.beside = np.concatenate([done.beside, np.array([record], RECORD)])
             done.n_runs_done = start + len(runs)
             if done.n_runs_done < len(cut.runs):  # else the whole is saved, merged
                 self._save(done)
@@ -152,11 +167,11 @@ class Checkpointed:
         self, engine: Engine, statistic: Statistic, matrix: Matrix, done: Progressed, plan: FoldPlan
     ) -> None:
         """Compare the blocks whose files are not as they were; DataError names those that changed."""
-        if self.weights is not None:
-            for (start, stop, _), was in zip(done.blocks, done.weighed, strict=True):
-                if digest(self.weights[start:stop]) != tuple(was):
+        if self.beside is not None:
+            for start, stop, was in done.beside:
+                if digest(self.beside.of(Span(int(start), int(stop)))) != tuple(was):
                     raise DataError(
-                        f"{self.path}: row_weights of rows {start:,} to {stop:,} changed since it was saved. "
+                        f"{self.path}: {self.beside.name} of rows {start:,} to {stop:,} changed since it was saved. "
                         f"Pass --restart (restart=True) to start over."
                     )
         changed_spans = _changed_spans(matrix, statistic.axis, done)
@@ -169,7 +184,7 @@ class Checkpointed:
             return
         runs = tuple(Run(i, start, stop, stop - start) for i, (start, stop) in enumerate(doubtful))
         check = replace(plan, title="comparing what the state holds", runs=_joined(runs))
-        found = engine.fold(Digested(None, statistic.axis), matrix, check)
+        found = engine.fold(blocks_alone(statistic), matrix, check)
         known = {(int(r["start"]), int(r["stop"])): tuple(r["digest"]) for r in done.blocks}
         changed = [
             (int(r["start"]), int(r["stop"]))
@@ -185,7 +200,7 @@ class Checkpointed:
             )
 
     def _save(self, done: Progressed) -> None:
-        arrays: dict[str, np.ndarray] = {"blocks": done.blocks, "weighed": done.weighed}
+        arrays: dict[str, np.ndarray] = {"blocks": done.blocks, "beside": done.beside}
         arrays |= {f"context.{key}": value for key, value in done.context.items()}
         if done.base is not None:
             arrays |= packed("base", done.base)
@@ -222,7 +237,7 @@ class Checkpointed:
             context={key.removeprefix("context."): v for key, v in arrays.items() if key.startswith("context.")},
             blocks=arrays["blocks"],
             files=files,
-            weighed=arrays["weighed"],
+            beside=arrays["beside"],
             base=unpacked("base", arrays, state),
             stop=progress["stop"],
             cut=tuple(tuple(run) for run in progress["cut"]),

@@ -1,8 +1,8 @@
 """Arrow IPC files (.arrow, Feather v2): one list column of features, or one numeric column a feature.
 
-An uncompressed fixed-size list lies in the file as contiguous rows, one segment a record batch, and is
-read like .npy through raw_rows. Everything else is decoded record batch by record batch. Sparse rows, two
-list columns ``indices`` and ``values``, are arrow_csr's.
+An uncompressed fixed-size list, or a single numeric column without nulls, lies in the file as contiguous
+rows, one segment a record batch, and is read like .npy through raw_rows. Everything else is decoded record
+batch by record batch. Sparse rows, two list columns ``indices`` and ``values``, are arrow_csr's.
 """
 
 from __future__ import annotations
@@ -105,10 +105,11 @@ def open_source(path: Path, column: str | None) -> Matrix:
         fields = tuple(file.schema.names.index(name) for name in layout.names)
         n_fields = len(file.schema.names)
     edges, largest = [0], 0
-    segments: list[Segment] | None = [] if layout.is_fixed_list else None
+    is_raw = layout.is_fixed_list or (not layout.is_list and layout.n_columns == 1)
+    segments: list[Segment] | None = [] if is_raw else None
     # Mapped, so that only the metadata are read, and addresses tell where in the file the values lie.
     # A choice of fields makes Arrow copy them, so it is made only where the addresses do not matter.
-    options = pa.ipc.IpcReadOptions(included_fields=[] if layout.is_fixed_list else [fields[0]])
+    options = pa.ipc.IpcReadOptions(included_fields=[] if is_raw else [fields[0]])
     with pa.memory_map(uri, "r") as source:
         base, size = source.read_buffer(1).address, source.size()
         source.seek(0)
@@ -134,13 +135,16 @@ def open_source(path: Path, column: str | None) -> Matrix:
 def _segment(
     batch: pa.RecordBatch, layout: Layout, uri: str, base: int, size: int, first_row: int
 ) -> list[Segment] | None:
-    """Where the rows of ``batch`` lie in the file; None if they were decompressed into memory."""
+    """Where the rows of ``batch`` lie in the file; None if they were decompressed into memory, or miss some."""
     if batch.num_rows == 0:
         return []
     if layout.dtype == np.bool_:  # Arrow packs them in bits
         return None
-    column = batch.column(layout.names[0])
-    values = list_values(column, uri, layout.names[0], first_row, layout.width)
+    values = batch.column(layout.names[0])
+    if layout.is_list:
+        values = list_values(values, uri, layout.names[0], first_row, layout.width)
+    if values.null_count:  # of a plain column: told when it is read
+        return None
     buffer = values.buffers()[1]
     offset = buffer.address - base + values.offset * layout.dtype.itemsize
     if not 0 <= offset <= size - len(values) * layout.dtype.itemsize:

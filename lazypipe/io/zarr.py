@@ -55,7 +55,7 @@ class ZarrMatrix(Dense):
         if self.raw is not None:
             yield RawChunksReader(self.raw, self.uri)
         else:
-            yield ZarrReader(self, _array(Path(self.uri), self.name))
+            yield ZarrReader(self, array_at(Path(self.uri), self.name))
 
     def reader_nbytes(self, n_rows: int, n_columns: int) -> int:
         """Raw: scratch for casting. Else the rectangle in the stored dtype, and the decoded chunks it touches."""
@@ -77,7 +77,7 @@ class ZarrMatrix(Dense):
         return tuple(sorted(pieces, key=lambda piece: (piece.rows, piece.path)))
 
     def _files(self) -> list[Path]:
-        return sorted(p for p in (Path(self.uri) / self.name).rglob("*") if p.is_file())
+        return files_of(Path(self.uri), self.name)
 
     def fingerprint(self) -> str:
         """Hash of shape, dtype, and path, size and modification time of every file of the array."""
@@ -106,6 +106,11 @@ class ZarrReader(Unmapped):
         np.copyto(out, values, casting="unsafe")
 
 
+def files_of(path: Path, name: str) -> list[Path]:
+    """Every file of the array ``name`` of the group ``path``."""
+    return sorted(file for file in (path / name).rglob("*") if file.is_file())
+
+
 def open_source(path: Path, column: str | None) -> ZarrMatrix:
     """Open a Zarr directory; ``column`` names the array of a group that holds several.
 
@@ -113,12 +118,16 @@ def open_source(path: Path, column: str | None) -> ZarrMatrix:
     """
     uri = str(path)
     name = _array_name(path, column)
-    array = _array(path, name)
+    array = array_at(path, name)
     dtype = checked_dtype(np.dtype(array.dtype), uri)
-    shape = checked_shape(array.shape, uri)
+    return matrix_of(path, name, array, dtype, checked_shape(array.shape, uri))
+
+
+def matrix_of(path: Path, name: str, array: Any, dtype: np.dtype, shape: tuple[int, int]) -> ZarrMatrix:
+    """The 2-D ``array``, called ``name`` within the group ``path``, as a matrix; ``dtype`` in native byte order."""
     n_down, n_across = array.shards or array.chunks  # without partial reads a shard is decoded whole
     chunks = int(n_down), int(n_across)
-    return ZarrMatrix(uri, shape, dtype.name, name, chunks, _raw_chunks(path / name, array, shape, chunks))
+    return ZarrMatrix(str(path), shape, dtype.name, name, chunks, _raw_chunks(path / name, array, shape, chunks))
 
 
 def _raw_chunks(folder: Path, array: Any, shape: tuple[int, int], chunks: tuple[int, int]) -> RawChunks | None:
@@ -139,12 +148,12 @@ def _raw_chunks(folder: Path, array: Any, shape: tuple[int, int], chunks: tuple[
 
 
 def _array_name(path: Path, column: str | None) -> str:
-    node = _open(path)
+    node = open_node(path)
     if isinstance(node, zarr.Array):
         if column:
             raise DataError(f"{path}: is a single array. Leave out column={column!r}.")
         return ""
-    found = {name: array.ndim for name, array in _arrays(path, node)}
+    found = {name: array.ndim for name, array in arrays_in(path, node)}
     if column is not None:
         if column not in found:
             raise DataError(f"{path}: has no array {column!r}. It holds {', '.join(sorted(found)) or 'none'}.")
@@ -160,21 +169,24 @@ def _array_name(path: Path, column: str | None) -> str:
     )
 
 
-def _arrays(path: Path, group: Any) -> list[tuple[str, Any]]:
+def arrays_in(path: Path, group: Any) -> list[tuple[str, Any]]:
+    """(name, array) of each array of a group."""
     try:
         return list(group.arrays())
     except (ValueError, OSError, KeyError, TypeError) as error:
         raise _damaged(path, error) from error
 
 
-def _array(path: Path, name: str) -> Any:
-    node = _open(path / name if name else path)
+def array_at(path: Path, name: str) -> Any:
+    """The open array ``name`` of the group ``path``, "" for the root; DataError where there is none."""
+    node = open_node(path / name if name else path)
     if not isinstance(node, zarr.Array):
         raise DataError(f"{path / name}: is a group, not an array. Pass the path of a Zarr matrix.")
     return node
 
 
-def _open(path: Path) -> Any:
+def open_node(path: Path) -> Any:
+    """The open array or group at ``path``; DataError for damaged metadata."""
     try:
         return zarr.open(str(path), mode="r")
     except (ValueError, OSError, KeyError, TypeError, RuntimeError) as error:

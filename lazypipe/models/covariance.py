@@ -12,7 +12,7 @@ import numpy as np
 from lazypipe.blocks import Span, compute_dtype
 from lazypipe.checkpoint import StateFolder
 from lazypipe.engines import Engine, engine_or_own
-from lazypipe.engines.checkpointed import Checkpointed
+from lazypipe.engines.checkpointed import Beside, Checkpointed
 from lazypipe.errors import ConfigError, DataError, PlanError
 from lazypipe.io import open_matrix
 from lazypipe.io.matrix import Matrix
@@ -177,7 +177,9 @@ def folded(
         def cut(span: Span) -> FoldPlan:
             return covariance_fold(matrix, asked, engine.host, span)
 
-        saved = Checkpointed(folder, "covariance", identity, asked.weights)
+        weights = asked.weights
+        beside = None if weights is None else Beside("row_weights", lambda span: weights[span.slice])
+        saved = Checkpointed(folder, "covariance", identity, beside)
         result, n_new = saved.fold(engine, Covariance, make, context, matrix, cut)
     if not result.weight > ddof:
         raise DataError(too_little_weight(matrix, matrix.shape[0] - result.n_rows, result.weight, ddof))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NamedTuple, cast
 
 import numpy as np
 import xxhash
 from scipy.sparse import issparse
 
-from lazypipe.blocks import Block
-from lazypipe.stats.base import Axis, Statistic
+from lazypipe.blocks import Block, Reads, Span
+from lazypipe.stats.base import Axis, Statistic, Windowed
 
 RECORD = np.dtype([("start", np.int64), ("stop", np.int64), ("digest", np.uint64, (2,))])
 
@@ -32,9 +32,7 @@ class Digested:
     State: ClassVar[type] = DigestedState
 
     def measure(self, block: Block) -> DigestedState:
-        span = block.rows if self.axis == "rows" else block.columns
-        record = np.array([(span.start, span.stop, digest(block.values))], RECORD)
-        return DigestedState(record, None if self.inner is None else self.inner.measure(block))
+        return DigestedState(_record(block, self.axis), None if self.inner is None else self.inner.measure(block))
 
     def merge(self, left: DigestedState, right: DigestedState) -> DigestedState:
         inner = None if self.inner is None else self.inner.merge(left.inner, right.inner)
@@ -48,6 +46,45 @@ class Digested:
 
     def scratch_nbytes(self, n_rows: int, n_columns: int, itemsize: int) -> int:
         return 0 if self.inner is None else self.inner.scratch_nbytes(n_rows, n_columns, itemsize)
+
+
+@dataclass(frozen=True)
+class DigestedWindows(Digested):
+    """The same of a statistic of windows; without an inner one, of all blocks that it is given."""
+
+    reads: Reads
+
+    @property
+    def _windows(self) -> Windowed:
+        return cast(Windowed, self.inner)
+
+    def wants(self, rows: Span) -> bool:
+        return self.inner is None or self._windows.wants(rows)
+
+    def empty(self) -> DigestedState:
+        return DigestedState(np.zeros(0, RECORD), None if self.inner is None else self._windows.empty())
+
+    def add(self, total: DigestedState, block: Block) -> DigestedState:
+        blocks = np.concatenate([total.blocks, _record(block, self.axis)])
+        return DigestedState(blocks, None if self.inner is None else self._windows.add(total.inner, block))
+
+
+def digested(statistic: Statistic) -> Digested:
+    """``statistic`` with the hashes of its blocks."""
+    reads = getattr(statistic, "reads", None)
+    return (
+        Digested(statistic, statistic.axis) if reads is None else DigestedWindows(statistic, statistic.axis, reads)
+    )
+
+
+def blocks_alone(statistic: Statistic) -> Digested:
+    """The hashes of the blocks that ``statistic`` would be given."""
+    return replace(digested(statistic), inner=None)
+
+
+def _record(block: Block, axis: Axis) -> np.ndarray:
+    span = block.rows if axis == "rows" else block.columns
+    return np.array([(span.start, span.stop, digest(block.values))], RECORD)
 
 
 def digest(values: Any) -> tuple[int, int]:

@@ -58,6 +58,12 @@ class Windows:
             clipped._replace(unit=clipped.unit - units.start),
         )
 
+    def belonging_to(self, rows: Span) -> np.ndarray:
+        """All that tells which windows belong to those rows, as one array of integers."""
+        whole = (self.first + self.length > rows.start) & (self.first + self.length <= rows.stop)
+        unit = np.repeat(np.arange(self.n_units), np.diff(self.edges))
+        return np.concatenate([self.first[whole], unit[whole], *self.clipped_of(rows)])
+
     def clipped_of(self, rows: Span) -> Clipped:
         """The clipped ones that belong to those rows."""
         a, b = np.searchsorted(self.clipped.owner, (rows.start, rows.stop))

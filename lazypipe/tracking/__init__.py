@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import socket
 import tempfile
@@ -15,13 +16,12 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
 from lazypipe.errors import ConfigError, EngineError
-from lazypipe.io.matrix import Matrix
 from lazypipe.progress import Event, PassDone
 
 CONNECT_SECONDS = 4
@@ -30,6 +30,21 @@ COMPONENTS_LOGGED = 20  # a metric each; past about 100 columns MLflow's pages s
 PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 MODEL_CODE = Path(__file__).with_name("projection.py")
 MODEL_NEEDS = ("mlflow", "numpy", "pandas")
+
+
+class Data(Protocol):
+    """What a run reads: a matrix, or a recording, a row (a sample) along the first axis of its shape."""
+
+    @property
+    def uri(self) -> str: ...
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> np.dtype: ...
+
+    def fingerprint(self) -> str: ...
 
 
 def load_libraries() -> None:
@@ -123,10 +138,10 @@ class TrackedRun:
 
 
 @contextmanager
-def tracked_run(uri: str, experiment: str, parameters: Mapping[str, Any], matrix: Matrix) -> Iterator[TrackedRun]:
+def tracked_run(uri: str, experiment: str, parameters: Mapping[str, Any], data: Data) -> Iterator[TrackedRun]:
     """A run of ``experiment`` (made if new) in the store at ``uri``; FAILED, with why, if the body raises.
 
-    ``parameters`` are logged whole, nested names joined by dots; ``matrix`` becomes the run's dataset.
+    ``parameters`` are logged whole, nested names joined by dots; ``data`` becomes the run's dataset.
     Raises ConfigError for an address that is none, EngineError within 10 s where nobody answers.
     """
     load_libraries()
@@ -145,7 +160,7 @@ def tracked_run(uri: str, experiment: str, parameters: Mapping[str, Any], matrix
     try:
         client.set_tag(run_id, "mlflow.source.name", "lazypipe")
         _log_parameters(client, run_id, parameters)
-        _log_dataset(client, run_id, matrix)
+        _log_dataset(client, run_id, data)
         yield TrackedRun(client, uri, run_id, experiment, experiment_id)
     except BaseException as error:
         client.set_tag(run_id, "error", f"{type(error).__name__}: {error}".rstrip(": ")[:PARAMETER_LENGTH])
@@ -205,25 +220,21 @@ def _log_parameters(client: Any, run_id: str, parameters: Mapping[str, Any]) -> 
     client.log_batch(run_id, params=flat)
 
 
-def _log_dataset(client: Any, run_id: str, matrix: Matrix) -> None:
+def _log_dataset(client: Any, run_id: str, data: Data) -> None:
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    n_rows, n_columns = matrix.shape
-    profile = {"n_rows": n_rows, "n_columns": n_columns, "dtype": str(matrix.dtype)}
+    n_rows, *others = data.shape
+    profile = {"n_rows": n_rows, "n_columns": math.prod(others), "dtype": str(data.dtype)}
+    spec = {"type": "tensor", "tensor-spec": {"dtype": str(data.dtype), "shape": [-1, *others]}}
     dataset = Dataset(
-        name=Path(matrix.uri).name or matrix.uri,
-        digest=matrix.fingerprint()[:36],
+        name=Path(data.uri).name or data.uri,
+        digest=data.fingerprint()[:36],
         source_type="local",
-        source=json.dumps({"uri": matrix.uri}),
-        schema=json.dumps({"mlflow_tensorspec": _tensor_spec(matrix)}),
+        source=json.dumps({"uri": data.uri}),
+        schema=json.dumps({"mlflow_tensorspec": {"features": json.dumps([spec]), "targets": None}}),
         profile=json.dumps(profile),
     )
     client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "fit")])])
-
-
-def _tensor_spec(matrix: Matrix) -> dict[str, Any]:
-    spec = {"type": "tensor", "tensor-spec": {"dtype": str(matrix.dtype), "shape": [-1, matrix.shape[1]]}}
-    return {"features": json.dumps([spec]), "targets": None}
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -408,7 +408,7 @@ def test_weights_that_changed_are_named(serial, rows, tmp_path):
     assert_refused(
         lambda: serial.covariance(source, state=tmp_path / "state", row_weights=weights),
         tmp_path / "state",
-        r"row_weights of rows 0 to 625 changed",
+        r"row_weights of rows 0 to 2,500 changed",
     )
 
 

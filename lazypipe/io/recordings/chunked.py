@@ -6,6 +6,7 @@ for the next block, which mostly begins where this one ended.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -26,9 +27,9 @@ UNREADABLE = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # of h5py
 
 @dataclass(frozen=True)
 class ChunkedMatrix(Dense):
-    """An array of ``stored_shape`` (n, ...) as rows (n, everything else); ``array`` opens it.
+    """An array of ``stored_shape`` (n, ...) as rows (n, everything else); ``chunks`` is the shape decoded at once.
 
-    ``files`` are those that hold it, ``chunks`` the shape that is decoded at once.
+    A format has to say how to open it, ``array``, and which ``files`` hold it.
     """
 
     uri: str
@@ -36,7 +37,6 @@ class ChunkedMatrix(Dense):
     stored_shape: tuple[int, ...]
     stored: str
     chunks: tuple[int, ...]
-    files: tuple[str, ...]
 
     @property
     def shape(self) -> tuple[int, int]:  # type: ignore[override]
@@ -52,6 +52,10 @@ class ChunkedMatrix(Dense):
 
     def array(self) -> AbstractContextManager[Any]:
         """The open array: sliced, it gives an ndarray."""
+        raise NotImplementedError
+
+    def files(self) -> tuple[str, ...]:
+        """Every file of the array."""
         raise NotImplementedError
 
     @contextmanager
@@ -84,11 +88,12 @@ class ChunkedMatrix(Dense):
 
     def pieces(self) -> tuple[Piece, ...]:
         """Each file, as holding all rows."""
-        return tuple(Piece(file, Span(0, self.shape[0])) for file in self.files)
+        return tuple(Piece(file, Span(0, self.shape[0])) for file in self.files())
 
     def fingerprint(self) -> str:
-        """Hash of shape, dtype, name, and path, size and modification time of each file."""
-        return fingerprint_files(self.files, self.shape, self.dtype)
+        """Hash of name, shape, dtype, and path, size and modification time of each file."""
+        files = fingerprint_files(self.files(), self.shape, self.dtype)
+        return hashlib.sha256(f"{files} {self.name}".encode()).hexdigest()[:16]
 
 
 class ChunkedReader(Unmapped):

@@ -161,7 +161,7 @@ def _saved(meta: Meta, n_ap: int, n_lf: int) -> tuple[list[int], list[int]]:
     subset = meta.entries.get("snsSaveChanSubset", "all")
     acquired = meta.counts("acqApLfSy") if "acqApLfSy" in meta.entries else None
     if re.fullmatch(r"\d+(:\d+)?(,\d+(:\d+)?)*", subset) and acquired is not None:
-        ids = []
+        ids: list[int] = []
         for part in subset.split(","):
             first, _, last = part.partition(":")
             ids += range(int(first), int(last or first) + 1)

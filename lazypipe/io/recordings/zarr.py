@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,8 +13,8 @@ from typing import Any
 import numpy as np
 import zarr
 
-from lazypipe.errors import DataError
-from lazypipe.io.matrix import Matrix
+from lazypipe.blocks import Span
+from lazypipe.io.matrix import Matrix, Piece
 from lazypipe.io.recordings.chunked import ChunkedMatrix
 from lazypipe.io.recordings.options import Options
 from lazypipe.io.recordings.rates import rate_among
@@ -23,12 +25,26 @@ from lazypipe.io.zarr import array_at, arrays_in, files_of, matrix_of, open_node
 
 @dataclass(frozen=True)
 class ZarrSamples(ChunkedMatrix):
-    """An array of one or three dimensions; two have ZarrMatrix, which reads plain chunks undecoded."""
+    """An array whose chunks are to be decoded, or of one or three dimensions."""
 
     @contextmanager
     def array(self) -> Iterator[Any]:
         """The open array."""
         yield array_at(Path(self.uri), self.name)
+
+    def files(self) -> tuple[str, ...]:
+        """Those of the chunks and of the metadata."""
+        return tuple(str(file) for file in files_of(Path(self.uri), self.name))
+
+    def pieces(self) -> tuple[Piece, ...]:
+        """A piece a chunk file: the last numbers of its path count chunks along each axis."""
+        pieces = []
+        for file in self.files():
+            numbers = re.findall(r"\d+", os.path.relpath(file, os.path.join(self.uri, self.name)))
+            if len(numbers) >= len(self.chunks) and file[-1].isdigit():
+                first = int(numbers[-len(self.chunks)]) * self.chunks[0]
+                pieces.append(Piece(file, Span(first, min(first + self.chunks[0], self.shape[0]))))
+        return tuple(sorted(pieces, key=lambda piece: (piece.rows, piece.path)))
 
 
 def open_source(path: Path, options: Options) -> Recording:
@@ -44,14 +60,14 @@ def open_source(path: Path, options: Options) -> Recording:
         options.refuse(uri, "a single Zarr array", "column")
     array = array_at(path, name)
     shape = flat_shape(array.shape, uri)
-    matrix: Matrix
+    dtype = sample_dtype(np.dtype(array.dtype), uri)
+    matrix: Matrix | None = None
     if array.ndim == 2:
-        matrix = matrix_of(path, name, array, sample_dtype(np.dtype(array.dtype), uri), shape)
-    else:
-        dtype = sample_dtype(np.dtype(array.dtype), uri)
+        plain = matrix_of(path, name, array, dtype, shape)
+        matrix = plain if plain.raw is not None else None
+    if matrix is None:
         chunks = tuple(int(n) for n in array.shards or array.chunks)
-        files = tuple(str(file) for file in files_of(path, name))
-        matrix = ZarrSamples(uri, name, tuple(array.shape), dtype.name, chunks, files)
+        matrix = ZarrSamples(uri, name, tuple(array.shape), dtype.name, chunks)
     rate = rate_among(array.attrs, uri) or rate_among(node.attrs, uri)
     return Recording(matrix, rate, sample_shape=frame_shape(array.shape))
 

@@ -59,10 +59,10 @@ class Clock:
         if bad is not None:
             raise DataError(f"{uri}: {locate(start + bad)}: the time is {block[bad]}. Leave such spikes out.")
         if self.sampling_rate is not None:
-            if self.times != "s":
+            with np.errstate(over="ignore"):  # told below
                 exact /= PER_SECOND[self.times]
-            exact -= self.start_time
-            exact *= self.sampling_rate
+                exact -= self.start_time
+                exact *= self.sampling_rate
         rounded = np.rint(exact)
         if self.sampling_rate is None:
             bad = _first(rounded != exact)
@@ -80,8 +80,8 @@ class Clock:
         return rounded
 
     def _require_fine(self, values: np.ndarray, uri: str) -> None:
-        """DataError if neighbouring floats, at the largest time, are a sample or more apart: k would not be told."""
-        if self.sampling_rate is None or len(values) == 0:
+        """DataError if neighbouring float32 are a sample or more apart at the largest time: at 30 kHz past 8 minutes."""
+        if self.sampling_rate is None or len(values) == 0 or values.dtype.itemsize >= 8:
             return
         largest = max(abs(values.min()), abs(values.max()))
         if not np.isfinite(largest):

@@ -14,6 +14,7 @@ from lazypipe.io.spikes.clock import PER_SECOND, Clock
 from lazypipe.io.spikes.options import Options
 from lazypipe.io.spikes.spikes import Spikes
 from lazypipe.io.spikes.trains import from_events
+from lazypipe.io.spikes.unit_ids import encode
 
 COUNTS_AT_ONCE = 1 << 20
 MOST = 10_000  # in one sample: above that they are samples or a signal, and repeating them would fill memory
@@ -84,7 +85,9 @@ def from_counts(counts: Counts, options: Options, uri: str) -> Spikes:
         return from_events(entries, None, Clock(), uri, options.units)
     samples, units = counts.place(entries)
     del entries
-    return from_events(samples, units, Clock(), uri, np.arange(n_units) if options.units is None else options.units)
+    return from_events(
+        samples, encode(units), Clock(), uri, np.arange(n_units) if options.units is None else options.units
+    )
 
 
 def _repeated(block: np.ndarray, first: int, counts: Counts, uri: str) -> np.ndarray:

@@ -29,12 +29,18 @@ def read(path: Path, options: Options) -> Spikes:
             f"{uri}: has shape {mapped.shape}, where one unit's samples have one dimension. "
             f"Pass counts=True if these are spikes a sample, or flatten it."
         )
-    return from_events(np.array(mapped), None, options.clock(uri), uri, options.units)
+    return from_events(_read(mapped), None, options.clock(uri), uri, options.units)
 
 
 def load_npy(path: Path) -> np.ndarray:
     """The array in a .npy, in memory. Raises DataError as ``map_npy``."""
-    return np.array(map_npy(path))
+    return _read(map_npy(path))
+
+
+def _read(mapped: np.memmap) -> np.ndarray:
+    """Read, not copied from the map, whose pages would count as memory too."""
+    values = np.fromfile(mapped.filename, mapped.dtype, mapped.size, offset=mapped.offset)
+    return values.reshape(mapped.shape, order="C" if mapped.flags.c_contiguous else "F")
 
 
 def map_npy(path: Path) -> np.memmap:

@@ -13,7 +13,7 @@ from lazypipe.io.sources import one_line
 from lazypipe.io.spikes.options import Options
 from lazypipe.io.spikes.spikes import Spikes
 from lazypipe.io.spikes.trains import from_events
-from lazypipe.io.spikes.unit_ids import checked_ids
+from lazypipe.io.spikes.unit_ids import checked_ids, encode
 
 DAMAGED = (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, KeyError, NotImplementedError)
 
@@ -28,7 +28,9 @@ def read(path: Path, options: Options) -> Spikes:
         with np.load(path, allow_pickle=False) as arrays:
             name = _name(list(arrays.files), options, uri)
             clock = options.clock(uri)
-            units = checked_ids(_array(arrays, "units", uri), f"{uri}: units", DataError) if "units" in arrays else None
+            units = None
+            if "units" in arrays:
+                units = encode(checked_ids(_array(arrays, "units", uri), f"{uri}: units", DataError))
             return from_events(_array(arrays, name, uri), units, clock, uri, options.units)
     except DAMAGED as error:
         if isinstance(error, (DataError, ConfigError)):

@@ -15,7 +15,7 @@ from lazypipe.io.spikes.npy import load_npy
 from lazypipe.io.spikes.options import Options
 from lazypipe.io.spikes.spikes import Spikes
 from lazypipe.io.spikes.trains import from_events
-from lazypipe.io.spikes.unit_ids import checked_ids
+from lazypipe.io.spikes.unit_ids import checked_ids, encode
 
 CLUSTERS = ("spike_clusters.npy", "spike_templates.npy")  # as curated in phy; else as Kilosort found them
 LABELS = ("cluster_group.tsv", "cluster_groups.csv", "cluster_KSLabel.tsv")  # phy's, old phy's, Kilosort's own
@@ -35,9 +35,9 @@ def read(path: Path, options: Options) -> Spikes:
             f"Pass {path / 'spike_times.npy'} to read all its spikes as one unit's."
         )
     wanted = options.units if options.groups is None else _labelled(path, options.groups)
+    units = encode(checked_ids(_flat(load_npy(clusters)), str(clusters), DataError))
     times = _flat(load_npy(path / "spike_times.npy"))
-    ids = checked_ids(_flat(load_npy(clusters)), str(clusters), DataError)
-    return from_events(times, ids, options.clock(uri), uri, wanted, lambda row: f"entry {row:,} of spike_times.npy")
+    return from_events(times, units, options.clock(uri), uri, wanted, lambda row: f"entry {row:,} of spike_times.npy")
 
 
 def _flat(array: np.ndarray) -> np.ndarray:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +13,7 @@ from lazypipe.io.spikes.clock import PER_SECOND
 from lazypipe.io.spikes.options import Options
 from lazypipe.io.spikes.spikes import Spikes
 from lazypipe.io.spikes.trains import from_events
-from lazypipe.io.spikes.unit_ids import Ids, checked_ids
+from lazypipe.io.spikes.unit_ids import Column, checked_ids, encode
 
 UNIT_NAMES = ("unit", "units", "unit_id", "unit_ids", "cluster", "clusters", "cluster_id")
 SAMPLE_NAMES = ("sample", "samples", "spike_sample", "spike_samples")
@@ -24,8 +23,6 @@ SPELT = {
     "s": ("s", "sec", "second", "seconds"),
     "ms": ("ms", "msec", "millisecond", "milliseconds"),
 }
-
-Column: TypeAlias = pa.ChunkedArray
 
 
 @dataclass(frozen=True)
@@ -114,15 +111,17 @@ def _is_text(kind: pa.DataType) -> bool:
 
 def from_batches(batches: Iterable[pa.RecordBatch], columns: Columns, options: Options, uri: str) -> Spikes:
     """Spikes of a table that comes in parts, with those columns; row numbers in errors count through all parts."""
+    clock = options.clock(uri, columns.times)
     parts = list(batches)
-    time, unit = _column(parts, columns.time, uri), None
+    time, units = _column(parts, columns.time, uri), None
     if columns.unit is not None:
-        unit = _ids(_column(parts, columns.unit, uri), f"{uri}: column {columns.unit!r}")
-    del parts
+        column = _column(parts, columns.unit, uri)
+        del parts  # what is read goes as soon as it can: Arrow's, numpy's and the sorted are three times the size
+        units = encode(_ids(column, f"{uri}: column {columns.unit!r}"))
+        del column
     values = time.to_numpy()
     del time
-    clock = options.clock(uri, columns.times)
-    return from_events(values, unit, clock, uri, options.units, lambda row: f"row {row:,}")
+    return from_events(values, units, clock, uri, options.units, lambda row: f"row {row:,}")
 
 
 def _column(parts: list[pa.RecordBatch], name: str, uri: str) -> Column:
@@ -135,7 +134,7 @@ def _column(parts: list[pa.RecordBatch], name: str, uri: str) -> Column:
     return column
 
 
-def _ids(column: Column, what: str) -> Ids:
+def _ids(column: Column, what: str) -> np.ndarray | Column:
     """Integers as numpy's; text as Arrow's, whose dictionary is cheaper than an object a spike."""
     if pa.types.is_dictionary(column.type):  # decoded: its dictionary may name units without spikes, or one twice
         column = column.cast(column.type.value_type)

@@ -17,11 +17,13 @@ from lazypipe.blocks import Run, Span
 from lazypipe.errors import MemoryPlanError
 from lazypipe.io.matrix import Matrix
 from lazypipe.plan import MAX_RUNS, RUN_NBYTES, FoldPlan, Host, between, live_states_of
-from lazypipe.sizes import KIB, MIB, show_bytes
+from lazypipe.sizes import GIB, KIB, MIB, show_bytes
 from lazypipe.stats.spike_triggered import SpikeTriggered
 
 CHUNK_NBYTES = 32 * MIB  # of a block: beyond it the sums are not read from memory any less often
 LEAST_RUNS = 8
+EPOCH_NBYTES = GIB  # seconds of work
+STATES_AN_EPOCH = 16  # and many times what is written to save it
 STATES_A_RUN = 4  # a run reads at least so many times the bytes of its state
 
 
@@ -70,6 +72,34 @@ def plan_windows(
     return plan_in_tiles(title, statistic, matrix, host, slots, reserved, chunk_length)
 
 
+def plan_saved(
+    title: str,
+    statistic: SpikeTriggered,
+    matrix: Matrix,
+    host: Host,
+    reserved: int,
+    chunk_length: int | None = None,
+) -> tuple[WindowPlan, int]:
+    """For a fold that is saved: tiles, one after another, each cut in time; and rows an epoch, which is saved whole.
+
+    The state as it was saved and a copy of it are held on the driver besides.
+    """
+    error: MemoryPlanError | None = None
+    for grid in _grids(statistic.windows.n_units, len(statistic.columns), 1):
+        tiles = _tiles(statistic, *grid)
+        part = part_of(statistic, _largest(tiles))
+        state = part.state_nbytes(*matrix.shape)
+        epoch = between(max(EPOCH_NBYTES, STATES_AN_EPOCH * state) // _row_nbytes(part), 1, matrix.shape[0])
+        try:
+            fold = plan_in_time(title, part, matrix, host, reserved + 2 * state, chunk_length, Span(0, epoch))
+        except MemoryPlanError as refused:
+            error = refused
+            continue
+        return WindowPlan(replace(fold, bytes_read=matrix.nbytes * len(tiles)), tiles), epoch
+    assert error is not None
+    raise error
+
+
 def plan_in_time(
     title: str,
     statistic: SpikeTriggered,
@@ -109,10 +139,8 @@ def plan_in_tiles(
     n_units, n_channels = statistic.windows.n_units, len(statistic.columns)
     error: MemoryPlanError | None = None
     for n_groups, n_slices in _grids(n_units, n_channels, slots):
-        tiles = tuple(
-            Tile(units, channels) for units in _even(n_units, n_groups) for channels in _even(n_channels, n_slices)
-        )
-        part = part_of(statistic, max(tiles, key=lambda tile: len(tile.units) * len(tile.channels)))
+        tiles = _tiles(statistic, n_groups, n_slices)
+        part = part_of(statistic, _largest(tiles))
         runs = tuple(Run(i, 0, matrix.shape[0], step) for i in range(len(tiles)))
         try:
             fold = _fitting(title, part, matrix, host, runs, 0, 1, reserved, part.state_nbytes(*matrix.shape))
@@ -136,6 +164,16 @@ def _grids(n_units: int, n_channels: int, slots: int) -> Iterator[tuple[int, int
         yield n_units, slices
         slices *= 2
     yield n_units, n_channels
+
+
+def _tiles(statistic: SpikeTriggered, n_groups: int, n_slices: int) -> tuple[Tile, ...]:
+    groups = _even(statistic.windows.n_units, n_groups)
+    slices = _even(len(statistic.columns), n_slices)
+    return tuple(Tile(units, channels) for units in groups for channels in slices)
+
+
+def _largest(tiles: tuple[Tile, ...]) -> Tile:
+    return max(tiles, key=lambda tile: len(tile.units) * len(tile.channels))
 
 
 def _even(n: int, parts: int) -> tuple[Span, ...]:
@@ -169,11 +207,12 @@ def _fitting(
     rows, columns = step + statistic.reads.before, len(statistic.columns)
     itemsize = np.dtype(statistic.reads.dtype).itemsize
     task = task_state + rows * columns * itemsize + statistic.scratch_nbytes(rows, columns, itemsize)
+    nbytes = matrix.nbytes * (runs[-1].stop - runs[0].start) // matrix.shape[0]
     task += matrix.reader_nbytes(rows, columns) + (0 if host.shared else statistic.windows.nbytes)
 
     def at(concurrency: int) -> FoldPlan:
         return FoldPlan(
-            title, "rows", runs[0].step, runs, 0, state, live, task, reserved, concurrency, matrix.nbytes, host.shared
+            title, "rows", runs[0].step, runs, 0, state, live, task, reserved, concurrency, nbytes, host.shared
         )
 
     plan = at(1)
