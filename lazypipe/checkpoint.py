@@ -7,23 +7,23 @@ One run at a time holds the folder.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import zipfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from lazypipe.atomic import replacing
+from lazypipe.building import held
 from lazypipe.errors import DataError
 
 FORMAT = 1
 HEADER = "header"
 SUFFIX = ".state"
-LOCK = ".lock"
 REMEDY = "Pass another --state (state=), or --restart (restart=True) to start over."
 
 
@@ -44,20 +44,11 @@ class StateFolder:
     def __init__(self, path: str | Path, restart: bool = False):
         self.path = Path(path).expanduser().absolute()
         self.restart = restart
-        self._lock: int | None = None
+        self._held = ExitStack()
 
     def __enter__(self) -> StateFolder:
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self.__exit__()
-            raise DataError(f"{self.path}: another run holds this state. Wait for it, or pass another --state.") from (
-                error
-            )
-        except OSError as error:
-            raise DataError(f"{self.path}: cannot hold a state ({error.strerror}). Pass another --state.") from error
+        busy = "another run holds this state"
+        self._held.enter_context(held(self.path, "cannot hold a state", busy, "pass another --state"))
         foreign = [p.name for p in self.path.iterdir() if not p.name.startswith(".") and p.suffix != SUFFIX]
         if foreign:
             self.__exit__()
@@ -69,9 +60,7 @@ class StateFolder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._lock is not None:
-            os.close(self._lock)  # which unlocks it, as the end of the process does
-            self._lock = None
+        self._held.close()
 
     def names(self) -> list[str]:
         """Of the states that are there, in order."""

@@ -51,9 +51,13 @@ def spike_triggered(sta: Any, significance: Any = None, unit: Any = None) -> Fig
 
 
 def _title(sta: Any, trace: Trace) -> str:
-    n_channels = sta.recording.n_channels
-    where = f", channel {trace.channel} (of {n_channels:,}, where it moves most)" if trace.channel >= 0 else ""
-    return f"Unit {trace.unit_id}{where if n_channels > 1 else ''}: {trace.count} spikes"
+    n_channels, shape = sta.recording.n_channels, sta.recording.sample_shape
+    where = ""
+    if n_channels > 1 and trace.channel >= 0:
+        row, column = divmod(trace.channel, shape[1]) if shape else (0, 0)
+        place, kind = (f"pixel ({row}, {column})", "pixels") if shape else (f"channel {trace.channel}", "channels")
+        where = f", {place}, where it moves most of {n_channels:,} {kind}"
+    return f"Unit {trace.unit_id}{where}: {trace.count} spike{'s' * (trace.n_used != 1)}"
 
 
 def _around(times: np.ndarray) -> tuple[float, float]:

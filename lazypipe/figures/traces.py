@@ -90,6 +90,11 @@ def time_axis(sta: Any) -> tuple[np.ndarray, str]:
     return 1000.0 * sta.lags / sta.recording.sampling_rate, "ms"
 
 
+def shown_time(time: float) -> str:
+    """To a tenth, with a minus that can be read."""
+    return f"{round(time, 1):g}".replace("-", "−")
+
+
 def unit_of(sta: Any) -> str:
     """What the values are in."""
     return sta.recording.unit or "units of the data"

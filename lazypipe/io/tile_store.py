@@ -59,15 +59,6 @@ def attributes_of(path: Path) -> dict[str, Any]:
     return attributes
 
 
-def is_store(path: Path) -> bool:
-    """Whether a folder is a store of this kind."""
-    try:
-        attributes_of(path)
-    except DataError:
-        return False
-    return True
-
-
 def tile_path(path: Path, i: int, j: int) -> Path:
     """The file of the tile in tile row i and tile column j, i <= j."""
     return path / NAME / "c" / str(i) / str(j)

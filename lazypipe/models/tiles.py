@@ -7,21 +7,17 @@ before the product; else its rows come in blocks about a provisional mean, summe
 
 from __future__ import annotations
 
-import fcntl
-import os
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from lazypipe.atomic import free_nbytes, require_replaceable, require_space
+from lazypipe.atomic import free_nbytes
 from lazypipe.blocks import Block, Run, Span, compute_dtype
-from lazypipe.checkpoint import LOCK
+from lazypipe.building import building, place_of, require_writable
 from lazypipe.engines import Engine
 from lazypipe.errors import DataError, MemoryPlanError, PlanError
 from lazypipe.io import tile_store
@@ -47,7 +43,6 @@ LARGEST_TILE = 5120  # columns: 100 MB of float32, 0.5 s of a core
 SMALLEST_TILE = 32
 TILES_A_TASK = 4  # that share the stripe of their row
 SLAB_ROWS = 1024
-START_OVER = "Delete that folder, or pass overwrite=True (--overwrite), to start over."
 ROWS_NBYTES = 64 * MIB  # of a stripe in memory
 
 
@@ -122,8 +117,9 @@ def write_tiles(
     Raises DataError where ``out`` exists and not ``overwrite``, where the disk has no room, where the
     store was begun from other data or options, or another run is writing it.
     """
-    out = Path(os.path.realpath(out.expanduser()))  # behind a link, not in place of it
-    require_replaceable(out, overwrite, tile_store.is_store, "covariance tiles")
+    out = place_of(out)
+    kind, attributes_of = "covariance tiles", tile_store.attributes_of
+    require_writable(out, overwrite, attributes_of, kind)  # before the pass that finds the moments
     fold, *before = plan.folds
     dtype = compute_dtype(matrix.dtype)
     identity = {
@@ -142,19 +138,12 @@ def write_tiles(
     if not weight > ddof:
         raise DataError(too_little_weight(matrix, matrix.shape[0] - n_rows, weight, ddof))
     n = matrix.shape[1]
-    partial = out.with_name(f".{out.name}.partial-tiles")
-    with _held(partial):
-        # Again: another run may just have put it there.
-        require_replaceable(out, overwrite, tile_store.is_store, "covariance tiles")
-        difference = _difference(partial, identity)
-        if difference and (partial / "zarr.json").exists() and not overwrite:
-            raise DataError(f"{partial}: {difference}. {START_OVER}")
-        if difference:
-            _clear(partial)
-            require_space(out, plan.output_nbytes)
-            tile_store.create(
-                partial, n, fold.step, dtype, {**identity, "n_rows": n_rows, "weight": weight, "triangle": "upper"}
-            )
+
+    def create(partial: Path) -> None:
+        attributes = {**identity, "n_rows": n_rows, "weight": weight, "triangle": "upper"}
+        tile_store.create(partial, n, fold.step, dtype, attributes)
+
+    with building(out, overwrite, identity, kind, attributes_of, create, plan.output_nbytes) as partial:
         work = Tiles(
             found.matrix if found else matrix,
             partial,
@@ -168,7 +157,6 @@ def write_tiles(
         tasks = [task for task in tile_tasks(-(-n // fold.step)) if not work.is_done(task)]
         for _ in engine.map(work, tasks, fold):
             pass
-        _put_in_place(partial, out)
     return TiledCovariance(out)
 
 
@@ -363,62 +351,3 @@ def _task_nbytes(matrix: Matrix, tile: int, host: Host) -> int:
     # Two tiles in the making and writing, and a temporary at the edge; stripes of the row, scaled, and of the column.
     tiles = tile**2 * (3 * itemsize if matrix.shape[0] <= SLAB_ROWS else 4 * itemsize + 16)
     return tiles + (4 if whole else 2) * stripe + matrix.reader_nbytes(rows, tile)
-
-
-def _clear(partial: Path) -> None:
-    """Delete what another run began; the lock stays."""
-    for child in partial.iterdir():
-        if child.is_dir():
-            shutil.rmtree(child)
-        elif child.name != LOCK:
-            child.unlink()
-
-
-def _difference(partial: Path, identity: dict[str, Any]) -> str:
-    """Why a run cannot go on with what is in ``partial``; nothing where it can."""
-    try:
-        attributes = tile_store.attributes_of(partial)
-    except DataError:
-        return "is torn, tiles that were begun cannot go on"
-    for key, wanted in identity.items():
-        if attributes.get(key) != wanted:
-            return f"tiles of another run are there, with {key} {attributes.get(key)!r}; this one has {wanted!r}"
-    return ""
-
-
-@contextmanager
-def _held(partial: Path) -> Iterator[None]:
-    """Let one run at a time write a store."""
-    try:
-        partial.mkdir(parents=True, exist_ok=True)
-        lock = os.open(partial / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise DataError(f"{partial}: cannot be written ({error.strerror}). Write elsewhere.") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not _is_at(lock, partial / LOCK):  # it went with a store that was put in place meanwhile
-            raise BlockingIOError
-        yield
-    except BlockingIOError as error:
-        raise DataError(f"{partial}: another run is writing these tiles. Wait for it, or write elsewhere.") from error
-    finally:
-        os.close(lock)
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    """Whether an open file is the one at ``path``."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _put_in_place(partial: Path, out: Path) -> None:
-    """Move a whole store to its name; one that was there goes once the new one stands."""
-    old = out.with_name(f".{out.name}.replaced")
-    shutil.rmtree(old, ignore_errors=True)
-    if out.exists():
-        out.rename(old)
-    partial.rename(out)
-    (out / LOCK).unlink(missing_ok=True)
-    shutil.rmtree(old, ignore_errors=True)

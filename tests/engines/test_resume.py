@@ -667,7 +667,7 @@ def test_two_runs_cannot_write_the_same_tiles(serial, small_tiles, tmp_path):
 
     def try_too(event):
         if isinstance(event, TaskDone) and not refusals:
-            with pytest.raises(lp.DataError, match="another run is writing these tiles") as caught:
+            with pytest.raises(lp.DataError, match="another run is writing these covariance tiles") as caught:
                 lp.covariance(small_tiles, engine=serial.engine, out=tmp_path / "cov.zarr")
             refusals.append(caught.value)
 

@@ -111,6 +111,7 @@ def nothing(folder: Path) -> Path:
 RATE = {"sampling_rate": 30_000}
 IN_S, IN_MS = {"times": "s", **RATE}, {"times": "ms", **RATE}
 COUNTS = {"counts": True}
+MICRO = {"unit": "µs"}
 ONE = np.array([1])
 
 REFUSED: dict[str, tuple[Source, dict, tuple[str, ...]]] = {
@@ -246,7 +247,7 @@ MISUSED: dict[str, tuple[Source, dict, tuple[str, ...]]] = {
     "table: samples as seconds": (table(unit=[1], sample=[1]), IN_S, ("'sample'", "by its name")),
     "table: one column for both": (table(unit=[1], b=[1]), {"time_column": "unit"}, ("'unit'", "both")),
     "table: unknown unit": (
-        arrow(pa.table([[1], [1]], pa.schema([pa.field(n, pa.int8(), metadata={"unit": "µs"}) for n in ("unit", "t")]))),
+        arrow(pa.table([[1], [1]], pa.schema([pa.field("unit", pa.int8()), pa.field("t", pa.int8(), metadata=MICRO)]))),
         {"time_column": "t"},
         ("'t'", "'µs'"),
     ),

@@ -80,7 +80,7 @@ class Clock:
         return rounded
 
     def _require_fine(self, values: np.ndarray, uri: str) -> None:
-        """DataError if neighbouring float32 are a sample or more apart at the largest time: at 30 kHz past 8 minutes."""
+        """DataError if neighbouring float32 are a sample or more apart at the largest time: at 30 kHz after 8.5 min."""
         if self.sampling_rate is None or len(values) == 0 or values.dtype.itemsize >= 8:
             return
         largest = max(abs(values.min()), abs(values.max()))

@@ -39,6 +39,7 @@ def load_npy(path: Path) -> np.ndarray:
 
 def _read(mapped: np.memmap) -> np.ndarray:
     """Read, not copied from the map, whose pages would count as memory too."""
+    assert mapped.filename is not None
     values = np.fromfile(mapped.filename, mapped.dtype, mapped.size, offset=mapped.offset)
     return values.reshape(mapped.shape, order="C" if mapped.flags.c_contiguous else "F")
 

@@ -15,7 +15,7 @@ from lazypipe.io.spikes.spikes import Spikes
 from lazypipe.io.spikes.trains import from_events
 from lazypipe.io.spikes.unit_ids import checked_ids, encode
 
-DAMAGED = (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, KeyError, NotImplementedError)
+DAMAGED = (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, KeyError, NotImplementedError, SyntaxError)
 
 
 def read(path: Path, options: Options) -> Spikes:
@@ -24,18 +24,26 @@ def read(path: Path, options: Options) -> Spikes:
     Raises DataError that lists what is there where neither is, and for a damaged file or one of objects.
     """
     uri = str(path)
+    with _opened(path) as arrays:
+        name = _name(list(arrays.files), options, uri)
+        clock = options.clock(uri)
+        units = None
+        if "units" in arrays:
+            units = encode(checked_ids(_array(arrays, "units", uri), f"{uri}: units", DataError))
+        values = _array(arrays, name, uri)
+    return from_events(values, units, clock, uri, options.units)
+
+
+def _opened(path: Path) -> np.lib.npyio.NpzFile:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            name = _name(list(arrays.files), options, uri)
-            clock = options.clock(uri)
-            units = None
-            if "units" in arrays:
-                units = encode(checked_ids(_array(arrays, "units", uri), f"{uri}: units", DataError))
-            return from_events(_array(arrays, name, uri), units, clock, uri, options.units)
+        with open(path, "rb") as file:
+            start = file.read(4)
+        if start[:2] != b"PK":
+            raise zipfile.BadZipFile("it is no zip file")
+        arrays: np.lib.npyio.NpzFile = np.load(path, allow_pickle=False)
     except DAMAGED as error:
-        if isinstance(error, (DataError, ConfigError)):
-            raise
-        raise DataError(f"{uri}: is a damaged .npz file ({one_line(error)}). Save or copy it again.") from error
+        raise _damaged(str(path), error) from error
+    return arrays
 
 
 def _name(names: list[str], options: Options, uri: str) -> str:
@@ -59,10 +67,14 @@ def _name(names: list[str], options: Options, uri: str) -> str:
 def _array(arrays: np.lib.npyio.NpzFile, name: str, uri: str) -> np.ndarray:
     try:
         array: np.ndarray = arrays[name]
-    except ValueError as error:
+    except DAMAGED as error:
         if "pickle" not in str(error):
-            raise
+            raise _damaged(uri, error) from error
         raise DataError(
             f"{uri}: its {name} are Python objects, which are never unpickled. Save arrays of integers, or of text."
         ) from error
     return array
+
+
+def _damaged(uri: str, error: Exception) -> DataError:
+    return DataError(f"{uri}: is a damaged .npz file ({one_line(error)}). Save or copy it again.")

@@ -73,9 +73,11 @@ def encode(ids: np.ndarray | Column) -> Encoded:
     encoded = (_column(ids) if isinstance(ids, np.ndarray) else ids).dictionary_encode().unify_dictionaries()
     if len(encoded) == 0:
         return Encoded(np.zeros(0, np.int64), np.zeros(0, np.uint16))
-    distinct = np.array(encoded.chunk(0).dictionary.to_pylist())
+    found = encoded.chunk(0).dictionary.to_pylist()
     if isinstance(ids, np.ndarray) and ids.dtype.kind == "U":
-        distinct = np.frombuffer(b"".join(distinct.tolist()), ids.dtype.newbyteorder("="))
+        distinct = np.frombuffer(b"".join(found), ids.dtype.newbyteorder("="))
+    else:
+        distinct = np.array(found)
     by_id = np.argsort(distinct)
     rank = np.empty(len(distinct), np.uint16 if len(distinct) <= FEW else np.int64)
     rank[by_id] = np.arange(len(distinct))

@@ -1,0 +1,131 @@
+"""Stores that take several runs to write: held by one run at a time, gone on with, put in place when whole."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lazypipe.atomic import require_replaceable, require_space
+from lazypipe.errors import DataError
+
+LOCK = ".lock"
+START_OVER = "Delete that folder, or pass overwrite=True (--overwrite), to start over."
+
+
+def place_of(out: str | Path) -> Path:
+    """Where a store goes: behind a link, not in place of it."""
+    return Path(os.path.realpath(Path(out).expanduser()))
+
+
+@contextmanager
+def building(
+    out: Path,
+    overwrite: bool,
+    identity: Mapping[str, Any],
+    kind: str,
+    attributes_of: Callable[[Path], Mapping[str, Any]],
+    create: Callable[[Path], None],
+    nbytes: int,
+) -> Iterator[Path]:
+    """Yield the folder to fill, begun by an earlier run or by ``create`` now; put it at ``out`` on success.
+
+    ``identity`` is what the attributes of a store that is gone on with must say; ``kind`` names such stores, and
+    ``attributes_of`` raises DataError of what is none. Raises DataError where ``out`` exists and not
+    ``overwrite``, where ``nbytes`` of disk are not free, where the store was begun from other data or options,
+    or another run is writing it.
+    """
+
+    require_writable(out, overwrite, attributes_of, kind)
+    partial = out.with_name(f".{out.name}.partial-tiles")
+    with held(partial, "cannot be written", f"another run is writing these {kind}", "write elsewhere"):
+        require_writable(out, overwrite, attributes_of, kind)  # again: another run may just have put it there
+        difference = _difference(partial, identity, attributes_of, kind)
+        if difference and (partial / "zarr.json").exists() and not overwrite:
+            raise DataError(f"{partial}: {difference}. {START_OVER}")
+        if difference:
+            _clear(partial)
+            require_space(out, nbytes)
+            create(partial)
+        yield partial
+        _put_in_place(partial, out)
+
+
+def require_writable(
+    out: Path, overwrite: bool, attributes_of: Callable[[Path], Mapping[str, Any]], kind: str
+) -> None:
+    """Raise DataError where ``out`` is there and not to be replaced, or is no store of ``kind``."""
+
+    def is_own(path: Path) -> bool:
+        try:
+            attributes_of(path)
+        except DataError:
+            return False
+        return True
+
+    require_replaceable(out, overwrite, is_own, kind)
+
+
+@contextmanager
+def held(folder: Path, refused: str, busy: str, remedy: str) -> Iterator[None]:
+    """Let one run at a time use a folder, which is made; DataError for others, and where it cannot be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise DataError(f"{folder}: {refused} ({error.strerror}). {remedy.capitalize()}.") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not _is_at(lock, folder / LOCK):  # it went with a store that was put in place meanwhile
+            raise BlockingIOError
+        yield
+    except BlockingIOError as error:
+        raise DataError(f"{folder}: {busy}. Wait for it, or {remedy}.") from error
+    finally:
+        os.close(lock)  # which unlocks it, as the end of the process does
+
+
+def _difference(
+    partial: Path, identity: Mapping[str, Any], attributes_of: Callable[[Path], Mapping[str, Any]], kind: str
+) -> str:
+    """Why a run cannot go on with what is in ``partial``; nothing where it can."""
+    try:
+        attributes = attributes_of(partial)
+    except DataError:
+        return f"is torn, {kind} that were begun cannot go on"
+    for key, wanted in identity.items():
+        if attributes.get(key) != wanted:
+            return f"{kind} of another run are there, with {key} {attributes.get(key)!r}; this one has {wanted!r}"
+    return ""
+
+
+def _clear(partial: Path) -> None:
+    """Delete what another run began; the lock stays."""
+    for child in partial.iterdir():
+        if child.is_dir():
+            shutil.rmtree(child)
+        elif child.name != LOCK:
+            child.unlink()
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether an open file is the one at ``path``."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _put_in_place(partial: Path, out: Path) -> None:
+    """Move a whole store to its name; one that was there goes once the new one stands."""
+    old = out.with_name(f".{out.name}.replaced")
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        out.rename(old)
+    partial.rename(out)
+    (out / LOCK).unlink(missing_ok=True)
+    shutil.rmtree(old, ignore_errors=True)
