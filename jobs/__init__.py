@@ -4,6 +4,7 @@ JOBS = {
     "pca": "leading principal components of a matrix wider than memory",
     "covariance": "mean and covariance of all columns of a matrix",
     "transform": "scores of a matrix on the components of a pca result, to .zarr or .parquet",
+    "sta": "average of a recording around the spikes of each unit, with its spread",
     "linear": "linear regression of one target, with standard errors and R²",
     "convert": "copy a matrix to .npy, Arrow IPC, Zarr panels, or sparse Parquet, by blocks",
     "generate": "write a matrix of known spectrum, mean and noise, by blocks",

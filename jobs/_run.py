@@ -32,6 +32,7 @@ from lazypipe.tracking import Data
 
 WARNINGS = (lp.DroppedSpikesWarning,)  # of the library, that a job tells in a line and keeps
 
+
 @dataclass
 class Answer:
     """What the work gave: arrays and pictures to save, figures for result.json, and what MLflow shows besides."""
@@ -243,9 +244,7 @@ def _tracked(config: RunConfig, name: str, data: Data, plan: Plan) -> Any:
     return tracking.tracked_run(config.tracking.uri, experiment, parameters, data)
 
 
-def _log(
-    run: tracking.TrackedRun, out: Path, answer: Answer, measured: dict[str, float], files: Iterable[str]
-) -> None:
+def _log(run: tracking.TrackedRun, out: Path, answer: Answer, measured: dict[str, float], files: Iterable[str]) -> None:
     try:
         run.log_metrics(answer.metrics | measured)
         for name in ("result.json", *files):

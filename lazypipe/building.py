@@ -55,9 +55,7 @@ def building(
         _put_in_place(partial, out)
 
 
-def require_writable(
-    out: Path, overwrite: bool, attributes_of: Callable[[Path], Mapping[str, Any]], kind: str
-) -> None:
+def require_writable(out: Path, overwrite: bool, attributes_of: Callable[[Path], Mapping[str, Any]], kind: str) -> None:
     """Raise DataError where ``out`` is there and not to be replaced, or is no store of ``kind``."""
 
     def is_own(path: Path) -> bool:

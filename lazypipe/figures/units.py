@@ -20,7 +20,7 @@ NAMED = 40  # rows of a heat map that have their names written
 DIVERGING = "RdBu_r"  # told apart by colour-blind readers; white is the baseline
 SATURATED = 99.5  # percent of a heat map's values that its colours tell apart
 PANEL, LARGE_PANEL = (1.75, 1.45), (3.2, 2.2)  # inches
-FEW_PANELS = 4  # so many are large
+FEW_PANELS = 6  # so many are large
 NO_VALUE = "#E6E6E6"
 
 
@@ -148,7 +148,7 @@ def _grid(n: int, n_columns: int) -> tuple[Figure, list[Any]]:
 def _n_columns(n: int) -> int:
     """At most 6, and such that the last row is as full as can be."""
     if n <= FEW_PANELS:
-        return n if n < FEW_PANELS else 2
+        return 2 if n == 4 else min(n, 3)
     return min((6, 5, 4, 3), key=lambda columns: (-n % columns + 2 * (columns < math.sqrt(n)), -columns))
 
 

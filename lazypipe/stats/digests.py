@@ -72,9 +72,7 @@ class DigestedWindows(Digested):
 def digested(statistic: Statistic) -> Digested:
     """``statistic`` with the hashes of its blocks."""
     reads = getattr(statistic, "reads", None)
-    return (
-        Digested(statistic, statistic.axis) if reads is None else DigestedWindows(statistic, statistic.axis, reads)
-    )
+    return Digested(statistic, statistic.axis) if reads is None else DigestedWindows(statistic, statistic.axis, reads)
 
 
 def blocks_alone(statistic: Statistic) -> Digested:

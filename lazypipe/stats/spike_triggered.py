@@ -6,6 +6,7 @@ float64 about a shift, one after another in the order of time, so that no cut of
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -18,6 +19,7 @@ from lazypipe.stats.base import Axis
 from lazypipe.stats.windows import Clipped, Windows
 
 NanPolicy = Literal["raise", "omit", "propagate"]
+TEMPORARY = 2**16  # sums that are finished at a time
 MOST_IN_INT32 = 2**16 - 1  # windows of int16 whose sum int32 holds
 ALL_ONES = {4: (np.int32, 0x7F80_0000), 8: (np.int64, 0x7FF0_0000_0000_0000)}  # exponents of what is not finite
 
@@ -207,23 +209,29 @@ class SpikeTriggered:
 
     def moments(self, total: WindowSums) -> WindowMoments:
         """Mean and deviation, in the memory of the sums where their sizes are the same."""
-        n_units, n = self._shape
         length, width = self.windows.length, len(self.columns)
+        shape = self.windows.n_units, length, width
         counts = total.used[:, None] + total.clipped if total.clipped.size else total.used[:, None]
-        dtype = np.dtype(self.result)
-        mean = _in_place(total.total, dtype)
-        std = _in_place(total.squares, dtype) if self.spread else None
+        sums = total.total.reshape(shape)
+        squares = total.squares.reshape(shape) if self.spread else None
+        mean = _in_place(sums, self.result)
+        std = None if squares is None else _in_place(squares, self.result)
+        step = max(1, TEMPORARY // width)
         with np.errstate(divide="ignore", invalid="ignore"):
-            for u in range(n_units):
-                count = np.repeat(counts[u], n // counts.shape[1])
-                if std is not None:
-                    std[u] = _deviation(total.total[u], total.squares[u], count, self.ddof)
-                average = total.total[u] / count
-                if not self._is_integer:
-                    average += np.tile(self._shift, length)
-                mean[u] = average
-        shape = n_units, length, width
-        return WindowMoments(counts, total.not_finite, mean.reshape(shape), None if std is None else std.reshape(shape))
+            for u in range(self.windows.n_units):
+                for start in range(0, length, step):
+                    part = u, slice(start, start + step)
+                    count = counts[part if counts.shape[1] > 1 else (u, slice(None))][:, None]
+                    if squares is not None and std is not None:
+                        std[part] = _deviation(sums[part], squares[part], count, self.ddof)
+                    mean[part] = sums[part] / count if self._is_integer else sums[part] / count + self._shift
+        return WindowMoments(counts, total.not_finite, mean, std)
+
+    def moments_nbytes(self) -> int:
+        """Bytes that ``moments`` takes beside the sums."""
+        wanted, n = np.dtype(self.result).itemsize, math.prod(self._shape)
+        kinds = [np.dtype(kind).itemsize for kind in (self._kinds if self.spread else self._kinds[:1])]
+        return n * wanted * sum(kind != wanted for kind in kinds) + 64 * max(TEMPORARY, len(self.columns))
 
     def state_nbytes(self, n_rows: int, n_columns: int) -> int:
         """At most: squares of integers begin with 4 bytes, and take 8 once they are large."""
@@ -253,12 +261,12 @@ def _all_finite(values: np.ndarray) -> bool:
     return all(int(np.bitwise_and(bits[i : i + 2**16], limit).max()) < limit for i in range(0, len(bits), 2**16))
 
 
-def _in_place(sums: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    return sums.view(dtype) if sums.itemsize == dtype.itemsize else np.empty(sums.shape, dtype)
+def _in_place(sums: np.ndarray, result: str) -> np.ndarray:
+    return sums.view(result) if sums.itemsize == np.dtype(result).itemsize else np.empty(sums.shape, result)
 
 
 def _deviation(total: np.ndarray, squares: np.ndarray, count: np.ndarray, ddof: int) -> np.ndarray:
-    """From sums of one unit (n,): exact for integers until the last division, whatever their mean."""
+    """From sums and the number of windows at each: exact for integers until the last division, whatever their mean."""
     if total.dtype.kind == "i":
         whole, rest = np.divmod(total.astype(np.int64), np.maximum(count, 1))
         # total² / count = whole² count + 2 whole rest + rest² / count, of which only the last is no integer.

@@ -230,7 +230,7 @@ def test_spikeglx_saved_subsets(tmp_path):
 
 DEVICES = {  # entries of the .meta, kind, channels, gains in V a count
     "NP 2.0": (["imDatPrb_type=24", "imMaxInt=8192", "imAiRangeMax=0.5"], "imec", 2, 0.5 / 8192 / 80),
-    "NP 2.0 sold": (["imDatPrb_type=2013", "imMaxInt=2048", "imAiRangeMax=0.62"], "imec", 2, 0.62 / 2048 / 100),
+    "NP 2.0 sold": (["imDatPrb_type=2013", "imAiRangeMax=0.62"], "imec", 2, 0.62 / 2048 / 100),
     "gain told": (["imDatPrb_type=9999", "imAiRangeMax=0.6", "imChan0apGain=70"], "imec", 2, 0.6 / 512 / 70),
     "UHD": (["imDatPrb_type=1110", "imAiRangeMax=0.6", "~imroTbl=(1110,2,0,500,250,1)"], "imec", 2, 0.6 / 512 / 500),
     "NI": (

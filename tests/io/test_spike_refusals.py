@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from spike_writers import SECONDS, write_npz, write_nwb, write_phy
+from spike_writers import MANY, ONE, SECONDS, write_npz, write_nwb, write_phy
 
 from lazypipe.errors import ConfigError, DataError
 from lazypipe.io.spikes import from_arrays, read_spikes
@@ -112,7 +112,7 @@ RATE = {"sampling_rate": 30_000}
 IN_S, IN_MS = {"times": "s", **RATE}, {"times": "ms", **RATE}
 COUNTS = {"counts": True}
 MICRO = {"unit": "µs"}
-ONE = np.array([1])
+SPIKE = np.array([1])
 
 REFUSED: dict[str, tuple[Source, dict, tuple[str, ...]]] = {
     "missing path": (lambda folder: folder / "nowhere.npz", {}, ("no such file or directory",)),
@@ -140,6 +140,8 @@ REFUSED: dict[str, tuple[Source, dict, tuple[str, ...]]] = {
     "float32 seconds": (in_memory(np.array([1, 2000], np.float32)), IN_S, ("float32", "samples", "float64")),
     "complex": (in_memory(np.array([1j])), {}, ("complex128",)),
     "text": (in_memory(["a"]), {}, ("<U1",)),
+    "ragged": (in_memory([[1], [1, 2]]), {}, ("no array",)),
+    "masked": (in_memory(np.ma.array([1, 2], mask=[0, 1])), {}, ("masked", "compressed()")),
     "two dimensions": (in_memory([[1, 2]]), {}, ("(1, 2)",)),
     "no units": (in_memory({}), {}, ("no spikes", "no units")),
     # units
@@ -160,7 +162,7 @@ REFUSED: dict[str, tuple[Source, dict, tuple[str, ...]]] = {
     "npz: object units": (npz(samples=[1], units=np.array([None])), {}, ("units", "never unpickled")),
     "npz: garbage": (raw("s.npz", b"garbage" * 99), {}, ("damaged .npz",)),
     "npz: truncated": (
-        lambda folder: raw("s.npz", write_npz(folder, ONE, ONE).read_bytes()[:-30])(folder),
+        lambda folder: raw("s.npz", write_npz(folder, SPIKE, SPIKE).read_bytes()[:-30])(folder),
         {},
         ("damaged .npz",),
     ),
@@ -175,6 +177,7 @@ REFUSED: dict[str, tuple[Source, dict, tuple[str, ...]]] = {
     "counts: of a unit": (npy(np.array([[0, 0], [1, -1]])), COUNTS, ("sample 1, unit 1", "-1")),
     "counts: samples": (npy([5, 200_000]), COUNTS, ("sample 1", "200000 spikes in one sample", "leave out")),
     "counts: three dimensions": (npy(np.ones((2, 2, 2))), COUNTS, ("(2, 2, 2)", "n_units")),
+    "counts: of no unit": (npy(np.ones((2, 0), int)), COUNTS, ("names no units",)),
     "counts: text": (npy(np.array(["a"])), COUNTS, ("<U1",)),
     # text
     "text: a word": (raw("s.txt", b"1\n# c\n\ntwo # 3\n"), {}, ("line 4", "'two' is no number")),
@@ -268,7 +271,7 @@ MISUSED: dict[str, tuple[Source, dict, tuple[str, ...]]] = {
     "units: twice": (in_memory({1: [1]}), {"units": [2, 1, 2]}, ("unit 2 twice",)),
     "units: text of integers": (npz(samples=[1], units=[3]), {"units": ["3"]}, ("integers, such as 3", "Pass")),
     "units: integers of text": (in_memory({"a": [1]}), {"units": [3]}, ("text, such as 'a'", "Pass")),
-    "open spikes in seconds": (in_memory(from_arrays(ONE)), SECONDS, ("read already", "times='s'")),
+    "open spikes in seconds": (in_memory(from_arrays(SPIKE)), SECONDS, ("read already", "times='s'")),
 }  # fmt: skip
 
 
@@ -297,6 +300,23 @@ def test_misused(case, tmp_path):
     with pytest.raises(ConfigError) as caught:
         read_spikes(make(tmp_path), **options)
     told(caught.value, parts, None)
+
+
+@pytest.mark.parametrize("format", ["npz", "parquet", "arrow", "nwb", "npy", "npy-counts"])
+def test_half_a_file_is_refused(format, tmp_path):
+    samples = np.arange(50)
+    if format in MANY:
+        write, options = MANY[format]
+        path = write(tmp_path, samples, samples % 3)
+    else:
+        write_one, options = ONE[format]
+        path = write_one(tmp_path, samples)
+    whole = path.read_bytes()
+    for cut in (0, 3, 20, len(whole) // 2, len(whole) - 3):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(DataError) as caught:
+            read_spikes(path, **options)
+        told(caught.value, (), path)
 
 
 def test_what_is_not_asked_for_is_not_checked(tmp_path):

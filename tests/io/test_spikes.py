@@ -6,6 +6,7 @@ import pickle
 import time
 import tracemalloc
 
+import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -195,6 +196,12 @@ def test_columns_by_name(tmp_path):
     same(read_spikes(path, time_column="frame", times="ms", sampling_rate=1000), {1: [3], 2: [4]})
 
 
+def test_categories_without_spikes_are_no_units(tmp_path):
+    units = pa.DictionaryArray.from_arrays(pa.array([2, 1, 2]), pa.array(["nobody", "b", "a"]))
+    pq.write_table(pa.table({"unit": units, "sample": [1, 2, 3]}), tmp_path / "s.parquet", row_group_size=2)
+    same(read_spikes(tmp_path / "s.parquet"), {"a": [1, 3], "b": [2]})
+
+
 def test_phy_folders(tmp_path):
     samples, units = np.array([5, 6, 7, 8]), np.array([2, 0, 2, 1])
     (tmp_path / "phy").mkdir()
@@ -210,8 +217,6 @@ def test_phy_folders(tmp_path):
 
 
 def test_nwb_has_units_without_spikes(tmp_path):
-    import h5py
-
     path = write_nwb(tmp_path, np.array([5, 6]), np.array([3, 3]))
     with h5py.File(path, "a") as file:
         for name, values in (("id", [9, 3, 4]), ("spike_times_index", [0, 2, 2])):

@@ -112,3 +112,57 @@ def test_sums_too_large_for_the_budget_are_saved_by_tiles(recording):
         assert saved.plan.arrays_nbytes <= saved.plan.host.memory
         want = lp.spike_triggered_average(whole, spikes, (-1_000, 1_000), engine=engine, dtype="float32")
     assert_equal(saved, want)
+
+
+def test_averages_go_to_disk_tile_by_tile_and_a_killed_run_goes_on(recording, tmp_path, monkeypatch):
+    from lazypipe.models.spike_triggered.store import Store
+
+    write, _, _ = recording
+    rng = np.random.default_rng(1)
+    whole, spikes = write(9_000), {f"u{u}": np.sort(rng.integers(0, 9_000, 40)) for u in range(60)}
+    question = {"recording": whole, "spikes": spikes, "window": (-1_000, 1_000), "edges": "nan"}
+    with lp.open_engine("serial") as engine:
+        want = lp.spike_triggered_average(**question, engine=engine)
+    with lp.open_engine("serial", memory="16MiB") as engine:
+        n_made, write_tile = [], Store.write
+
+        def stopping(self, *given):
+            if len(n_made) == 2:
+                raise KeyboardInterrupt
+            n_made.append(given[0])
+            write_tile(self, *given)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, "write", stopping)
+            with pytest.raises(KeyboardInterrupt):
+                lp.spike_triggered_average(**question, out=tmp_path / "sta.zarr", engine=engine)
+        assert not (tmp_path / "sta.zarr").exists()
+        monkeypatch.setattr(Store, "write", lambda self, *given: (n_made.append(given[0]), write_tile(self, *given)))
+        other = {**question, "window": (-999, 1_000)}
+        with pytest.raises(lp.DataError, match=r"of another run are there, with window"):
+            lp.spike_triggered_average(**other, out=tmp_path / "sta.zarr", engine=engine)
+        found = lp.spike_triggered_average(**question, out=tmp_path / "sta.zarr", engine=engine)
+        assert found.plan.passes == len(n_made) > 2 and len(set(n_made)) == len(n_made)
+        assert found.plan.arrays_nbytes <= found.plan.host.memory
+        for name in ("mean", "std"):
+            np.testing.assert_array_equal(getattr(found, name)[...], getattr(want, name))
+        np.testing.assert_array_equal(found.sem, want.sem)
+        np.testing.assert_array_equal(found.n_used, want.n_used)
+        assert found.best_channel.tolist() == want.best_channel.tolist()
+        with pytest.raises(lp.DataError, match="exists"):
+            lp.spike_triggered_average(**question, out=tmp_path / "sta.zarr", engine=engine)
+        (tmp_path / "mine.zarr").mkdir()
+        with pytest.raises(lp.DataError, match="is no store of spike-triggered averages"):
+            lp.spike_triggered_average(**question, out=tmp_path / "mine.zarr", overwrite=True, engine=engine)
+    assert sorted(p.name for p in tmp_path.glob("sta.zarr/*"))[:3] == ["lags", "mean", "n_dropped_beyond_end"]
+
+
+def test_gains_scale_what_was_counted(serial_engine):
+    x = np.random.default_rng(5).integers(-900, 900, (3_000, 3)).astype(np.int16)
+    gain = np.array([2.0, 0.5, -1.0])
+    recording = lp.open_recording(x, sampling_rate=100, gain=gain, unit="µV")
+    spikes = np.arange(50, 2_900, 7)
+    raw = lp.spike_triggered_average(x, spikes, (-9, 9), engine=serial_engine)
+    scaled = lp.spike_triggered_average(recording, spikes, (-9, 9), engine=serial_engine)
+    np.testing.assert_allclose(scaled.mean, raw.mean * gain, rtol=1e-14)
+    np.testing.assert_allclose(scaled.std, raw.std * np.abs(gain), rtol=1e-14)

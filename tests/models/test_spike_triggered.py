@@ -48,9 +48,7 @@ def test_the_fly_has_its_published_average_under_every_chunk_length(fly, chunk, 
 @needs_fly
 @pytest.mark.parametrize("chunk", (149, 997, None))
 def test_the_fly_is_the_same_on_every_engine(fly, chunk, serial_engine, cluster_engine):
-    assert_same(
-        average(*fly, (-149, 1), cluster_engine, chunk_length=chunk), average(*fly, (-149, 1), serial_engine)
-    )
+    assert_same(average(*fly, (-149, 1), cluster_engine, chunk_length=chunk), average(*fly, (-149, 1), serial_engine))
 
 
 @given(data=st.data(), seed=st.integers(0, 2**16))

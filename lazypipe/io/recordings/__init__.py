@@ -98,8 +98,12 @@ def _open_one(source: Any, options: Options) -> Recording:
         recording = _from_array(source)
     elif isinstance(source, (str, Path)):
         path = local_path(source)
-        if not path.exists():
-            raise DataError(f"{path}: no such file or directory. Check the path.")
+        try:
+            path.stat()
+        except FileNotFoundError as error:
+            raise DataError(f"{path}: no such file or directory. Check the path.") from error
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: cannot be read ({one_line(error)}). Check path and rights.") from error
         module = import_module(f"{__name__}.{_format_of(path, options).module}")
         return options.applied_to(module.open_source(path, options))
     elif all(hasattr(source, name) for name in ("uri", "shape", "dtype", "open", "reader_nbytes")):

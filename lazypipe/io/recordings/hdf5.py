@@ -45,4 +45,4 @@ def _name(file: h5py.File, column: str | None, uri: str) -> str:
     if column is not None and isinstance(file.get(column), h5py.Dataset):
         return column  # one that only a link leads to is not visited
     file.visititems(visit)
-    return choose(found, column, uri, "datasets")
+    return choose(found, column, uri, ("dataset", "datasets"))

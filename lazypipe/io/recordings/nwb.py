@@ -41,9 +41,9 @@ def open_series(path: Path, file: h5py.File, options: Options) -> Recording:
     """
     found = _series(file)
     fit = {name: _is_samples(group) for name, group in found.items()}
-    group = found[choose(fit, options.column, str(path), "series")]
+    group = found[choose(fit, options.column, str(path), ("series", "series"))]
     where = f"{path}: {group.name}"
-    if not isinstance(group.get("data"), h5py.Dataset):
+    if "external_file" in group or not isinstance(group.get("data"), h5py.Dataset):
         raise DataError(f"{where} has no data of its own: external files are not read. Open these.")
     data = group["data"]
     matrix = matrix_of(path, data)
@@ -124,7 +124,7 @@ def _calibration(group: h5py.Group, n_channels: int, where: str) -> tuple[np.nda
             )
         gain = gain * factors
     if unit.lower() in ("v", "volt", "volts"):
-        gain, offset, unit = gain * MICROVOLTS, offset * MICROVOLTS, "µV"
+        gain, offset, unit = np.asarray(gain * MICROVOLTS), np.asarray(offset * MICROVOLTS), "µV"
     elif unit.lower() in NO_UNIT:
         unit = ""
     return None if np.all(gain == 1) else gain, offset if offset else None, unit

@@ -43,11 +43,13 @@ def is_samples(shape: Sequence[int], dtype: np.dtype) -> bool:
     return True
 
 
-def choose(found: Mapping[str, bool], column: str | None, uri: str, what: str) -> str:
+def choose(found: Mapping[str, bool], column: str | None, uri: str, what: tuple[str, str]) -> str:
     """The array asked for, or the only one that could be a recording; ``found`` says of each if it could.
 
-    An array may be asked for by the end of its path, where that is the end of one alone.
+    An array may be asked for by the end of its path, where that is the end of one alone. ``what`` names one
+    and several of them.
     """
+    one, several = what
     fit = [name for name in found if found[name]]
     if column is not None:
         wanted = column.strip("/")
@@ -55,14 +57,16 @@ def choose(found: Mapping[str, bool], column: str | None, uri: str, what: str) -
         if len(matches) == 1:
             return matches[0]
         if matches:
-            raise DataError(f"{uri}: has {len(matches)} {what} {column!r}: {_some(matches)}. Choose one with column=.")
-        raise DataError(f"{uri}: has no {what[:-1]} {column!r}. It holds {_some(fit or list(found))}.")
+            raise DataError(
+                f"{uri}: has {len(matches)} {several} {column!r}: {_some(matches)}. Choose one with column=."
+            )
+        raise DataError(f"{uri}: has no {one} {column!r}. It holds {_some(fit or list(found))}.")
     if len(fit) == 1:
         return fit[0]
     if fit:
-        raise DataError(f"{uri}: holds {len(fit)} {what}: {_some(fit)}. Choose one with column=.")
+        raise DataError(f"{uri}: holds {len(fit)} {several}: {_some(fit)}. Choose one with column=.")
     raise DataError(
-        f"{uri}: has none of its {what} in 1 to 3 dimensions of numbers ({_some(list(found))}). "
+        f"{uri}: has none of its {several} in 1 to 3 dimensions of numbers ({_some(list(found))}). "
         f"Pass a file that holds a recording."
     )
 

@@ -18,11 +18,11 @@ from lazypipe.io.recordings.raw_file import raw_matrix
 from lazypipe.io.recordings.recording import Recording
 from lazypipe.io.sources import one_line
 
-# Probe types whose imroTbl has a line (channel bank reference AP-gain LF-gain ...) for each channel; 0 and
-# none are Neuropixels 3A and 1.0.
-GAINS_BY_CHANNEL = (0, 1020, 1030, 1100, 1120, 1121, 1122, 1123, 1200, 1300)
+# Of imDatPrb_type, as in SpikeGLX's ProbeTable. Neuropixels 1.0 and their kin, and 3A, which have no type, have in
+# imroTbl (channel bank reference AP-gain LF-gain ...) for each channel; others one gain for all.
 GAIN_IN_HEADER = 1110  # its imroTbl begins (1110,columns,reference,AP-gain,LF-gain,filter)
-FIXED_GAINS = {21: 80.0, 24: 80.0, 2003: 80.0, 2004: 80.0, 2013: 100.0, 2014: 100.0, 2020: 100.0, 2021: 100.0}
+FIXED = {21: (80.0, 8192), 24: (80.0, 8192)}  # gain, and largest count where imMaxInt is missing
+FIXED |= dict.fromkeys((2003, 2004, 2005, 2006, 2013, 2014, 2020, 2021, 2022, 2300), (100.0, 2048))
 MICROVOLTS = 1e6
 
 
@@ -110,7 +110,7 @@ def open_pair(path: Path, meta: Meta, options: Options) -> Recording:
     Raises DataError where the two do not belong together, or the gains are unknown and none was given.
     """
     options.refuse(str(path), "SpikeGLX", "column", "offset_bytes")
-    kind = meta.entries.get("typeThis", "imec")
+    kind = meta.entries.get("typeThis") or _kind(meta)
     if kind not in STREAMS:
         raise meta.wrong("typeThis")
     stream = STREAMS[kind]
@@ -128,7 +128,8 @@ def open_pair(path: Path, meta: Meta, options: Options) -> Recording:
     matrix = raw_matrix(path, n_saved, np.dtype("<i2"))
     gain = None
     if options.gain is None:
-        volts = meta.number(stream.range) / meta.number(stream.largest, stream.default_largest)
+        _, largest = FIXED.get(_probe(meta), (None, stream.default_largest))
+        volts = meta.number(stream.range) / meta.number(stream.largest, largest)
         gain = volts * MICROVOLTS / _amplification(kind, meta, counts)
     return Recording(
         matrix,
@@ -137,6 +138,16 @@ def open_pair(path: Path, meta: Meta, options: Options) -> Recording:
         gain=gain,
         unit="" if gain is None else "µV",
     )
+
+
+def _kind(meta: Meta) -> str:
+    """The device, where an early version did not write it."""
+    return next((kind for kind, stream in STREAMS.items() if stream.counts in meta.entries), "imec")
+
+
+def _probe(meta: Meta) -> int:
+    """The type of probe; 0 where none is told, as by 3A, and where the device is none."""
+    return int(meta.number("imDatPrb_type")) if meta.entries.get("imDatPrb_type", "0") != "0" else 0
 
 
 def _amplification(kind: str, meta: Meta, counts: list[int]) -> np.ndarray:
@@ -149,10 +160,10 @@ def _amplification(kind: str, meta: Meta, counts: list[int]) -> np.ndarray:
         return np.repeat([mn, ma, 1.0], [n_mn, n_ma, n_xa])
     n_ap, n_lf = counts[:2]
     saved_ap, saved_lf = _saved(meta, n_ap, n_lf)
-    ap, lf = _probe_gains(meta, n_lf > 0)
+    ap, lf = _probe_gains(meta)
     gains = [table.get(c, table.get(-1)) for table, ids in ((ap, saved_ap), (lf, saved_lf)) for c in ids]
     if None in gains or 0 in gains:
-        raise meta.wrong("imroTbl")
+        raise meta.wrong("imroTbl" if "imroTbl" in meta.entries else "snsApLfSy")
     return np.array(gains, np.float64)
 
 
@@ -174,21 +185,20 @@ def _saved(meta: Meta, n_ap: int, n_lf: int) -> tuple[list[int], list[int]]:
     return list(range(n_ap)), list(range(n_lf))
 
 
-def _probe_gains(meta: Meta, wants_lf: bool) -> tuple[dict[int, float], dict[int, float]]:
+def _probe_gains(meta: Meta) -> tuple[dict[int, float], dict[int, float]]:
     """The AP and the LF gain of each channel of a probe; under -1 that of all."""
-    probe = int(meta.number("imDatPrb_type")) if meta.entries.get("imDatPrb_type", "0") != "0" else 0
-    if probe in GAINS_BY_CHANNEL:
-        rows = re.findall(r"\((\d+) \d+ -?\d+ (\d+) (\d+)[ \d]*\)", meta.text("imroTbl"))
-        return {int(c): float(ap) for c, ap, _ in rows}, {int(c): float(lf) for c, _, lf in rows}
+    probe = _probe(meta)
     if probe == GAIN_IN_HEADER:
         found = re.match(r"\(\d+,\d+,\d+,(\d+),(\d+)", meta.text("imroTbl"))
         if found is None:
             raise meta.wrong("imroTbl")
         return {-1: float(found[1])}, {-1: float(found[2])}
-    if "imChan0apGain" in meta.entries:
-        return {-1: meta.number("imChan0apGain")}, {-1: meta.number("imChan0lfGain")} if wants_lf else {}
-    if probe not in FIXED_GAINS:
+    if probe == 0 or 1000 <= probe < 2000:
+        rows = re.findall(r"\((\d+) \d+ -?\d+ (\d+) (\d+)[ \d]*\)", meta.text("imroTbl"))
+        return {int(c): float(ap) for c, ap, _ in rows}, {int(c): float(lf) for c, _, lf in rows}
+    if "imChan0apGain" not in meta.entries and probe not in FIXED:
         raise DataError(
             f"{meta.path}: the gains of probe type {probe} are unknown. Pass gain= in µV a count, or gain=1 for counts."
         )
-    return {-1: FIXED_GAINS[probe]}, {}
+    gain = meta.number("imChan0apGain", FIXED.get(probe, (None, None))[0])
+    return {-1: gain}, {-1: gain}  # these have one band; an .lf.bin of theirs was filtered out of it

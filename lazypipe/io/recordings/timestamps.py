@@ -66,10 +66,10 @@ def _stretches(stamps: Any, where: str) -> tuple[np.ndarray, np.ndarray, np.ndar
         if start == 0:
             period = float(np.median(intervals))
             firsts.append(values[:1])
-        bad = np.flatnonzero(~(intervals > 0))
+        bad = np.flatnonzero(~(intervals > 0) | ~np.isfinite(intervals))
         if len(bad):
             k = start + int(bad[0]) + 1
-            raise DataError(f"{where}: timestamp {k:,} is not later than the one before. Check what wrote it.")
+            raise DataError(f"{where}: timestamp {k:,} is not a time later than the one before. Check what wrote it.")
         pauses = intervals > GAP * period
         odd = np.flatnonzero(~pauses & (np.abs(intervals - period) > JITTER * period))
         if len(odd):

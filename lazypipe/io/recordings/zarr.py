@@ -77,4 +77,4 @@ def _name(path: Path, group: Any, column: str | None) -> str:
         array_at(path, column.strip("/"))  # deeper than the group itself
         return column.strip("/")
     found = {name: is_samples(array.shape, np.dtype(array.dtype)) for name, array in arrays_in(path, group)}
-    return choose(found, column, str(path), "arrays")
+    return choose(found, column, str(path), ("array", "arrays"))

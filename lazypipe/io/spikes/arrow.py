@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lazypipe.errors import DataError
 from lazypipe.io.ipc_file import ipc_file, record_batch
+from lazypipe.io.sources import one_line
 from lazypipe.io.spikes.options import Options
 from lazypipe.io.spikes.spikes import Spikes
 from lazypipe.io.spikes.tables import choose_columns, from_batches
@@ -14,7 +16,10 @@ def read(path: Path, options: Options) -> Spikes:
     """Spikes of a table in Arrow's *file* format; of other columns nothing is decoded."""
     uri = str(path)
     with ipc_file(uri) as file:
-        names = file.schema.names
+        try:
+            names = file.schema.names
+        except UnicodeDecodeError as error:
+            raise DataError(f"{uri}: is a damaged Arrow file ({one_line(error)}). Write or copy it again.") from error
         columns = choose_columns(file.schema, options, uri)
     with ipc_file(uri, tuple(names.index(name) for name in columns.names)) as file:
         batches = (record_batch(file, index, uri) for index in range(file.num_record_batches))

@@ -13,7 +13,7 @@ from lazypipe.errors import ConfigError, DataError
 from lazypipe.io.spikes.clock import PER_SECOND, Clock
 from lazypipe.io.spikes.options import Options
 from lazypipe.io.spikes.spikes import Spikes
-from lazypipe.io.spikes.trains import from_events
+from lazypipe.io.spikes.trains import from_events, no_units
 from lazypipe.io.spikes.unit_ids import encode
 
 COUNTS_AT_ONCE = 1 << 20
@@ -83,6 +83,8 @@ def from_counts(counts: Counts, options: Options, uri: str) -> Spikes:
     del found
     if len(counts.shape) == 1:
         return from_events(entries, None, Clock(), uri, options.units)
+    if n_units == 0 and options.units is None:
+        raise no_units(uri)
     samples, units = counts.place(entries)
     del entries
     return from_events(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lazypipe.errors import DataError
+from lazypipe.io.sources import one_line
 from lazypipe.io.spikes.clock import PER_SECOND
 from lazypipe.io.spikes.counts import Counts, from_counts
 from lazypipe.io.spikes.options import Options
@@ -19,8 +20,9 @@ from lazypipe.io.spikes.unit_ids import checked_ids, places
 URI = "<spikes>"
 
 
-def from_array(values: np.ndarray, options: Options) -> Spikes:
+def from_array(source: Any, options: Options) -> Spikes:
     """Spikes of one unit, (n_spikes,) samples or times; or counts, (n_samples,) or (n_samples, n_units)."""
+    values = _as_array(source, URI)
     if options.counts or values.dtype == np.bool_:
         return from_counts(Counts.of(values), options, URI)
     return from_events(np.array(values), None, options.clock(URI), URI, options.units)
@@ -34,7 +36,7 @@ def from_mapping(trains: Mapping[Any, Any], options: Options) -> Spikes:
         unit_ids = options.units
     elif len(unit_ids) == 0:
         raise no_units(URI)
-    given = {_plain(key): np.asarray(train) for key, train in trains.items()}
+    given = {_plain(key): train for key, train in trains.items()}
     none = np.zeros(0, np.int64)
     samples = [_train(unit_id, given.get(unit_id, none), options) for unit_id in unit_ids.tolist()]
     edges = edges_of(np.array([len(train) for train in samples]))
@@ -46,9 +48,19 @@ def _plain(key: Any) -> Any:
     return key.item() if isinstance(key, np.generic) else key
 
 
-def _train(unit_id: Any, values: np.ndarray, options: Options) -> np.ndarray:
+def _as_array(values: Any, uri: str) -> np.ndarray:
+    if isinstance(values, np.ma.MaskedArray):
+        raise DataError(f"{uri}: is a masked array. Pass what is not masked, array.compressed().")
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise DataError(f"{uri}: is no array ({one_line(error)}). Pass one dimension, an entry a spike.") from error
+
+
+def _train(unit_id: Any, train: Any, options: Options) -> np.ndarray:
     """The samples (n_spikes,) of one unit."""
     uri = f"{URI}: unit {unit_id!r}"
+    values = _as_array(train, uri)
     if values.ndim != 1:
         raise DataError(f"{uri}: has shape {values.shape}. Pass one dimension, an entry a spike.")
     if options.counts or values.dtype == np.bool_:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 from numpy.lib import format as npy_format
@@ -13,6 +14,8 @@ from lazypipe.io.spikes.counts import Counts, from_counts
 from lazypipe.io.spikes.options import Options
 from lazypipe.io.spikes.spikes import Spikes
 from lazypipe.io.spikes.trains import from_events
+
+DAMAGED_HEADER = (ValueError, OSError, EOFError, SyntaxError, TypeError, TokenError)  # numpy parses it as Python
 
 
 def read(path: Path, options: Options) -> Spikes:
@@ -48,7 +51,7 @@ def map_npy(path: Path) -> np.memmap:
     """The array in a .npy, mapped; DataError for a damaged file, and for objects: nobody's file is unpickled."""
     try:
         return npy_format.open_memmap(path, mode="r")
-    except (ValueError, OSError, EOFError, SyntaxError) as error:
+    except DAMAGED_HEADER as error:
         if "Python objects" in str(error):
             raise DataError(
                 f"{path}: holds Python objects, which are never unpickled. Save an array of integers."

@@ -10,12 +10,13 @@ import numpy as np
 
 from lazypipe.errors import ConfigError, DataError
 from lazypipe.io.sources import one_line
+from lazypipe.io.spikes.npy import DAMAGED_HEADER
 from lazypipe.io.spikes.options import Options
 from lazypipe.io.spikes.spikes import Spikes
 from lazypipe.io.spikes.trains import from_events
 from lazypipe.io.spikes.unit_ids import checked_ids, encode
 
-DAMAGED = (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, KeyError, NotImplementedError, SyntaxError)
+DAMAGED = (zipfile.BadZipFile, zlib.error, KeyError, NotImplementedError, *DAMAGED_HEADER)
 
 
 def read(path: Path, options: Options) -> Spikes:
@@ -73,6 +74,8 @@ def _array(arrays: np.lib.npyio.NpzFile, name: str, uri: str) -> np.ndarray:
         raise DataError(
             f"{uri}: its {name} are Python objects, which are never unpickled. Save arrays of integers, or of text."
         ) from error
+    if not isinstance(array, np.ndarray):  # numpy gives the bytes of a member that is no .npy
+        raise DataError(f"{uri}: its {name} is no array. Save it again with numpy.savez.")
     return array
 
 

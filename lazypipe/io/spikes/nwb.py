@@ -29,7 +29,7 @@ def read(path: Path, options: Options) -> Spikes:
     try:
         with h5py.File(path, "r") as file:
             return _of_units(file, options, uri)
-    except (OSError, KeyError, RuntimeError) as error:
+    except (OSError, KeyError, RuntimeError, TypeError) as error:  # h5py raises all of them for damaged files
         raise DataError(f"{uri}: is not a readable NWB file ({one_line(error)}). Write or copy it again.") from error
 
 
@@ -37,7 +37,9 @@ def _of_units(file: h5py.File, options: Options, uri: str) -> Spikes:
     units = file.get("units")
     if not isinstance(units, h5py.Group):
         there = ", ".join(sorted(file)) or "nothing"
-        raise DataError(f"{uri}: has no units table, only {there}. Sort its spikes first, or pass another file.")
+        raise DataError(
+            f"{uri}: has no units table, only {there}. Run a spike sorter on it first, or pass another file."
+        )
     missing = [name for name in NEEDED if not isinstance(units.get(name), h5py.Dataset)]
     if missing:
         raise DataError(f"{uri}: its units table has no {missing[0]}, only {', '.join(sorted(units))}. Write it again.")

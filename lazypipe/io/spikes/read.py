@@ -91,7 +91,7 @@ def read_spikes(
         return from_mapping(source, options)
     if isinstance(source, (np.ndarray, list, tuple)):
         _require_taken(options, IN_MEMORY, "<spikes>")
-        return from_array(np.asarray(source), options)
+        return from_array(source, options)
     if not isinstance(source, (str, Path)):
         raise DataError(
             f"{type(source).__name__}: cannot be read as spikes. "

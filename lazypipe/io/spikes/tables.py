@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from lazypipe.errors import ConfigError, DataError
+from lazypipe.io.sources import one_line
 from lazypipe.io.spikes.clock import PER_SECOND
 from lazypipe.io.spikes.options import Options
 from lazypipe.io.spikes.spikes import Spikes
@@ -89,7 +90,7 @@ def _stored_as(field: pa.Field, options: Options, uri: str) -> str:
     for stored, spellings in SPELT.items():
         if said in spellings:
             return stored
-    if said or field.name in TIME_NAMES:
+    if (said and field.name not in SAMPLE_NAMES) or field.name in TIME_NAMES:
         what = f"unit {said!r}, which is not known" if said else "no unit"
         raise ConfigError(f"{uri}: column {field.name!r} has {what}. Pass times='samples', 's' or 'ms'.")
     return "samples"
@@ -128,6 +129,10 @@ def _column(parts: list[pa.RecordBatch], name: str, uri: str) -> Column:
     if not parts:
         return pa.chunked_array([], pa.int64())
     column = pa.chunked_array([part.column(name) for part in parts])
+    try:
+        column.validate(full=True)  # offsets and codes of text, which Arrow would follow out of its memory
+    except pa.ArrowException as error:
+        raise DataError(f"{uri}: column {name!r} is damaged ({one_line(error)}). Write or copy it again.") from error
     if column.null_count:
         row = int(np.flatnonzero(column.is_null().to_numpy())[0])
         raise DataError(f"{uri}: column {name!r} is empty (null) in row {row:,}. Leave such rows out.")

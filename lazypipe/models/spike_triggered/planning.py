@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -119,9 +120,7 @@ def plan_in_time(
     while n_runs > 1 and live_states_of(n_runs) * state > host.memory // 2:
         n_runs //= 2
     edges = [span.start + len(span) * i // n_runs for i in range(n_runs + 1)]
-    runs = tuple(
-        Run(i, a, b, step) for i, (a, b) in enumerate(zip(edges, edges[1:], strict=False)) if a < b
-    )
+    runs = tuple(Run(i, a, b, step) for i, (a, b) in enumerate(pairwise(edges)) if a < b)
     return _fitting(title, statistic, matrix, host, runs, state, live_states_of(n_runs), reserved)
 
 
@@ -143,7 +142,8 @@ def plan_in_tiles(
         part = part_of(statistic, _largest(tiles))
         runs = tuple(Run(i, 0, matrix.shape[0], step) for i in range(len(tiles)))
         try:
-            fold = _fitting(title, part, matrix, host, runs, 0, 1, reserved, part.state_nbytes(*matrix.shape))
+            held = part.state_nbytes(*matrix.shape) + part.moments_nbytes()
+            fold = _fitting(title, part, matrix, host, runs, 0, 1, reserved, held)
         except MemoryPlanError as refused:
             error = refused
             continue
@@ -168,12 +168,18 @@ def _grids(n_units: int, n_channels: int, slots: int) -> Iterator[tuple[int, int
 
 def _tiles(statistic: SpikeTriggered, n_groups: int, n_slices: int) -> tuple[Tile, ...]:
     groups = _even(statistic.windows.n_units, n_groups)
-    slices = _even(len(statistic.columns), n_slices)
+    slices = _wide(len(statistic.columns), n_slices)
     return tuple(Tile(units, channels) for units in groups for channels in slices)
 
 
 def _largest(tiles: tuple[Tile, ...]) -> Tile:
     return max(tiles, key=lambda tile: len(tile.units) * len(tile.channels))
+
+
+def _wide(n: int, parts: int) -> tuple[Span, ...]:
+    """Spans of one width, but for the last: so that each is a chunk of an array on disk."""
+    width = -(-n // parts)
+    return tuple(Span(start, min(start + width, n)) for start in range(0, n, width))
 
 
 def _even(n: int, parts: int) -> tuple[Span, ...]:
@@ -218,8 +224,8 @@ def _fitting(
     plan = at(1)
     if plan.peak_nbytes > host.memory:
         raise MemoryPlanError(
-            f"{matrix.uri}: {title} needs {show_bytes(plan.peak_nbytes)} of arrays at least: {show_bytes(task)} a task, "
-            f"{live} x {show_bytes(state)} of sums, {show_bytes(reserved)} of results and spikes on the driver; the "
+            f"{matrix.uri}: {title} needs {show_bytes(plan.peak_nbytes)} of arrays at least: {show_bytes(task)} a "
+            f"task, {live} x {show_bytes(state)} of sums, {show_bytes(reserved)} of results and spikes on the driver; the "
             f"budget is {show_bytes(host.memory)}."
         )
     for concurrency in range(min(host.threads, len(runs)), 1, -1):

@@ -7,7 +7,7 @@ import numbers
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
@@ -41,6 +41,11 @@ class Question:
         """(n_lags,) samples from the spike."""
         return np.arange(*self.window)
 
+    def dropped_with(self, not_finite: np.ndarray) -> dict[str, np.ndarray]:
+        """(n_units,) spikes that were not used, by reason; ``not_finite`` of them for a NaN."""
+        edge, gap, beyond_end = self.dropped
+        return {"edge": edge, "gap": gap, "nan": not_finite, "beyond_end": beyond_end}
+
     @property
     def nbytes(self) -> int:
         """Of spikes and windows, in every process."""
@@ -68,13 +73,19 @@ def ask(
             raise ConfigError(f"{name}: {value!r} is not one of {', '.join(get_args(known))}.")
     lags = window_in_samples(window, window_unit, recording.sampling_rate)
     rates = spikes.sampling_rate, recording.sampling_rate
-    if None not in rates and not math.isclose(*rates, rel_tol=SAME_RATE):  # type: ignore[arg-type]
+    if None not in rates and not math.isclose(*rates, rel_tol=SAME_RATE):
         raise DataError(
             f"{spikes.uri}: times were rounded at {rates[0]:.10g} Hz, {recording.uri} has {rates[1]:.10g} Hz. "
             f"Read the spikes with sampling_rate={rates[1]:.10g}."
         )
     windows, dropped = find_windows(
-        spikes.samples, spikes.edges, lags, recording.spans, _excluded(exclude), edges, weights  # type: ignore[arg-type]
+        spikes.samples,
+        spikes.edges,
+        lags,
+        recording.spans,
+        _excluded(exclude),
+        cast(Edges, edges),
+        cast(Weights, weights),
     )
     n_late = int(dropped.beyond_end.sum())
     if n_late:
@@ -84,7 +95,7 @@ def ask(
             DroppedSpikesWarning,
             stacklevel=3,
         )
-    return Question(recording, spikes, lags, windows, dropped, edges, nan)  # type: ignore[arg-type]
+    return Question(recording, spikes, lags, windows, dropped, cast(Edges, edges), cast(NanPolicy, nan))
 
 
 def window_in_samples(window: Any, unit: str, rate: float | None) -> tuple[int, int]:

@@ -1,0 +1,187 @@
+"""What jobs over a recording and its spikes have in common: how both are named, opened, and cut into windows."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BeforeValidator, Field
+
+import lazypipe as lp
+from jobs._config import Config
+from jobs._values import ids, numbers, one_or_more_numbers, pair, path_or_pairs, words
+from lazypipe.io.recordings import Recording
+from lazypipe.io.spikes import Spikes
+
+IN_TIME = ("s", "ms")
+
+
+Uri = Annotated[str, Field(min_length=1)]
+Number = int | float
+Numbers = Annotated[float | tuple[float, ...] | None, BeforeValidator(one_or_more_numbers)]
+
+
+class WindowsConfig(Config):
+    """A recording, its spikes, and the window around each."""
+
+    source: Uri | tuple[Uri, ...] = Field(
+        description="recording to read, time first: raw binary, SpikeGLX, .npy, Arrow IPC, HDF5, NWB or Zarr; "
+        "several files follow one another, with a gap that no window crosses"
+    )
+    spikes: str = Field(
+        min_length=1,
+        description="spikes to read: .npz (samples, units), .npy or text (one unit), Arrow IPC or Parquet (a row a "
+        "spike), a Kilosort or phy folder, NWB",
+    )
+    window: Annotated[tuple[Number, Number], BeforeValidator(pair)] = Field(
+        description="start and stop of the window from the spike, stop not in it: -149 1 ends with the spike's own "
+        "sample; written -149 1 or -149,1"
+    )
+    window_unit: Literal["samples", "s", "ms"] = Field("samples", description="what the window is in")
+    edges: Literal["drop", "nan"] = Field(
+        "drop",
+        description="windows that reach beyond the recording or a gap: left out, or used at the lags that they have",
+    )
+    weights: Literal["count", "binary"] = Field(
+        "count", description="several spikes of a unit in one sample count each, or as one"
+    )
+    nan: Literal["raise", "omit", "propagate"] = Field(
+        "raise",
+        description="what a NaN is: an error, a reason to leave its window out, or NaN at that lag and channel",
+    )
+    exclude: Annotated[str | tuple[tuple[int, int], ...] | None, BeforeValidator(path_or_pairs)] = Field(
+        None,
+        description="stretches that no window may touch, start,stop in samples, stop not in it: 100,200 5000,6000, or "
+        "a .npy or .csv of two columns",
+    )
+
+
+class ReadingConfig(Config):
+    """What a recording and spikes do not tell of themselves."""
+
+    sampling_rate: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="samples a second (Hz), where the recording does not tell it"
+    )
+    n_channels: int | None = Field(None, ge=1, description="channels of raw binary")
+    dtype: str | None = Field(None, description="type of the values of raw binary, such as int16")
+    column: str | None = Field(None, description="dataset, series, array or column of the source, where it has several")
+    starts: Annotated[tuple[int, ...] | None, BeforeValidator(numbers)] = Field(
+        None, description="sample at which each of several sources begins; without it each follows the one before"
+    )
+    offset_bytes: int = Field(0, ge=0, description="bytes before the values of raw binary")
+    gain: Numbers = Field(None, description="units a stored count: one number, or one a channel")
+    offset: Numbers = Field(None, description="units added after the gain: one number, or one a channel")
+    unit: str | None = Field(None, description="unit of the values times gain, such as µV")
+    times: Literal["samples", "s", "ms"] | None = Field(
+        None, description="how spike times are stored; without it what the format says, else samples"
+    )
+    start_time: float | None = Field(
+        None,
+        allow_inf_nan=False,
+        description="seconds at sample 0, on the clock of spike times; without it what the recording says, else 0",
+    )
+    units: Annotated[tuple[int | str, ...] | None, BeforeValidator(ids)] = Field(
+        None, description="units to take, in that order, such as 3 5 8; without it all"
+    )
+    counts: bool = Field(False, description="the spikes file holds spikes a sample (.npy, text), not their samples")
+    unit_column: str | None = Field(None, description="column of a table of spikes that names the unit")
+    time_column: str | None = Field(None, description="column of a table of spikes that holds samples or times")
+    groups: Annotated[tuple[str, ...] | None, BeforeValidator(words)] = Field(
+        None, description="labels of the units to take from a Kilosort or phy folder, such as good"
+    )
+
+
+class RecordingConfig(ReadingConfig, WindowsConfig):
+    """A recording and its spikes, whole."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A recording and its spikes, open; as the data of a run, it is the recording."""
+
+    recording: Recording
+    spikes: Spikes
+    exclude: tuple[tuple[int, int], ...]
+
+    @property
+    def uri(self) -> str:
+        return self.recording.uri
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.recording.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.recording.dtype
+
+    def fingerprint(self) -> str:
+        return self.recording.matrix.fingerprint()
+
+
+def open_inputs(config: RecordingConfig) -> Inputs:
+    """Open what the config names; of the recording only metadata are read, of the spikes all."""
+    recording = lp.open_recording(
+        config.source if isinstance(config.source, str) else list(config.source),
+        sampling_rate=config.sampling_rate,
+        n_channels=config.n_channels,
+        dtype=config.dtype,
+        column=config.column,
+        starts=config.starts,
+        offset_bytes=config.offset_bytes,
+        gain=config.gain,
+        offset=config.offset,
+        unit=config.unit,
+    )
+    start_time = config.start_time
+    if start_time is None:  # of samples there is none
+        in_time = config.times in IN_TIME or (config.times is None and Path(config.spikes).suffix == ".nwb")
+        start_time = recording.start_time if in_time else 0.0
+    spikes = lp.read_spikes(
+        config.spikes,
+        times=config.times,
+        sampling_rate=recording.sampling_rate,
+        start_time=start_time,
+        units=config.units,
+        counts=config.counts,
+        unit_column=config.unit_column,
+        time_column=config.time_column,
+        groups=config.groups,
+    )
+    return Inputs(recording, spikes, excluded(config.exclude))
+
+
+def excluded(intervals: str | tuple[tuple[int, int], ...] | None) -> tuple[tuple[int, int], ...]:
+    """Intervals (start, stop) in samples, read from a .npy or .csv file where a path is given."""
+    if intervals is None or isinstance(intervals, tuple):
+        return intervals or ()
+    path = Path(intervals)
+    if path.suffix not in (".npy", ".csv"):
+        raise lp.ConfigError(f"exclude: {intervals!r} is neither start,stop in samples nor a .npy or .csv file.")
+    try:
+        rows = np.load(path, allow_pickle=False).tolist() if path.suffix == ".npy" else _csv_rows(path)
+        return tuple((_sample(start), _sample(stop)) for start, stop in rows)
+    except OSError as error:
+        raise lp.DataError(f"{path}: cannot be read: {error.strerror or error}. Check the path.") from error
+    except (ValueError, TypeError, UnicodeDecodeError) as error:
+        raise lp.DataError(
+            f"{path}: holds no rows of start, stop in whole samples. Write two integers a row."
+        ) from error
+
+
+def _csv_rows(path: Path) -> list[list[Any]]:
+    """Rows that hold something; a first one that holds no number is the head."""
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        rows = [row for row in csv.reader(file) if row and not row[0].lstrip().startswith("#")]
+    if rows and not any(cell.strip().lstrip("-").replace(".", "").isdecimal() for cell in rows[0]):
+        rows = rows[1:]
+    return [[float(cell) for cell in row] for row in rows]
+
+
+def _sample(value: Any) -> int:
+    if int(value) != value:
+        raise ValueError
+    return int(value)

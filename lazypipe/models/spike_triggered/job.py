@@ -1,0 +1,294 @@
+"""How the question is answered: in one fold, tile by tile, from a state, or into a store on disk."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from lazypipe.atomic import free_nbytes
+from lazypipe.blocks import Block, Run, Span
+from lazypipe.building import building
+from lazypipe.checkpoint import StateFolder
+from lazypipe.engines import Engine
+from lazypipe.engines.checkpointed import Beside, Checkpointed
+from lazypipe.engines.tasks import fold_windows
+from lazypipe.errors import ConfigError
+from lazypipe.io.matrix import Matrix
+from lazypipe.io.recordings.recording import Recording
+from lazypipe.models.spike_triggered import store
+from lazypipe.models.spike_triggered.planning import (
+    Tile,
+    WindowPlan,
+    part_of,
+    plan_in_tiles,
+    plan_in_time,
+    plan_saved,
+    plan_windows,
+)
+from lazypipe.models.spike_triggered.question import Question
+from lazypipe.plan import FoldPlan, Host, Plan, or_say_what_fits
+from lazypipe.sizes import show_bytes
+from lazypipe.stats.digests import digest
+from lazypipe.stats.spike_triggered import SpikeTriggered, WindowMoments, WindowSums, block_dtype
+
+TITLE = "spike-triggered average"
+REMEDY = "or write it to disk (out='sta.zarr'; --arrays sta.zarr), or ask for dtype='float32' or fewer lags."
+SHIFT_ROWS = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A question, how it is answered, and where."""
+
+    question: Question
+    statistic: SpikeTriggered  # yet without its shift
+    engine: Engine
+    chunk_length: int | None
+    state: Path | None = None  # folder of states
+    restart: bool = False  # forget them
+    out: Path | None = None  # store on disk
+
+    @property
+    def matrix(self) -> Matrix:
+        return self.question.recording.matrix
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(n_units, n_lags, n_channels)"""
+        windows = self.question.windows
+        return windows.n_units, windows.length, self.question.recording.n_channels
+
+    def plan(self) -> tuple[WindowPlan, Plan]:
+        """MemoryPlanError, with what would do, where nothing fits the budget."""
+        if self.chunk_length is not None and self.chunk_length < 1:
+            raise ConfigError(
+                f"chunk_length: {self.chunk_length} is no number of samples. Give 1 or more, or leave it out."
+            )
+        recording = self.question.recording
+        output = math.prod(self.shape) * np.dtype(self.statistic.result).itemsize * (2 if self.statistic.spread else 1)
+        reserved = self.question.nbytes + (output if self.out is None else 0)
+
+        def make(host: Host) -> WindowPlan:
+            asked = TITLE, self.statistic, self.matrix, host
+            if self.state is not None:
+                return plan_saved(*asked, reserved, self.chunk_length)[0]
+            if self.out is not None:
+                return plan_in_tiles(*asked, self.engine.slots, reserved, self.chunk_length)
+            return plan_windows(*asked, self.engine.slots, reserved, self.chunk_length)
+
+        planned = or_say_what_fits(make, self.engine.host, REMEDY)
+        notes = (
+            () if self.out is None else (f"written to {self.out}; {show_bytes(free_nbytes(self.out))} of disk free",)
+        )
+        plan = Plan(
+            TITLE, recording.uri, (recording.n_samples, recording.n_channels), str(recording.dtype), self.engine.host,
+            (planned.fold,), max(1, len(planned.tiles)), output_nbytes=output, nbytes=self.matrix.nbytes, notes=notes,
+        )  # fmt: skip
+        return planned, plan
+
+    def compute(self, planned: WindowPlan) -> WindowMoments:
+        """In one fold, or a tile a task."""
+        statistic = replace(self.statistic, shift=_shift(self.question.recording))
+        if not planned.tiles:
+            total = self.engine.fold(statistic, self.matrix, planned.fold)
+            total = with_open_windows(statistic, self.matrix, total)
+            return in_units(statistic.moments(total), self.question.recording)
+        work = MakeTile(statistic, self.question.recording, planned.fold.step)
+        return self._joined(planned, self.engine.map(work, planned.tiles, planned.fold))
+
+    def write(self, planned: WindowPlan, plan: Plan, overwrite: bool) -> WindowMoments:
+        """Into the store at ``out``, a tile a task; of those that an earlier run wrote, none again."""
+        assert self.out is not None
+        question, recording = self.question, self.question.recording
+        windows = question.windows
+        identity = {
+            "source": recording.uri,
+            "fingerprint": self.matrix.fingerprint(),
+            "window": list(question.window),
+            "edges": question.edges,
+            "nan": question.nan,
+            "spread": self.statistic.spread,
+            "ddof": self.statistic.ddof,
+            "dtype": self.statistic.result,
+            "spikes": f"{digest(windows.belonging_to(Span(0, self.matrix.shape[0] + windows.length)))[0]:016x}",
+            "tiles": len(planned.tiles),
+        }
+        told = {"sampling_rate": recording.sampling_rate, "unit": recording.unit}
+
+        def create(partial: Path) -> None:
+            store.create(
+                partial, self.shape, planned.tiles, self.statistic.result, self.statistic.spread, {**identity, **told}
+            )
+
+        begun = building(
+            self.out, overwrite, identity, "spike-triggered averages", store.attributes_of, create, plan.output_nbytes
+        )
+        with begun as partial:
+            statistic = replace(self.statistic, shift=_shift(recording))
+            target = store.Store(partial)
+            work = WriteTile(MakeTile(statistic, recording, planned.fold.step), target)
+            counts = list(self.engine.map(work, planned.tiles, planned.fold))
+            used, not_finite = self._counts(planned.tiles, counts)
+            vectors = {"unit_ids": question.spikes.unit_ids, "lags": question.lags, "n_used": used}
+            dropped = {f"n_dropped_{reason}": n for reason, n in question.dropped_with(not_finite).items()}
+            target.close(planned.tiles, vectors | dropped)
+        std = store.opened(self.out, "std") if self.statistic.spread else None
+        return WindowMoments(used, not_finite, store.opened(self.out, "mean"), std)
+
+    def resume(self, planned: WindowPlan) -> tuple[WindowMoments, int]:
+        """From what the folder holds, tile after tile; and how many samples were read for it."""
+        assert self.state is not None
+        n_new = [0]
+
+        def tiles(folder: StateFolder) -> Iterator[WindowMoments]:
+            for i, tile in enumerate(planned.tiles):
+                found, n = self._resume_tile(tile, i, len(planned.tiles), folder)
+                n_new.append(n)
+                yield found
+
+        with StateFolder(self.state, self.restart) as folder:
+            return self._joined(planned, tiles(folder)), max(n_new)
+
+    def _resume_tile(self, tile: Tile, i: int, n_tiles: int, folder: StateFolder) -> tuple[WindowMoments, int]:
+        question, recording = self.question, self.question.recording
+        part = part_of(self.statistic, tile)
+        identity = {
+            "statistic": "spike-triggered moments",
+            "source": recording.uri,
+            "n_channels": recording.n_channels,
+            "dtype": str(recording.dtype),
+            "window": list(question.window),
+            "edges": question.edges,
+            "nan": question.nan,
+            "spread": self.statistic.spread,
+            "units": question.spikes.unit_ids.tolist(),
+            "tile": [tile.units.start, tile.units.stop, tile.channels.start, tile.channels.stop],
+        }
+        beside = Beside("the spikes", part.windows.belonging_to)
+        reserved = self.question.nbytes
+        host, chunk = self.engine.host, self.chunk_length
+        epoch = plan_saved(TITLE, part, self.matrix, host, reserved, chunk)[1]
+        title = TITLE if n_tiles == 1 else f"{TITLE}, tile {i + 1} of {n_tiles}"
+        saved = Checkpointed(folder, f"spikes-{i}" if n_tiles > 1 else "spikes", identity, beside, epoch)
+
+        def context() -> dict[str, np.ndarray]:
+            shift = _shift(recording)
+            return {} if shift is None else {"shift": shift[tile.channels.slice]}
+
+        def make(context: dict[str, np.ndarray]) -> SpikeTriggered:
+            nonlocal part
+            part = replace(part, shift=context.get("shift"))  # the saved one, where there is a state
+            return part
+
+        def cut(span: Span) -> FoldPlan:
+            return plan_in_time(title, part, self.matrix, host, reserved, chunk, span)
+
+        total, n_new = saved.fold(self.engine, SpikeTriggered, make, context, self.matrix, cut)
+        moments = part.moments(with_open_windows(part, self.matrix, total))
+        return in_units(moments, recording, tile.channels), n_new
+
+    def _joined(self, planned: WindowPlan, found: Iterable[WindowMoments]) -> WindowMoments:
+        """The tiles in one; each is let go of as it comes."""
+        if len(planned.tiles) == 1:
+            return next(iter(found))
+        mean = np.empty(self.shape, self.statistic.result)
+        std = np.empty(self.shape, self.statistic.result) if self.statistic.spread else None
+        counts = []
+        for tile, part in zip(planned.tiles, found, strict=True):
+            place = tile.units.slice, slice(None), tile.channels.slice
+            mean[place] = part.mean
+            if std is not None:
+                std[place] = part.std
+            counts.append(store.TileCounts(part.used, part.not_finite))
+            del part
+        return WindowMoments(*self._counts(planned.tiles, counts), mean, std)
+
+    def _counts(self, tiles: Sequence[Tile], counts: Sequence[store.TileCounts]) -> tuple[np.ndarray, np.ndarray]:
+        """Of all units, from those of the tiles, in which channels do not matter."""
+        n_units, n_lags, _ = self.shape
+        used = np.zeros((n_units, 1 if self.question.edges == "drop" else n_lags), np.int64)
+        not_finite = np.zeros(n_units, np.int64)
+        for tile, part in zip(tiles, counts, strict=True):
+            used[tile.units.slice] = part.used
+            not_finite[tile.units.slice] = part.not_finite
+        return used, not_finite
+
+
+@dataclass(frozen=True, eq=False)
+class MakeTile:
+    """A task: the moments of one tile, from the whole recording."""
+
+    statistic: SpikeTriggered
+    recording: Recording
+    step: int
+
+    def __call__(self, tile: Tile) -> WindowMoments:
+        matrix = self.recording.matrix
+        part = part_of(self.statistic, tile)
+        total = fold_windows(part, matrix, Run(0, 0, matrix.shape[0], self.step))
+        return in_units(part.moments(with_open_windows(part, matrix, total)), self.recording, tile.channels)
+
+
+@dataclass(frozen=True, eq=False)
+class WriteTile:
+    """A task: the same, into a store, unless it is there."""
+
+    make: MakeTile
+    target: store.Store
+
+    def __call__(self, tile: Tile) -> store.TileCounts:
+        done = self.target.counts_of(tile)
+        if done is not None:
+            return done
+        found = self.make(tile)
+        counts = store.TileCounts(found.used, found.not_finite)
+        self.target.write(tile, found.mean, found.std, counts)
+        return counts
+
+
+def in_units(found: WindowMoments, recording: Recording, channels: Span | None = None) -> WindowMoments:
+    """Counts as the recording's units, in their own memory."""
+    place = slice(None) if channels is None else channels.slice
+    for array in (found.mean, found.std):
+        if array is not None and recording.gain is not None:
+            np.multiply(array, np.broadcast_to(recording.gain, recording.n_channels)[place], out=array)
+    if found.std is not None and recording.gain is not None:
+        np.abs(found.std, out=found.std)
+    if recording.offset is not None:
+        np.add(found.mean, np.broadcast_to(recording.offset, recording.n_channels)[place], out=found.mean)
+    return found
+
+
+def with_open_windows(statistic: SpikeTriggered, matrix: Matrix, total: WindowSums) -> WindowSums:
+    """``total`` and the windows that the end of the recording cuts off, where these are wanted."""
+    n_rows = matrix.shape[0]
+    if not len(statistic.windows.clipped_of(Span(n_rows, n_rows + 1)).unit):
+        return total
+    reads = statistic.reads
+    rows = Span(max(0, n_rows - reads.before), n_rows)
+    values = np.empty((len(rows), len(reads.columns)), reads.dtype)
+    with matrix.open() as reader:
+        reader.read(rows, reads.columns, values)
+    return statistic.add_open(total, Block(values, Span(n_rows, n_rows), reads.columns, matrix.uri, len(rows)))
+
+
+def _shift(recording: Recording) -> np.ndarray | None:
+    """A value (n_channels,) that each channel takes near its begin, to take off floats before they are squared.
+
+    A value of the data, and not a mean: differences of numbers with few digits then have few digits too, and
+    sums of them round nothing.
+    """
+    if block_dtype(recording.dtype) == np.int16:
+        return None
+    rows = Span(0, min(SHIFT_ROWS, recording.n_samples))
+    values = np.empty((len(rows), recording.n_channels), np.float64)
+    with recording.matrix.open() as reader:
+        reader.read(rows, recording.columns, values)
+    values[~np.isfinite(values)] = np.nan
+    values.sort(axis=0)  # NaN last
+    middle = np.maximum((~np.isnan(values)).sum(axis=0) - 1, 0) // 2
+    return np.nan_to_num(values[middle, np.arange(values.shape[1])])
