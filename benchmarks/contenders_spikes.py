@@ -447,7 +447,7 @@ def try_settings(one: Contender, job: Job) -> None:
             with part.stack:
                 run = one.prepare(part, **setting)
                 took = [in_time(run, job.limit)[0]]
-                while took[0] < SHORT and len(took) < 3:  # the first may have waited for imports
+                while took[0] < SHORT and len(took) < 2:  # the first may have waited for imports
                     took.append(in_time(run, job.limit)[0])
         except Exception as error:
             print(f"{one.name} {setting}: {what_failed(error)}", file=sys.stderr)

@@ -22,7 +22,7 @@ import numpy as np
 from common import describe_machine
 
 import lazypipe as lp
-from lazypipe.io import convert
+from lazypipe.io.convert import convert
 from lazypipe.io.raw_rows import MAPS
 from lazypipe.progress import Event, Progress, StageDone
 from lazypipe.sizes import GIB, show_bytes

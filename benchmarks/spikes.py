@@ -9,13 +9,15 @@ SpikeInterface needs an older zarr than lazypipe, so the peers have an environme
     python -m venv peers && peers/bin/pip install spikeinterface elephant pynapple psutil threadpoolctl
 
 Each contender runs in a process of its own on all cores, on a file that the page cache holds, with the best of
-a few settings found by a short trial, after a run on a short recording that compiles what is to be compiled.
+a few settings (the fastest three of a short trial are measured on the whole), after a run on a short recording
+that compiles what is to be compiled.
 Writes spikes.json, spikes.md and spikes_memory.png.
 """
 
 import argparse
 import contextlib
 import json
+import math
 import os
 import shutil
 import signal
@@ -41,6 +43,7 @@ from recordings import MARGIN, Recording
 PREPARING = 600  # seconds that a contender may take before and after what is timed
 LIBRARIES = ("numpy", "numba", "spikeinterface", "pynapple", "elephant", "neo")
 RATE = 30_000  # Hz
+FINALISTS = 3  # settings of a contender that are measured on the whole
 PART_SECONDS = 10
 PART_SPIKES = 1_000  # of the stimulus
 WIDE, NARROW = (-20 * RATE // 1000, 20 * RATE // 1000), (-RATE // 1000, RATE // 1000)
@@ -123,7 +126,7 @@ def in_own_process(python: str, limit: float, *arguments: str) -> tuple[list[dic
 
 
 def row_of(one: Contender, spec: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """The best setting on the part, measured on the whole."""
+    """The best of the settings that were fastest on the part, measured on the whole."""
     row = {"name": one.name, "title": one.title, "ours": one.ours}
     python = options.peers_python if one.apart else sys.executable
     limit = 20 * options.limit + PREPARING
@@ -135,9 +138,13 @@ def row_of(one: Contender, spec: Path, options: argparse.Namespace) -> dict[str,
         lines, _ = in_own_process(python, limit, *asked, "--trial")
         found = next((line for line in reversed(lines) if "ranked" in line), {})
         ranked, tried = found.get("ranked", ranked), found.get("tried", [])
-    warm(job.path)
-    lines, ended = in_own_process(python, limit, *asked, "--setting", json.dumps(ranked[0]))
-    return {**row, "setting": as_text(ranked[0]), "tried": tried, **(lines[-1] if lines else {"failure": ended})}
+    rows = []
+    for setting in ranked[:FINALISTS]:
+        warm(job.path)
+        lines, ended = in_own_process(python, limit, *asked, "--setting", json.dumps(setting))
+        rows.append({**row, "setting": as_text(setting), **(lines[-1] if lines else {"failure": ended})})
+    finals = {found["setting"]: found.get("seconds") for found in rows}
+    return {**min(rows, key=lambda found: found.get("seconds", math.inf)), "tried": tried, "finals": finals}
 
 
 def as_text(setting: dict[str, Any]) -> str:
@@ -301,7 +308,7 @@ def recordings(options: argparse.Namespace) -> Iterator[tuple[tuple[Case, ...], 
         rates = (n / options.dense_seconds,) * 2
         dense = Recording(samples, 1, options.dense_dtype, n_units=1, rates=rates)
         yield DENSE, f"one channel, {options.dense_dtype}, about {n:,} spikes of one unit", dense
-    quiet = Recording(60 * RATE, 32, n_units=5, rates=(20.0, 100.0), offset=8_000.0, spread=5.0, field=0.0, peak=0.0)
+    quiet = Recording(300 * RATE, 32, n_units=5, rates=(50.0, 200.0), offset=8e3, spread=5.0, field=0.0, peak=0.0)
     yield OFFSET, "32 channels, int16 about 8,000 with an SD of 5", quiet
 
 

@@ -11,7 +11,8 @@ TOP = """# Spike-triggered averages: lazypipe beside its peers
 By `python benchmarks/spikes.py`: {machine}; {versions}. The peers: {peers}.
 
 Each contender ran in a process of its own on all cores, warm, on a file that the page cache holds, with the best
-of a few settings found by a short trial; seconds are the median of three runs (of 15 below 0.2 s, one above 20 s).
+of a few settings: the fastest three of a short trial were measured on the whole. Seconds are the median of three
+runs (of 15 below 0.2 s, one above 20 s).
 × is the time as a multiple of lazypipe's. Own memory is the peak of what the process allocated, shared memory
 included; resident memory counts mapped pages of the file too. Errors are the largest of the mean and of the SD
 against exact int64 sums, in the units of the samples, over the first, the middle and the last unit. Every SD
@@ -44,8 +45,9 @@ def write(report: dict[str, Any], folder: Path) -> None:
         samples, channels = data["shape"]
         text += f"\n## {data['title']}\n\n"
         text += f"{samples:,} samples x {channels} {data['dtype']}, {data['nbytes'] / 1e9:.3g} GB; "
-        text += f"{data['n_spikes']:,} spikes of {data['n_units']} unit{'s'[: data['n_units'] > 1]}. Reading the file alone: "
-        text += show_reading(data["reading"]) + ".\n"
+        units = "one unit" if data["n_units"] == 1 else f"{data['n_units']} units"
+        reading = show_reading(data["reading"])
+        text += f"{data['n_spikes']:,} spikes of {units}. Reading the file alone: {reading}.\n"
         for case in data["cases"]:
             text += TABLE.format(what=case["what"])
             ours = min((row["seconds"] for row in case["rows"] if row["ours"] and "seconds" in row), default=None)

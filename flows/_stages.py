@@ -12,7 +12,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import TaskRun
 from prefect.states import State
 
-from jobs._config import JobConfig
+from jobs._config import RunConfig
 from jobs._run import Result, browse
 from lazypipe.errors import EngineError
 from lazypipe.plan import Plan
@@ -36,7 +36,7 @@ async def engine_failed(task: Task[..., Any], run: TaskRun, state: State[Any]) -
 
 
 @task(name="check", cache_policy=NO_CACHE)
-def check(plan: Callable[[Any], Plan], config: JobConfig) -> list[str]:
+def check(plan: Callable[[Any], Plan], config: RunConfig) -> list[str]:
     """Refuse what cannot work, before any data is read; the lines of the plan."""
     lines = plan(config).lines()
     get_run_logger().info("\n".join(lines))
@@ -50,7 +50,7 @@ def check(plan: Callable[[Any], Plan], config: JobConfig) -> list[str]:
     retry_condition_fn=engine_failed,
     cache_policy=NO_CACHE,
 )
-def compute(run: Callable[[Any], Result], config: JobConfig) -> Result:
+def compute(run: Callable[[Any], Result], config: RunConfig) -> Result:
     """The job itself, on its engine; tried again only where the engine failed."""
     result = run(config)
     get_run_logger().info("\n".join(result.lines()))
@@ -70,9 +70,9 @@ def report(result: Result, plan: list[str], table: list[str]) -> None:
 def summary(result: Result) -> list[str]:
     """What any job's run took, as markdown list items."""
     figures = result.figures
-    n_rows, n_columns = figures["source"]["shape"]
+    shape = " × ".join(f"{n:,}" for n in figures["source"]["shape"])
     lines = [
-        f"- source: `{figures['source']['uri']}`, {n_rows:,} × {n_columns:,} {figures['source']['dtype']}",
+        f"- source: `{figures['source']['uri']}`, {shape} {figures['source']['dtype']}",
         f"- passes: {figures['passes']}, {figures['seconds']:.1f} s",
         f"- peak memory: {show_bytes(figures['peak_memory_bytes'])}, "
         f"planned {show_bytes(figures['plan']['peak_bytes'])}",

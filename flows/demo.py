@@ -19,7 +19,7 @@ from jobs._run import Result, browse
 from jobs.pca import PCAConfig
 from lazypipe.atomic import replacing
 from lazypipe.console import ConsoleProgress
-from lazypipe.io import generate
+from lazypipe.io.generate import generate
 from lazypipe.progress import Progress
 from lazypipe.sizes import show_bytes
 

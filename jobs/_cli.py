@@ -171,19 +171,22 @@ def _kebab(argument: str) -> str:
 
 
 def _metavar(field: FieldInfo) -> str:
-    names = {int: "INT", float: "NUMBER", bool: "true|false", str: "TEXT"}
-    choices = get_args(field.annotation)
-    if choices and all(isinstance(choice, str) for choice in choices):
-        return "{" + ",".join(choices) + "}"
-    return "|".join(dict.fromkeys(names.get(kind, "TEXT") for kind in _kinds(field.annotation)))
+    names = dict.fromkeys(_kinds(field.annotation))
+    if "NUMBER" in names:
+        names.pop("INT", None)
+    return "|".join(names)
 
 
-def _kinds(annotation: Any) -> list[Any]:
-    """The types that a value, or an entry of it, may have."""
+def _kinds(annotation: Any) -> list[str]:
+    """What a value, or an entry of it, may be."""
     inner = get_args(annotation)
-    if get_origin(annotation) is Literal or not inner:
-        return [annotation] if annotation not in (type(None), Ellipsis) else []
-    return [kind for part in inner for kind in _kinds(part)]
+    if get_origin(annotation) is Literal:
+        return ["{" + ",".join(inner) + "}" if len(inner) > 1 else str(inner[0])]
+    if inner:
+        return [kind for part in inner for kind in _kinds(part)]
+    if annotation in (type(None), Ellipsis):
+        return []
+    return [{int: "INT", float: "NUMBER", bool: "true|false"}.get(annotation, "TEXT")]
 
 
 def _shown(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Lists, pairs and numbers as a command line has them, ``-149 1`` or ``-149,1``; YAML and Python hold them as they are."""
+"""Lists, pairs and numbers as a command line has them: ``-149 1`` or ``-149,1``."""
 
 from __future__ import annotations
 

@@ -13,7 +13,8 @@ from pydantic import Field
 from jobs._cli import command
 from jobs._config import Config, MemorySize
 from lazypipe.console import ConsoleProgress
-from lazypipe.io import Matrix, convert, open_matrix
+from lazypipe.io import Matrix, open_matrix
+from lazypipe.io.convert import convert
 from lazypipe.io.csr import SparseRows
 from lazypipe.progress import Progress
 

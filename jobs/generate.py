@@ -14,7 +14,8 @@ from pydantic import BeforeValidator, Field
 from jobs._cli import command
 from jobs._config import Config
 from lazypipe.console import ConsoleProgress
-from lazypipe.io import Matrix, generate, open_matrix
+from lazypipe.io import Matrix, open_matrix
+from lazypipe.io.generate import generate
 from lazypipe.progress import Progress
 
 

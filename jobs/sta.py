@@ -1,4 +1,4 @@
-"""Spike-triggered averages: ``python -m jobs sta --source rec.npy --sampling-rate 500 --spikes s.npz --window -149 1``."""
+"""Spike-triggered averages: ``python -m jobs sta --source rec.npy --spikes spikes.npz --window -149 1``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, Literal
 if __name__ == "__main__":  # run as a file: jobs and lazypipe are in the folder above
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+import numpy as np
 from pydantic import Field
 
 import lazypipe as lp
@@ -55,8 +56,8 @@ class StaConfig(RunConfig, RecordingConfig):
     )
     state: str | None = Field(
         None,
-        description="folder that keeps the sums: after a kill the job goes on where it was, on a recording that grew it "
-        "reads the new samples alone",
+        description="folder that keeps the sums: after a kill the job goes on where it was, and on a recording that "
+        "grew it reads the new samples alone",
     )
     restart: bool = Field(False, description="forget what the state folder holds, and start over")
 
@@ -74,7 +75,7 @@ def plan(config: StaConfig) -> Plan:
 def show(result: Result) -> None:
     """The result as a short table: a line a unit."""
     figures = result.figures
-    print("\n".join(_aligned([HEAD, *map(_cells, figures["units"][:SHOWN])])))
+    print("\n".join(_aligned([HEAD, *map(cells, figures["units"][:SHOWN])])))
     if len(figures["units"]) > SHOWN:
         print(f"... {len(figures['units']) - SHOWN:,} more units in counts.csv")
     dropped = ", ".join(f"{n:,} {REASONS.get(why, why)}" for why, n in figures["n_dropped"].items() if n)
@@ -83,10 +84,9 @@ def show(result: Result) -> None:
         + (f"; left out: {dropped}" if dropped else "")
     )
     (start, stop), rate = figures["window"], figures["sampling_rate"]
-    window = f"{start:,} to {stop:,} samples" + (
-        f", {1000 * start / rate:g} to {1000 * stop / rate:g} ms" if rate else ""
-    )
-    print(f"window    {window}; values in {figures['unit'] or 'units of the data'}")
+    time = f", {1000 * start / rate:g} to {1000 * (stop - 1) / rate:g} ms" if rate else ""
+    unit = figures["unit"] or "units of the data"
+    print(f"lags      {stop - start:,}: {start:,} to {stop - 1:,} samples{time}; values in {unit}")
     n_samples = figures["source"]["shape"][0]
     told = (
         ""
@@ -98,7 +98,7 @@ def show(result: Result) -> None:
     print("\n".join([_run.memory_line(figures), *result.lines()]))
 
 
-def _cells(unit: dict[str, Any]) -> tuple[str, ...]:
+def cells(unit: dict[str, Any]) -> tuple[str, ...]:
     """What the summary tells of a unit."""
     counts = str(unit["unit"]), f"{unit['used']:,}", f"{sum(unit[f'dropped_{why}'] for why in REASONS):,}"
     if unit["peak_value"] is None:
@@ -132,7 +132,15 @@ def _work(config: StaConfig) -> Work:
         )
         return _answer(config, inputs, sta)
 
-    return Work("sta", planned, average, open=lambda: open_inputs(config))
+    return Work("sta", planned, average, open=lambda: _opened(config))
+
+
+def _opened(config: StaConfig) -> Inputs:
+    """The inputs; and the kernel compiled (100 MiB of numba and LLVM) for the plan to count among the libraries."""
+    inputs = open_inputs(config)
+    with lp.open_engine("serial") as engine:
+        lp.spike_triggered_average(np.zeros((3, 1), inputs.dtype), [1], (0, 1), spread=config.spread, engine=engine)
+    return inputs
 
 
 def _answer(config: StaConfig, inputs: Inputs, sta: lp.SpikeTriggeredAverage) -> Answer:

@@ -6,62 +6,54 @@
 ...     pca = lp.PCA(n_components=10).fit(matrix, engine=engine)
 """
 
-__version__ = "0.1.0"
+from importlib import import_module
+from typing import Any
 
 from lazypipe import progress
-from lazypipe.engines import open_engine
-from lazypipe.errors import (
-    ClosePairWarning,
-    ConfigError,
-    ConvergenceWarning,
-    DataError,
-    DroppedSpikesWarning,
-    EngineError,
-    LazypipeError,
-    MemoryPlanError,
-    NotFittedError,
-    PlanError,
-)
-from lazypipe.io import convert, generate, open_matrix
-from lazypipe.io.recordings import open_recording
-from lazypipe.io.spikes import read_spikes
-from lazypipe.models.covariance import CovarianceResult, covariance, plan_covariance
-from lazypipe.models.linear import LinearRegression, plan_linear_regression
-from lazypipe.models.pca import PCA, plan_pca
-from lazypipe.models.spike_triggered import (
-    SpikeTriggeredAverage,
-    plan_spike_triggered_average,
-    spike_triggered_average,
-)
-from lazypipe.models.tiled import TiledCovariance
 
-__all__ = [
-    "PCA",
-    "ClosePairWarning",
-    "ConfigError",
-    "ConvergenceWarning",
-    "CovarianceResult",
-    "DataError",
-    "DroppedSpikesWarning",
-    "EngineError",
-    "LazypipeError",
-    "LinearRegression",
-    "MemoryPlanError",
-    "NotFittedError",
-    "PlanError",
-    "SpikeTriggeredAverage",
-    "TiledCovariance",
-    "convert",
-    "covariance",
-    "generate",
-    "open_engine",
-    "open_matrix",
-    "open_recording",
-    "plan_covariance",
-    "plan_linear_regression",
-    "plan_pca",
-    "plan_spike_triggered_average",
-    "progress",
-    "read_spikes",
-    "spike_triggered_average",
-]
+__version__ = "0.1.0"
+
+# Where each public name lives. Loaded when it is first used: an average of spikes needs neither Arrow nor LAPACK,
+# which take 50 MiB of every process.
+_HOMES = {
+    "open_engine": "engines",
+    "ClosePairWarning": "errors",
+    "ConfigError": "errors",
+    "ConvergenceWarning": "errors",
+    "DataError": "errors",
+    "DroppedSpikesWarning": "errors",
+    "EngineError": "errors",
+    "LazypipeError": "errors",
+    "MemoryPlanError": "errors",
+    "NotFittedError": "errors",
+    "PlanError": "errors",
+    "open_matrix": "io",
+    "convert": "io.convert",
+    "generate": "io.generate",
+    "open_recording": "io.recordings",
+    "read_spikes": "io.spikes",
+    "CovarianceResult": "models.covariance",
+    "covariance": "models.covariance",
+    "plan_covariance": "models.covariance",
+    "LinearRegression": "models.linear",
+    "plan_linear_regression": "models.linear",
+    "PCA": "models.pca",
+    "plan_pca": "models.pca",
+    "SpikeTriggeredAverage": "models.spike_triggered",
+    "plan_spike_triggered_average": "models.spike_triggered",
+    "spike_triggered_average": "models.spike_triggered",
+    "TiledCovariance": "models.tiled",
+}
+
+__all__ = [*_HOMES, "progress"]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOMES]

@@ -48,6 +48,11 @@ class Block:
         return self.values
 
 
+def is_sparse(values: Any) -> bool:
+    """Whether the values of a block are CSR rows: SciPy, which takes 20 MiB, is not loaded to tell."""
+    return not isinstance(values, np.ndarray)
+
+
 @dataclass(frozen=True)
 class Reads:
     """How a statistic of windows wants its blocks: which columns, so many rows before each, in this dtype."""

@@ -9,7 +9,8 @@ import pytest
 from scipy.sparse import csr_array, save_npz
 
 import lazypipe as lp
-from lazypipe.io import convert, open_matrix
+from lazypipe.io import open_matrix
+from lazypipe.io.convert import convert
 from lazypipe.io.matrix import Dense
 from lazypipe.sizes import MIB, parse_bytes, show_bytes
 

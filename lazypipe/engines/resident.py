@@ -11,7 +11,7 @@ import psutil
 
 from lazypipe.sizes import MIB
 
-LIBRARY_SLACK = 64 * MIB  # modules loaded during the work, allocator caches
+LIBRARY_SLACK = 112 * MIB  # modules loaded when they are first used (SciPy, Arrow, Zarr), allocator caches
 BLAS_SLACK = 24 * MIB  # packing buffers of one BLAS thread
 LARGE_ARRAY = 4 * MIB
 M_MMAP_THRESHOLD = -3  # of glibc's malloc.h

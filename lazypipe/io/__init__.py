@@ -10,13 +10,10 @@ import numpy as np
 
 from lazypipe.errors import DataError
 from lazypipe.io.array import from_array
-from lazypipe.io.convert import convert
-from lazypipe.io.generate import generate
 from lazypipe.io.matrix import Matrix, Reader
 from lazypipe.io.sources import local_path, one_line
-from lazypipe.io.svmlight import is_svmlight
 
-__all__ = ["Matrix", "Reader", "convert", "generate", "open_matrix"]
+__all__ = ["Matrix", "Reader", "open_matrix"]
 
 
 @dataclass(frozen=True)
@@ -86,6 +83,8 @@ def _format_of(path: Path) -> Format:
     for entry in FORMATS:
         if entry.magic and start.startswith(entry.magic):
             return entry
+    from lazypipe.io.svmlight import is_svmlight  # loads Arrow
+
     if is_svmlight(path):
         raise DataError(f"{path}: is svmlight text. Convert it to .arrow or .parquet, and open that.")
     what = f"unknown suffix {path.suffix!r}" if path.suffix else "no suffix, and its first bytes tell nothing"

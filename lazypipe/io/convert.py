@@ -16,6 +16,7 @@ import numpy as np
 from lazypipe.atomic import replacing
 from lazypipe.blocks import Span
 from lazypipe.errors import DataError, MemoryPlanError
+from lazypipe.io import open_matrix
 from lazypipe.io.convert_sparse import SPARSE_SUFFIXES, convert_sparse, convert_svmlight
 from lazypipe.io.matrix import Matrix
 from lazypipe.io.sources import local_path
@@ -56,8 +57,6 @@ def convert(
     DataError if it exists and not ``overwrite``, if the disk has no room, for a suffix that does not suit
     the source, and for malformed text; MemoryPlanError if a row block, or a panel, does not fit ``memory``.
     """
-    from lazypipe.io import open_matrix  # the registry, which imports this module's neighbours
-
     path = Path(target).expanduser().absolute()
     progress = progress or Progress()
     memory = parse_bytes(memory)

@@ -7,9 +7,8 @@ from itertools import pairwise
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
-from scipy.sparse import issparse
 
-from lazypipe.blocks import Block, Reads, Span
+from lazypipe.blocks import Block, Reads, Span, is_sparse
 from lazypipe.errors import DataError
 
 Axis = Literal["rows", "columns"]
@@ -111,7 +110,7 @@ def require_alleles(block: Block) -> None:
 
 def rows_with_nan(values: Any) -> np.ndarray:
     """Which rows (n_rows,) of a dense or CSR block hold a NaN."""
-    if not issparse(values):
+    if not is_sparse(values):
         return np.isnan(values).any(axis=1)
     bad = np.zeros(values.shape[0], bool)
     bad[np.repeat(np.arange(values.shape[0]), np.diff(values.indptr))[np.isnan(values.data)]] = True
@@ -125,7 +124,7 @@ class Found(NamedTuple):
 
 
 def _entries(block: Block) -> np.ndarray:
-    return block.values.data if issparse(block.values) else block.values
+    return block.values.data if is_sparse(block.values) else block.values
 
 
 def _first(block: Block, is_wrong: Callable[[np.ndarray], np.ndarray]) -> Found | None:
@@ -134,7 +133,7 @@ def _first(block: Block, is_wrong: Callable[[np.ndarray], np.ndarray]) -> Found 
     at = np.argwhere(is_wrong(_entries(block)))  # of a CSR block, among its stored entries
     if len(at) == 0:
         return None
-    if issparse(values):
+    if is_sparse(values):
         entry = at[0, 0]
         i, j = np.searchsorted(values.indptr, entry, side="right") - 1, values.indices[entry]
         value = values.data[entry]

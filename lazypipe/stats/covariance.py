@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from scipy.sparse import issparse
 
-from lazypipe.blocks import Block
+from lazypipe.blocks import Block, is_sparse
 from lazypipe.stats.base import Axis, accumulate, product_with_itself, require_alleles, require_finite, rows_with_nan
 
 
@@ -64,7 +63,7 @@ class Covariance:
                 values = _cleared(values, bad, self.shift)
         root = None if weights is None else np.sqrt(weights)
         weight = float(n_rows if weights is None else weights.sum())
-        if issparse(values):
+        if is_sparse(values):
             total, product = _sparse_products(values, root)
             require_finite(total, block)
         else:
@@ -106,7 +105,7 @@ class Covariance:
 
 def _cleared(values: Any, rows: np.ndarray, shift: np.ndarray | None) -> Any:
     """``values`` with those rows at the shift, where they add nothing."""
-    if issparse(values):
+    if is_sparse(values):
         values.data[np.repeat(rows, np.diff(values.indptr))] = 0
     else:
         values[rows] = 0 if shift is None else shift

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
-from scipy.sparse import issparse
 
-from lazypipe.blocks import Block
+from lazypipe.blocks import Block, is_sparse
 from lazypipe.stats.base import Axis, require_alleles, require_finite, rows_with_nan
 
 NanPolicy = Literal["raise", "omit", "mean"]
@@ -63,7 +62,7 @@ class Moments:
                 values = values[~bad]
                 weights = None if weights is None else weights[~bad]
         weight = float(values.shape[0] if weights is None else weights.sum())
-        sums = self._sparse if issparse(values) else self._dense
+        sums = self._sparse if is_sparse(values) else self._dense
         count, mean, m2 = sums(values, weights, weight, block)
         return MomentsState(weight, count, mean, m2, omitted)
 

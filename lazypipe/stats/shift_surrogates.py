@@ -178,7 +178,7 @@ def null_of(sums: np.ndarray, counts: np.ndarray | float, observed: np.ndarray, 
     n = len(sums) - 2 * length + 1
     with np.errstate(divide="ignore", invalid="ignore"):
         means = (sums / counts)[length:]  # that of lag i and shift s is means[i + s - length]
-    centre = float(np.nanmean(means)) if about is None else about
+    centre = float(np.nanmean(means))
     deviations = np.nan_to_num(means - centre)
     so_far = np.concatenate([[0.0], np.cumsum(deviations)])
     squares = np.concatenate([[0.0], np.cumsum(deviations**2)])

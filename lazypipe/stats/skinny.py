@@ -9,18 +9,18 @@ find. Where the processor has no AVX-512, or the block is not float32, NumPy mul
 
 from __future__ import annotations
 
-import sys
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
+
+from lazypipe.stats.compiled import loading_nbytes
 
 LANES = 16  # floats a vector, and vectors of a basis multiplied at once
 WIDTH = 2 * LANES  # columns a step of the first product
 FLUSH_COLUMNS = 256  # whose sums stay in float32
 CHUNK_ROWS = 512  # likewise, of the first product
 SMALLEST = 2**22  # bytes of a block: of less data than has such blocks, passes take less than loading the loops
-LIBRARY_NBYTES = 128 * 2**20  # that numba and LLVM take in a process
 
 
 def gram_product(x: np.ndarray, u: np.ndarray) -> np.ndarray:
@@ -70,8 +70,7 @@ def scratch_nbytes(n: int, p: int) -> int:
 
 def library_nbytes() -> int:
     """Bytes that a process will take to load the loops; 0 where it has, or never will."""
-    loaded = "lazypipe.stats.skinny_kernel" in sys.modules
-    return LIBRARY_NBYTES if has_avx512() and not loaded else 0
+    return loading_nbytes("lazypipe.stats.skinny_kernel") if has_avx512() else 0
 
 
 @lru_cache(maxsize=1)

@@ -16,6 +16,7 @@ import numpy as np
 from lazypipe.blocks import Block, Reads, Span
 from lazypipe.errors import DataError
 from lazypipe.stats.base import Axis
+from lazypipe.stats.compiled import loading_nbytes
 from lazypipe.stats.windows import Clipped, Windows
 
 NanPolicy = Literal["raise", "omit", "propagate"]
@@ -243,6 +244,11 @@ class SpikeTriggered:
         n_units, n = self._shape
         masks = 0 if self._is_integer else n_rows * (n_columns + 16)
         return (4 * n_units * n if self._is_integer and self.spread else 0) + masks + 2**20
+
+
+def library_nbytes() -> int:
+    """Bytes that a process will take to load the loops."""
+    return loading_nbytes("lazypipe.stats.window_kernel")
 
 
 def block_dtype(stored: Any) -> np.dtype:

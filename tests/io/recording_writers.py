@@ -12,6 +12,9 @@ import pyarrow as pa
 import zarr
 from matrix_writers import list_table, wide_table, write_ipc
 
+from lazypipe.blocks import Span
+from lazypipe.io.recordings import Recording
+
 RATE = 30_000.0
 META = """typeThis={kind}
 nSavedChans={n}
@@ -158,3 +161,20 @@ WRITERS: dict[str, tuple[Writer, tuple[int, ...]]] = {  # and the numbers of dim
     "nwb": (_nwb, ALL),
 }
 CASES = [(name, n) for name, (_, dims) in WRITERS.items() for n in dims]
+
+
+def counts(*shape: int, dtype: str = "int16", seed: int = 0) -> np.ndarray:
+    """Values from the whole range of integers, or normal ones."""
+    random = np.random.default_rng(seed)
+    if dtype.startswith("float"):
+        return random.standard_normal(shape).astype(dtype)
+    info = np.iinfo(dtype)
+    return random.integers(info.min, info.max, shape, dtype=dtype, endpoint=True)
+
+
+def all_of(recording: Recording, dtype: str = "float64") -> np.ndarray:
+    """Every sample of every channel (n_samples, n_channels)."""
+    out = np.empty((recording.n_samples, recording.n_channels), dtype)
+    with recording.matrix.open() as reader:
+        reader.read(Span(0, recording.n_samples), recording.columns, out)
+    return out

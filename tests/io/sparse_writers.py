@@ -12,7 +12,8 @@ import scipy.sparse as sp
 from matrix_writers import write_ipc
 
 from lazypipe.blocks import Span
-from lazypipe.io import convert, open_matrix
+from lazypipe.io import open_matrix
+from lazypipe.io.convert import convert
 
 
 def random_rows(shape: tuple[int, int], dtype: str = "float32", density: float = 0.4, seed: int = 0) -> sp.csr_array:

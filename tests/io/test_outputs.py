@@ -17,7 +17,9 @@ from matrix_writers import WRITERS
 from lazypipe.atomic import replacing
 from lazypipe.blocks import SUPPORTED_DTYPES, Span
 from lazypipe.errors import DataError, MemoryPlanError
-from lazypipe.io import convert, generate, open_matrix
+from lazypipe.io import open_matrix
+from lazypipe.io.convert import convert
+from lazypipe.io.generate import generate
 from lazypipe.progress import Progress, StageDone, StageStarted, TaskDone
 
 

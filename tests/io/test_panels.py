@@ -15,7 +15,8 @@ from zarr.codecs import Crc32cCodec
 import lazypipe as lp
 from lazypipe.blocks import SUPPORTED_DTYPES, Span
 from lazypipe.errors import DataError, MemoryPlanError
-from lazypipe.io import convert, open_matrix
+from lazypipe.io import open_matrix
+from lazypipe.io.convert import convert
 from lazypipe.io.raw_chunks import RawChunksReader
 from lazypipe.sizes import MIB
 

@@ -13,7 +13,8 @@ from sparse_writers import SPARSE_WRITERS, csr_table, random_rows, whole
 
 from lazypipe.blocks import SUPPORTED_DTYPES, Span
 from lazypipe.errors import DataError
-from lazypipe.io import convert, csr, npz, open_matrix
+from lazypipe.io import csr, npz, open_matrix
+from lazypipe.io.convert import convert
 from lazypipe.io.csr import EntryCounter
 from lazypipe.io.raw_csr import RawCsrMatrix
 

@@ -16,7 +16,8 @@ from sparse_writers import SPARSE_WRITERS, random_rows, whole
 
 from lazypipe.blocks import Span
 from lazypipe.errors import DataError, MemoryPlanError
-from lazypipe.io import convert, open_matrix
+from lazypipe.io import open_matrix
+from lazypipe.io.convert import convert
 
 ENDS = [0, 2, 2, 5]
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from lazypipe.blocks import Span
 from lazypipe.errors import DataError, MemoryPlanError
-from lazypipe.io import convert, open_matrix
+from lazypipe.io import open_matrix
+from lazypipe.io.convert import convert
 from lazypipe.progress import Progress, StageDone, StageStarted, TaskDone
 
 TEXT = b"""# ranked by hand

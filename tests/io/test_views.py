@@ -9,7 +9,8 @@ import zarr
 import lazypipe as lp
 from lazypipe.blocks import Span, apart
 from lazypipe.errors import DataError
-from lazypipe.io import convert, open_matrix
+from lazypipe.io import open_matrix
+from lazypipe.io.convert import convert
 
 PLACES = ["array", "npy", "zarr"]
 

@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse as sp
 
 import lazypipe as lp
-from lazypipe.io import convert
+from lazypipe.io.convert import convert
 
 pytestmark = pytest.mark.filterwarnings("ignore::lazypipe.ClosePairWarning")
 

@@ -136,7 +136,7 @@ def _number(value: Any, what: str) -> float:
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
-        raise DataError(f"{what} is {value!r}, not a number. Check what wrote the file.")
+        raise DataError(f"{what} is {np.asarray(value).tolist()!r:.60}, not a number. Check what wrote the file.")
     return number
 
 

@@ -35,7 +35,8 @@ def told_rate(rate: Any, where: str) -> float:
     """A rate that a file tells; DataError, which names ``where``, unless it is a positive number."""
     value = _positive(rate)
     if value is None:
-        raise DataError(f"{where}: its sampling rate is {rate!r}. Correct it: it is samples a second, above zero.")
+        shown = rate.item() if isinstance(rate, np.generic) else rate
+        raise DataError(f"{where}: its sampling rate is {shown!r}. Correct it: it is samples a second, above zero.")
     return value
 
 

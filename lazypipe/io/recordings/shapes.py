@@ -66,7 +66,7 @@ def choose(found: Mapping[str, bool], column: str | None, uri: str, what: tuple[
     if fit:
         raise DataError(f"{uri}: holds {len(fit)} {several}: {_some(fit)}. Choose one with column=.")
     raise DataError(
-        f"{uri}: has none of its {several} in 1 to 3 dimensions of numbers ({_some(list(found))}). "
+        f"{uri}: has no {one} of numbers in 1 to 3 dimensions (it holds {_some(list(found))}). "
         f"Pass a file that holds a recording."
     )
 

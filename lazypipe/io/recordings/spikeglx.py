@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -159,12 +160,15 @@ def _amplification(kind: str, meta: Meta, counts: list[int]) -> np.ndarray:
         mn, ma = (meta.number(key) if n else 1.0 for key, n in (("niMNGain", n_mn), ("niMAGain", n_ma)))
         return np.repeat([mn, ma, 1.0], [n_mn, n_ma, n_xa])
     n_ap, n_lf = counts[:2]
-    saved_ap, saved_lf = _saved(meta, n_ap, n_lf)
     ap, lf = _probe_gains(meta)
-    gains = [table.get(c, table.get(-1)) for table, ids in ((ap, saved_ap), (lf, saved_lf)) for c in ids]
-    if None in gains or 0 in gains:
-        raise meta.wrong("imroTbl" if "imroTbl" in meta.entries else "snsApLfSy")
-    return np.array(gains, np.float64)
+    if isinstance(ap, float):
+        gains = np.repeat([ap, lf], [n_ap, n_lf])
+    else:
+        saved_ap, saved_lf = _saved(meta, n_ap, n_lf)
+        gains = np.array([ap.get(c, 0.0) for c in saved_ap] + [lf.get(c, 0.0) for c in saved_lf])
+    if not gains.all():
+        raise meta.wrong("imroTbl")
+    return gains
 
 
 def _saved(meta: Meta, n_ap: int, n_lf: int) -> tuple[list[int], list[int]]:
@@ -175,7 +179,7 @@ def _saved(meta: Meta, n_ap: int, n_lf: int) -> tuple[list[int], list[int]]:
         ids: list[int] = []
         for part in subset.split(","):
             first, _, last = part.partition(":")
-            ids += range(int(first), int(last or first) + 1)
+            ids += range(int(first), min(int(last or first) + 1, sum(acquired)))
         n_first, n_both = acquired[0], sum(acquired[:2])
         ap = [i for i in ids if i < n_first] if n_ap else []  # an .lf.bin may list what its .ap.bin holds
         lf = [i - n_first for i in ids if n_first <= i < n_both] if n_lf else []
@@ -185,14 +189,14 @@ def _saved(meta: Meta, n_ap: int, n_lf: int) -> tuple[list[int], list[int]]:
     return list(range(n_ap)), list(range(n_lf))
 
 
-def _probe_gains(meta: Meta) -> tuple[dict[int, float], dict[int, float]]:
-    """The AP and the LF gain of each channel of a probe; under -1 that of all."""
+def _probe_gains(meta: Meta) -> tuple[Any, Any]:
+    """The AP and the LF gain of a probe: of each channel, by its number, or one for all."""
     probe = _probe(meta)
     if probe == GAIN_IN_HEADER:
         found = re.match(r"\(\d+,\d+,\d+,(\d+),(\d+)", meta.text("imroTbl"))
         if found is None:
             raise meta.wrong("imroTbl")
-        return {-1: float(found[1])}, {-1: float(found[2])}
+        return float(found[1]), float(found[2])
     if probe == 0 or 1000 <= probe < 2000:
         rows = re.findall(r"\((\d+) \d+ -?\d+ (\d+) (\d+)[ \d]*\)", meta.text("imroTbl"))
         return {int(c): float(ap) for c, ap, _ in rows}, {int(c): float(lf) for c, _, lf in rows}
@@ -201,4 +205,4 @@ def _probe_gains(meta: Meta) -> tuple[dict[int, float], dict[int, float]]:
             f"{meta.path}: the gains of probe type {probe} are unknown. Pass gain= in µV a count, or gain=1 for counts."
         )
     gain = meta.number("imChan0apGain", FIXED.get(probe, (None, None))[0])
-    return {-1: gain}, {-1: gain}  # these have one band; an .lf.bin of theirs was filtered out of it
+    return gain, gain  # these have one band; an .lf.bin of theirs was filtered out of it

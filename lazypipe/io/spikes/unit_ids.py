@@ -7,11 +7,10 @@ from numbers import Integral
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-import pyarrow as pa
 
 from lazypipe.errors import ConfigError, DataError
 
-Column: TypeAlias = pa.ChunkedArray
+Column: TypeAlias = Any  # pyarrow.ChunkedArray: Arrow is loaded where it is used
 
 FEW = 1 << 16  # numpy sorts 16-bit numbers by radix, in a third of the time
 RANKS_AT_ONCE = 1 << 20
@@ -86,6 +85,8 @@ def encode(ids: np.ndarray | Column) -> Encoded:
 
 def _column(ids: np.ndarray) -> Column:
     """For Arrow; text as the bytes that it is in numpy, which takes no copy, and a tenth of the time."""
+    import pyarrow as pa
+
     native = np.ascontiguousarray(ids.astype(ids.dtype.newbyteorder("="), copy=False))
     if native.dtype.kind != "U":
         return pa.chunked_array([pa.array(native)])

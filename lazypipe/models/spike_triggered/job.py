@@ -33,7 +33,7 @@ from lazypipe.models.spike_triggered.question import Question
 from lazypipe.plan import FoldPlan, Host, Plan, or_say_what_fits
 from lazypipe.sizes import show_bytes
 from lazypipe.stats.digests import digest
-from lazypipe.stats.spike_triggered import SpikeTriggered, WindowMoments, WindowSums, block_dtype
+from lazypipe.stats.spike_triggered import SpikeTriggered, WindowMoments, WindowSums, block_dtype, library_nbytes
 
 TITLE = "spike-triggered average"
 REMEDY = "or write it to disk (out='sta.zarr'; --arrays sta.zarr), or ask for dtype='float32' or fewer lags."
@@ -84,8 +84,9 @@ class Job:
         notes = (
             () if self.out is None else (f"written to {self.out}; {show_bytes(free_nbytes(self.out))} of disk free",)
         )
+        host = replace(self.engine.host, base=self.engine.host.base + library_nbytes())
         plan = Plan(
-            TITLE, recording.uri, (recording.n_samples, recording.n_channels), str(recording.dtype), self.engine.host,
+            TITLE, recording.uri, (recording.n_samples, recording.n_channels), str(recording.dtype), host,
             (planned.fold,), max(1, len(planned.tiles)), output_nbytes=output, nbytes=self.matrix.nbytes, notes=notes,
         )  # fmt: skip
         return planned, plan

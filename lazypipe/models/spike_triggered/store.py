@@ -1,4 +1,7 @@
-"""Averages larger than memory: a Zarr group that tasks write tile by tile, and that a killed run goes on with."""
+"""Averages larger than memory: a Zarr group that tasks write tile by tile, and that a killed run goes on with.
+
+Zarr is loaded where it is used: averages in memory do without it.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import zarr
-from zarr.codecs import Crc32cCodec
 
 from lazypipe.atomic import replacing
 from lazypipe.errors import DataError
@@ -36,6 +37,9 @@ def create(
     attributes: dict[str, Any],
 ) -> None:
     """An empty store for ``mean`` and ``std`` of that shape, in chunks of one unit and the channels of a tile."""
+    import zarr
+    from zarr.codecs import Crc32cCodec
+
     width = len(tiles[0].channels)
     for name in ("mean", "std") if spread else ("mean",):
         zarr.create_array(
@@ -78,6 +82,8 @@ class Store:
 
     def write(self, tile: Tile, mean: np.ndarray, std: np.ndarray | None, counts: TileCounts) -> None:
         """The arrays of a tile, and then the counts, which say that it is there."""
+        import zarr
+
         for name, values in (("mean", mean), ("std", std)):
             if values is not None:
                 array = zarr.open_array(str(self.path / name), mode="r+")
@@ -88,6 +94,9 @@ class Store:
 
     def close(self, tiles: tuple[Tile, ...], vectors: dict[str, np.ndarray]) -> None:
         """Write what belongs to the whole, and forget the tiles."""
+        import zarr
+        from zarr.codecs import Crc32cCodec
+
         for name, values in vectors.items():
             is_text = values.dtype.kind == "U"
             array = zarr.create_array(
@@ -108,4 +117,6 @@ class Store:
 
 def opened(path: Path, name: str) -> Any:
     """An array of a store, read where it is indexed."""
+    import zarr
+
     return zarr.open_array(str(path / name), mode="r")

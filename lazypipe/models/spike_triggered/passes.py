@@ -1,0 +1,110 @@
+"""Plans of passes over chosen channels: folds of runs, and maps of tasks that each hold their own state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lazypipe.blocks import Run, Span, runs
+from lazypipe.engines.tasks import fold_windows
+from lazypipe.errors import MemoryPlanError
+from lazypipe.io.matrix import Matrix
+from lazypipe.plan import RUN_NBYTES, FoldPlan, Host, between, live_states_of
+from lazypipe.sizes import KIB, MIB, show_bytes
+from lazypipe.stats.base import Windowed
+
+CHUNK_NBYTES = 8 * MIB  # of a block in float64, which products go over again and again
+LEAST_RUNS, MOST_RUNS = 8, 256
+REMEDY = "or ask for fewer units, channels or lags."
+
+
+def chunk_length(matrix: Matrix, before: int, host: Host) -> int:
+    """Rows a block, as the budget and the columns have it: the same for every engine."""
+    row = 8 * matrix.shape[1]
+    chunk = between(host.memory // 64, 256 * KIB, CHUNK_NBYTES)
+    return between(max(chunk // row, min(4 * before, host.memory // 32 // row)), 1, matrix.shape[0])
+
+
+def fold_in_time(title: str, statistic: Any, matrix: Matrix, host: Host, reserved: int) -> FoldPlan:
+    """A fold over runs of blocks; MemoryPlanError if one task does not fit."""
+    step = chunk_length(matrix, statistic.reads.before, host)
+    state = statistic.state_nbytes(*matrix.shape)
+    n_runs = between(matrix.nbytes // RUN_NBYTES, LEAST_RUNS, MOST_RUNS)
+    while n_runs > 1 and live_states_of(n_runs) * state > host.memory // 4:
+        n_runs //= 2
+    return fold_of_runs(title, statistic, matrix, host, runs(Span(0, matrix.shape[0]), step, n_runs), reserved)
+
+
+def fold_of_runs(
+    title: str, statistic: Any, matrix: Matrix, host: Host, cut: tuple[Run, ...], reserved: int
+) -> FoldPlan:
+    """The same for runs that are cut already."""
+    state = statistic.state_nbytes(*matrix.shape)
+    task = block_nbytes(statistic, matrix, max(min(run.step, run.stop - run.start) for run in cut))
+    task += 0 if host.shared else statistic.nbytes
+    return fitting(title, matrix, host, cut, task, reserved, state, live_states_of(len(cut)))
+
+
+def block_nbytes(statistic: Any, matrix: Matrix, step: int) -> int:
+    """Of a block of so many rows with its halo, what its statistic takes beside it, and its reader."""
+    reads, n_columns = statistic.reads, matrix.shape[1]
+    rows, itemsize = step + reads.before, np.dtype(statistic.reads.dtype).itemsize
+    nbytes: int = rows * n_columns * itemsize + statistic.scratch_nbytes(rows, n_columns, itemsize)
+    return nbytes + matrix.reader_nbytes(rows, n_columns)
+
+
+def fitting(
+    title: str,
+    matrix: Matrix,
+    host: Host,
+    cut: tuple[Run, ...],
+    task: int,
+    reserved: int,
+    state: int = 0,
+    live: int = 0,
+    bytes_read: int | None = None,
+) -> FoldPlan:
+    """The plan with as many tasks at once as fit; MemoryPlanError if one does not."""
+
+    def at(concurrency: int) -> FoldPlan:
+        read = matrix.nbytes if bytes_read is None else bytes_read
+        return FoldPlan(
+            title, "rows", cut[0].step, cut, 0, state, live, task, reserved, concurrency, read, host.shared
+        )  # fmt: skip
+
+    plan = at(1)
+    if plan.peak_nbytes > host.memory:
+        raise MemoryPlanError(
+            f"{matrix.uri}: {title} needs {show_bytes(plan.peak_nbytes)} of arrays at least: {show_bytes(task)} a "
+            f"task, {live} x {show_bytes(state)} of sums, {show_bytes(reserved)} of results and spikes on the driver; "
+            f"the budget is {show_bytes(host.memory)}."
+        )
+    for concurrency in range(min(host.threads, len(cut)), 1, -1):
+        if at(concurrency).peak_nbytes <= host.memory:
+            return at(concurrency)
+    return plan
+
+
+def time_blocks(n_rows: int, n_blocks: int, step: int) -> tuple[Run, ...]:
+    """Equal parts of the recording, each a run of its own."""
+    edges = [n_rows * i // n_blocks for i in range(n_blocks + 1)]
+    return tuple(Run(i, a, b, step) for i, (a, b) in enumerate(zip(edges, edges[1:], strict=False)))
+
+
+@dataclass(frozen=True, eq=False)
+class SumOfRun:
+    """A task: the sums of the windows that belong to one run, finished."""
+
+    statistic: Windowed
+    matrix: Matrix
+
+    def __call__(self, run: Run) -> Any:
+        return self.statistic.finish(fold_windows(self.statistic, self.matrix, run))
+
+
+def in_groups(n: int, n_groups: int) -> Sequence[Span]:
+    """n things in about equal groups of neighbours."""
+    return [Span(n * i // n_groups, n * (i + 1) // n_groups) for i in range(n_groups)]
