@@ -61,7 +61,7 @@ def command(
         run(parse(name, model, arguments))
     except (LazypipeError, KeyboardInterrupt) as error:
         code = reported(error, debug)
-        if code == 130 and any(argument.split("=")[0] in ("--state", "--tiles") for argument in arguments):
+        if code == 130 and any(argument.split("=")[0] in ("--state", "--tiles", "--arrays") for argument in arguments):
             print("What was done is kept: the same command goes on from there.", file=sys.stderr)
         return code
     except OSError as error:

@@ -226,7 +226,7 @@ def _load_libraries(config: RunConfig) -> None:
 
 def _require_apart(config: RunConfig, out: Path) -> None:
     """Raise ConfigError where another output lies in the result folder, which is moved into place at the end."""
-    for name in ("state", "tiles", "scores"):
+    for name in ("state", "tiles", "scores", "arrays"):
         given = getattr(config, name, None)
         if given and Path(given).expanduser().absolute().is_relative_to(out.absolute()):
             raise lp.ConfigError(

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 import sys
+import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 if __name__ == "__main__":  # run as a file: jobs and lazypipe are in the folder above
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import numpy as np
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 import lazypipe as lp
 from jobs import _run
@@ -22,10 +23,12 @@ from jobs._recording import Inputs, RecordingConfig, open_inputs
 from jobs._run import Answer, Result, Work
 from lazypipe.engines import Engine
 from lazypipe.models.spike_triggered.record import UnitLine, group_of, lines_of, table_of
+from lazypipe.models.spike_triggered.significance import Significance, spike_triggered_significance
 from lazypipe.plan import Plan
 from lazypipe.progress import PassDone
+from lazypipe.results import require_free
 
-HEAD = ("unit", "used", "dropped", "channel", "peak at", "peak", "baseline")
+HEAD = ("unit", "used", "dropped", "channel", "peak at", "peak", "baseline", "z")
 REASONS = {
     "edge": "beyond an edge",
     "gap": "across a gap",
@@ -60,6 +63,30 @@ class StaConfig(RunConfig, RecordingConfig):
         "grew it reads the new samples alone",
     )
     restart: bool = Field(False, description="forget what the state folder holds, and start over")
+    arrays: str | None = Field(
+        None,
+        description="write mean and std to this .zarr as they are made, for more of them than memory holds; killed and "
+        "started again, the job goes on with what is missing",
+    )
+    significance: bool = Field(
+        False,
+        description="test each lag of each unit's best channel against circular shifts of its spikes, with a bootstrap "
+        "band; three more passes",
+    )
+    level: float = Field(0.05, gt=0, lt=1, description="of significance: false discoveries among the lags of a unit")
+    confidence: float = Field(0.95, gt=0, lt=1, description="of significance: share of bootstrap means in the band")
+    n_bootstrap: int = Field(1000, ge=1, description="of significance: draws of the bootstrap")
+    seed: int = Field(0, ge=0, description="of significance: of the bootstrap")
+
+    @field_validator("significance")
+    @classmethod
+    def _of_whole_windows(cls, value: bool, info: ValidationInfo) -> bool:
+        edges, nan = info.data.get("edges"), info.data.get("nan")
+        if value and (edges == "nan" or nan == "propagate"):
+            raise ValueError(
+                f"needs whole windows, not edges={edges} with nan={nan}. Use edges=drop, nan=raise or omit"
+            )
+        return value
 
 
 def run(config: StaConfig) -> Result:
@@ -79,33 +106,30 @@ def show(result: Result) -> None:
     if len(figures["units"]) > SHOWN:
         print(f"... {len(figures['units']) - SHOWN:,} more units in counts.csv")
     dropped = ", ".join(f"{n:,} {REASONS.get(why, why)}" for why, n in figures["n_dropped"].items() if n)
-    print(
-        f"spikes    {figures['n_used']:,} of {figures['n_spikes']:,} used"
-        + (f"; left out: {dropped}" if dropped else "")
-    )
+    left_out = f"; left out: {dropped}" if dropped else ""
+    print(f"spikes    {figures['n_used']:,} of {figures['n_spikes']:,} used{left_out}")
     (start, stop), rate = figures["window"], figures["sampling_rate"]
     time = f", {1000 * start / rate:g} to {1000 * (stop - 1) / rate:g} ms" if rate else ""
     unit = figures["unit"] or "units of the data"
     print(f"lags      {stop - start:,}: {start:,} to {stop - 1:,} samples{time}; values in {unit}")
-    n_samples = figures["source"]["shape"][0]
-    told = (
-        ""
-        if figures["n_new_samples"] == n_samples
-        else f", {figures['n_new_samples']:,} read, the others were in the state"
-    )
+    if figures["arrays"]:
+        print(f"arrays    {figures['arrays']}: zarr.open_group reads any part of mean and std")
+    n_samples, n_new = figures["source"]["shape"][0], figures["n_new_samples"]
+    read = "" if n_new == n_samples else f", {n_new:,} read, the others were in the state"
     passes = f"{figures['passes']} pass{'es' * (figures['passes'] != 1)}"
-    print(f"samples   {n_samples:,}{told}; {passes}, {figures['seconds']:.1f} s")
+    print(f"samples   {n_samples:,}{read}; {passes}, {figures['seconds']:.1f} s")
     print("\n".join([_run.memory_line(figures), *result.lines()]))
 
 
 def cells(unit: dict[str, Any]) -> tuple[str, ...]:
-    """What the summary tells of a unit."""
+    """What a summary tells of a unit, in the order of ``HEAD``."""
     counts = str(unit["unit"]), f"{unit['used']:,}", f"{sum(unit[f'dropped_{why}'] for why in REASONS):,}"
     if unit["peak_value"] is None:
-        return *counts, "-", "-", "-", "-"
+        return *counts, "-", "-", "-", "-", "-"
     ms = unit["peak_lag_ms"]
     lag = f"{unit['peak_lag']:,} samples" if ms is None else f"{round(ms, 3):g} ms"
-    return *counts, str(unit["best_channel"]), lag, f"{unit['peak_value']:.5g}", f"{unit['baseline']:.5g}"
+    peak = f"{unit['peak_value']:.5g}", f"{unit['baseline']:.5g}", "-" if unit["z"] is None else f"{unit['z']:.1f}"
+    return *counts, str(unit["best_channel"]), lag, *peak
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -118,70 +142,104 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _work(config: StaConfig) -> Work:
-    names = ("window", "window_unit", "edges", "weights", "nan", "spread", "ddof", "chunk_length", "state")
-    options: dict[str, Any] = {name: getattr(config, name) for name in names} | {"dtype": config.result_dtype}
+    windows: dict[str, Any] = {name: getattr(config, name) for name in ("window_unit", "edges", "weights", "nan")}
+    options = windows | {name: getattr(config, name) for name in ("spread", "ddof", "chunk_length", "state")}
+    options |= {"dtype": config.result_dtype, "out": config.arrays}
 
     def planned(inputs: Inputs, engine: Engine) -> Plan:
         return lp.plan_spike_triggered_average(
-            inputs.recording, inputs.spikes, engine=engine, exclude=inputs.exclude, **options
+            inputs.recording, inputs.spikes, config.window, exclude=inputs.exclude, engine=engine, **options
         )
 
     def average(inputs: Inputs, engine: Engine, history: list[PassDone]) -> Answer:
         sta = lp.spike_triggered_average(
-            inputs.recording, inputs.spikes, engine=engine, exclude=inputs.exclude, restart=config.restart, **options
+            inputs.recording,
+            inputs.spikes,
+            config.window,
+            exclude=inputs.exclude,
+            restart=config.restart,
+            overwrite=config.overwrite,
+            engine=engine,
+            **options,
         )
-        return _answer(config, inputs, sta)
+        return _answer(config, inputs, sta, tested(inputs, engine) if config.significance else None)
 
-    return Work("sta", planned, average, open=lambda: _opened(config))
+    def tested(inputs: Inputs, engine: Engine) -> Significance:
+        names = ("level", "confidence", "n_bootstrap", "seed")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", lp.DroppedSpikesWarning)  # told by the average
+            return spike_triggered_significance(
+                inputs.recording,
+                inputs.spikes,
+                config.window,
+                exclude=inputs.exclude,
+                engine=engine,
+                **windows,
+                **{name: getattr(config, name) for name in names},
+            )
+
+    if config.arrays:
+        require_free(config.arrays, config.overwrite)
+    return Work("sta", planned, average, config.arrays, lambda: open_inputs(config))
 
 
-def _opened(config: StaConfig) -> Inputs:
-    """The inputs; and the kernel compiled (100 MiB of numba and LLVM) for the plan to count among the libraries."""
-    inputs = open_inputs(config)
-    with lp.open_engine("serial") as engine:
-        lp.spike_triggered_average(np.zeros((3, 1), inputs.dtype), [1], (0, 1), spread=config.spread, engine=engine)
-    return inputs
-
-
-def _answer(config: StaConfig, inputs: Inputs, sta: lp.SpikeTriggeredAverage) -> Answer:
+def _answer(
+    config: StaConfig, inputs: Inputs, sta: lp.SpikeTriggeredAverage, significance: Significance | None
+) -> Answer:
     from lazypipe.figures import spike_triggered, units
 
-    lines = lines_of(sta, inputs.spikes)
+    lines = lines_of(sta, inputs.spikes, significance)
     n_dropped = {why: int(n.sum()) for why, n in sta.n_dropped.items()}
-    figures = {
+    counts = {
         "n_units": len(lines),
         "n_spikes": sum(line.spikes for line in lines),
         "n_used": sum(line.used for line in lines),
+        "n_new_samples": sta.n_new_samples,
+    }
+    plan = sta.plan if significance is None else _plan_of_both(sta, significance)
+    figures = counts | {
         "n_dropped": n_dropped,
         "units": [line.cells() for line in lines],
         "window": [int(sta.lags[0]), int(sta.lags[-1]) + 1],
         "sampling_rate": sta.recording.sampling_rate,
         "unit": sta.recording.unit,
         "spikes": {"uri": inputs.spikes.uri, "n_spikes": len(inputs.spikes.samples)},
-        "n_new_samples": sta.n_new_samples,
-        "passes": sta.plan.passes,
+        "passes": plan.passes,
+        "arrays": config.arrays,
     }
-    metrics = {name: float(figures[name]) for name in ("n_units", "n_spikes", "n_used", "n_new_samples")}
+    metrics = {name: float(n) for name, n in counts.items()}
     metrics |= {f"n_dropped_{why}": float(n) for why, n in n_dropped.items()}
     for line in lines[:LOGGED]:
         metrics |= _metrics(line)
-    attributes = {"spikes": inputs.spikes.uri, "edges": config.edges, "weights": config.weights, "ddof": config.ddof}
+    told = {"spikes": inputs.spikes.uri, "edges": config.edges, "weights": config.weights, "ddof": config.ddof}
     return Answer(
         model=sta,
-        plan=sta.plan,
+        plan=plan,
         arrays={},
         figures=figures,
         metrics=metrics,
-        pictures=lambda: {"sta.png": spike_triggered(sta), "units.png": units(sta)},
+        pictures=lambda: {"sta.png": spike_triggered(sta, significance), "units.png": units(sta, significance)},
         tables={"counts": table_of(lines)},
-        groups={"sta": group_of(sta, attributes)},
+        groups={"sta": group_of(sta, told, significance, is_stored=config.arrays is not None)},
+    )
+
+
+def _plan_of_both(sta: lp.SpikeTriggeredAverage, significance: Significance) -> Plan:
+    """The average is held while its lags are tested."""
+    first, second = sta.plan, significance.plan
+    later = tuple(replace(fold, reserved=fold.reserved + first.output_nbytes) for fold in second.folds)
+    return replace(
+        first,
+        folds=first.folds + later,
+        passes=(first.passes or 1) + (second.passes or 1),
+        output_nbytes=first.output_nbytes + second.output_nbytes,
     )
 
 
 def _metrics(line: UnitLine) -> dict[str, float]:
     """Of one unit, by a name that MLflow takes."""
     name = re.sub(r"[^\w.\- ]", "_", str(line.unit), flags=re.ASCII)
-    values = {"peak": line.peak_value, "peak_lag_ms": line.peak_lag_ms, "used": line.used}
+    values = {"peak": line.peak_value, "peak_lag_ms": line.peak_lag_ms, "used": line.used, "z": line.z}
     return {f"unit_{name}/{what}": float(value) for what, value in values.items() if value is not None}
 
 

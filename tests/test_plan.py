@@ -133,6 +133,7 @@ import sys
 import lazypipe as lp
 from lazypipe.engines import resident
 kind, what, path, memory = sys.argv[1:]
+lp.PCA, lp.LinearRegression, lp.covariance, lp.open_matrix(path)  # libraries, loaded where they are first used
 with lp.open_engine(kind, memory=memory, workers=2) as engine:
     before = resident.resident_nbytes()
     engine.reset_peak()

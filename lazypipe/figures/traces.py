@@ -3,58 +3,68 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from lazypipe.errors import ConfigError
-from lazypipe.figures.canvas import GREY
-from lazypipe.stats.peaks import Peak, peak_of
+from lazypipe.figures.canvas import GREY, VERMILION
+from lazypipe.stats.units import Peak, best_channel, peak_of, unit_of
 
 NORMAL_95 = 1.96
 
 
 @dataclass(frozen=True)
+class Chance:
+    """What significance tells of one unit on one channel."""
+
+    mean: np.ndarray  # (n_lags,) of shifted spikes
+    std: np.ndarray
+    significant: np.ndarray  # (n_lags,) bool
+    level: float
+
+
+@dataclass(frozen=True)
 class Trace:
-    """The average of one unit on its best channel; ``band`` is where the mean lies with 95%, if that is known."""
+    """The average of one unit on its best channel; ``band`` is where the mean lies with that confidence, if known."""
 
     unit_id: Any
     n_used: int
-    channel: int  # -1 where no spike was used
+    channel: int | None  # None where no spike was used
     mean: np.ndarray  # (n_lags,)
     band: tuple[np.ndarray, np.ndarray] | None  # each (n_lags,)
-    peak: Peak | None
+    peak: Peak | None  # likewise
+    band_is: str = f"± {NORMAL_95} standard errors"
+    chance: Chance | None = None
 
     @property
     def count(self) -> str:
         return f"n = {self.n_used:,}"
 
 
-def trace_of(sta: Any, index: int) -> Trace:
-    """Of the unit at that place, with 1.96 standard errors about its mean."""
-    one = one_unit(sta, index)
-    n_used = int(one.n_used.max())
-    channel = int(one.best_channel[0]) if n_used else -1
-    mean = np.asarray(one.mean[0, :, max(channel, 0)], np.float64)
-    band = None
+def trace_of(sta: Any, index: int, significance: Any = None) -> Trace:
+    """Of the unit at that place, with the bootstrap's band where there is one, else 1.96 standard errors."""
+    one = unit_of(sta, index)
+    unit_id, n_used = one.unit_ids[0].item(), int(one.n_used.max())
+    channel = best_channel(one.mean[0])
+    if channel is None:
+        return Trace(unit_id, n_used, None, np.full(len(one.lags), np.nan), None, None)
+    mean = one.mean[0, :, channel].astype(np.float64)
+    band: tuple[np.ndarray, np.ndarray] | None = None
+    tested = [] if significance is None else significance.channels[index].tolist()
+    if channel in tested:
+        at = index, slice(None), tested.index(channel)
+        chance = Chance(
+            significance.null_mean[at], significance.null_std[at], significance.significant[at], significance.level
+        )
+        band = significance.band[0][at], significance.band[1][at]
+        told = f"{significance.confidence:.0%} of bootstrap means"
+        return Trace(unit_id, n_used, channel, mean, band, peak_of(mean), told, chance)
     if one.std is not None and n_used > 1:
-        reach = NORMAL_95 * np.asarray(one.sem[0, :, max(channel, 0)], np.float64)
+        reach = NORMAL_95 * one.sem[0, :, channel].astype(np.float64)
         band = mean - reach, mean + reach
-    return Trace(one.unit_ids[0].item(), n_used, channel, mean, band, peak_of(mean) if n_used else None)
-
-
-def one_unit(sta: Any, index: int) -> Any:
-    """The average of one unit alone, without a copy; of a large one only that much is computed with."""
-    part = slice(index, index + 1)
-    return replace(
-        sta,
-        unit_ids=sta.unit_ids[part],
-        mean=np.asarray(sta.mean[part]),
-        std=None if sta.std is None else np.asarray(sta.std[part]),
-        n_used=sta.n_used[part],
-        n_dropped={why: n[part] for why, n in sta.n_dropped.items()},
-    )
+    return Trace(unit_id, n_used, channel, mean, band, peak_of(mean))
 
 
 def used(sta: Any) -> np.ndarray:
@@ -95,9 +105,19 @@ def shown_time(time: float) -> str:
     return f"{round(time, 1):g}".replace("-", "−")
 
 
-def unit_of(sta: Any) -> str:
+def values_unit(sta: Any) -> str:
     """What the values are in."""
     return sta.recording.unit or "units of the data"
+
+
+def mark_significant(axes: Any, times: np.ndarray, trace: Trace, **options: Any) -> None:
+    """A bar at the foot of the axes under the lags that are significant."""
+    if trace.chance is None or not trace.chance.significant.any():
+        return
+    half = 0.5 * float(times[1] - times[0]) if len(times) > 1 else 0.5
+    edges = np.flatnonzero(np.diff(np.r_[False, trace.chance.significant, False].astype(int)))
+    spans = [(times[a] - half, times[b - 1] - times[a] + 2 * half) for a, b in edges.reshape(-1, 2)]
+    axes.broken_barh(spans, (0.0, 0.02), transform=axes.get_xaxis_transform(), color=VERMILION, linewidth=0, **options)
 
 
 def mark_spike(axes: Any, times: np.ndarray, **options: Any) -> None:

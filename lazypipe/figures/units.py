@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lazypipe.figures.canvas import BLUE, GREY, blank
-from lazypipe.figures.traces import Trace, mark_spike, most_used, shown_time, time_axis, trace_of, unit_of, used
+from lazypipe.figures.traces import (
+    Trace,
+    mark_significant,
+    mark_spike,
+    most_used,
+    shown_time,
+    time_axis,
+    trace_of,
+    used,
+    values_unit,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,23 +34,24 @@ FEW_PANELS = 6  # so many are large
 NO_VALUE = "#E6E6E6"
 
 
-def units(sta: Any) -> Figure:
+def units(sta: Any, significance: Any = None) -> Figure:
     """Every unit: its average on its best channel, or, for a movie, its frame, at the lag where it moves most.
 
     Many units of one channel are the rows of a heat map. What does not fit (more than 24 panels, 200 rows)
-    is left out, those of fewest spikes first, and the title says how many.
+    is left out, those of fewest spikes first, and the title says how many. Traces have the bands and the marks of
+    ``significance`` where it is given.
     """
     n_units = len(sta.unit_ids)
     if sta.recording.sample_shape is not None:
         return _frames(sta, most_used(sta, PANELS))
     if sta.recording.n_channels == 1 and n_units > FEW:
         return _heat_map(sta, most_used(sta, ROWS))
-    return _traces(sta, most_used(sta, PANELS))
+    return _traces(sta, most_used(sta, PANELS), significance)
 
 
-def _traces(sta: Any, shown: np.ndarray) -> Figure:
+def _traces(sta: Any, shown: np.ndarray, significance: Any) -> Figure:
     times, time_unit = time_axis(sta)
-    traces = [trace_of(sta, int(i)) for i in shown]
+    traces = [trace_of(sta, int(i), significance) for i in shown]
     n_columns = _n_columns(len(shown))
     figure, panels = _grid(len(shown), n_columns)
     of_many = sta.recording.n_channels > 1
@@ -60,22 +71,28 @@ def _traces(sta: Any, shown: np.ndarray) -> Figure:
             axes.fill_between(times, *trace.band, color=BLUE, alpha=0.25, linewidth=0)
         axes.plot(times, trace.mean, color=BLUE, linewidth=1.1, marker="o" if len(times) == 1 else "", markersize=3)
         _scale_bar(axes, sta.recording.unit)
+        mark_significant(axes, times, trace)
     figure.supxlabel(f"time from the spike ({time_unit})", fontsize="small")
     own = ", each unit on its own scale" if len(shown) > 1 else ""
-    figure.supylabel(f"mean ({unit_of(sta)}){own}", fontsize="small")
-    band = " ± 1.96 standard errors" if any(trace.band is not None for trace in traces) else ""
-    where = ", on the channel where each unit moves most" if of_many else ""
-    figure.suptitle(f"Mean{band}{where}{_left_out(sta, shown)}", fontsize="medium")
+    figure.supylabel(f"mean ({values_unit(sta)}){own}", fontsize="small")
+    figure.suptitle(_title(traces, of_many) + _left_out(sta, shown), fontsize="medium")
     return figure
+
+
+def _title(traces: list[Trace], of_many: bool) -> str:
+    bands = {trace.band_is for trace in traces if trace.band is not None}
+    title = "Mean on the channel where each unit moves most" if of_many else "Mean"
+    title += f", band: {bands.pop()}" if bands else ""
+    return title + (", bars: significant lags" if any(trace.chance is not None for trace in traces) else "")
 
 
 def _heat_map(sta: Any, shown: np.ndarray) -> Figure:
     times, time_unit = time_axis(sta)
     traces = [trace_of(sta, int(i)) for i in shown]
     values = np.full((len(shown), len(times)), np.nan)
-    for row, trace in zip(values, traces, strict=True):
+    for i, trace in enumerate(traces):
         if trace.peak is not None:
-            row[:] = trace.mean - trace.peak.baseline
+            values[i] = trace.mean - trace.peak.baseline
     figure = blank(7.0, min(8.5, max(3.2, 1.3 + 0.17 * len(shown))))
     axes = figure.add_subplot()
     step = float(times[1] - times[0]) if len(times) > 1 else 1.0
@@ -85,7 +102,7 @@ def _heat_map(sta: Any, shown: np.ndarray) -> Figure:
         values, aspect="auto", extent=extent, cmap=_colours(), vmin=-reach, vmax=reach, interpolation="nearest"
     )
     mark_spike(axes, times)
-    for row in np.flatnonzero(np.isnan(values).all(axis=1)):
+    for row in (i for i, trace in enumerate(traces) if trace.peak is None):
         axes.text(
             float(times.mean()), row, "no spikes", ha="center", va="center", color=GREY, fontsize="x-small",
             bbox={"facecolor": NO_VALUE, "edgecolor": "none", "pad": 1},
@@ -98,7 +115,7 @@ def _heat_map(sta: Any, shown: np.ndarray) -> Figure:
     else:
         axes.set_ylabel("unit, in the order of the result")
     bar = figure.colorbar(image, ax=axes, extend="both" if clipped else "neither", pad=0.02)
-    bar.set_label(f"mean − its median over the lags ({unit_of(sta)})")
+    bar.set_label(f"mean − its median over the lags ({values_unit(sta)})")
     bar.outline.set_visible(False)
     axes.spines[:].set_visible(False)
     axes.set_title(f"Mean of each unit{_left_out(sta, shown)}", fontsize="medium")
@@ -120,18 +137,18 @@ def _frames(sta: Any, shown: np.ndarray) -> Figure:
             axes.imshow(np.full(sta.recording.sample_shape, np.nan), cmap=_colours())
             _named(axes, trace, "\n")
             continue
-        frame = np.asarray(sta.in_shape(sta.mean[index, trace.peak.index]), np.float64)
+        frame = np.asarray(sta.in_shape(sta.mean[index, trace.peak.at]), np.float64)
         frame = frame - np.nanmedian(sta.mean[index])
         reach = _nonzero(np.nanmax(np.abs(frame)))
         image = axes.imshow(frame / reach, cmap=_colours(), vmin=-1, vmax=1, interpolation="nearest")
-        _named(axes, trace, f"{shown_time(times[trace.peak.index])} {time_unit}, ± {reach:.3g}\n")
+        _named(axes, trace, f"{shown_time(times[trace.peak.at])} {time_unit}, ± {reach:.3g}\n")
     if image is not None:
         bar = figure.colorbar(image, ax=panels, shrink=0.6, pad=0.02)
         bar.set_label("mean − baseline, as a share of the\nunit's largest (± value above it)", fontsize="small")
         bar.ax.tick_params(labelsize="x-small")
         bar.outline.set_visible(False)
     figure.suptitle(
-        f"Frame at the lag where each unit moves most; values in {unit_of(sta)}{_left_out(sta, shown)}",
+        f"Frame at the lag where each unit moves most; values in {values_unit(sta)}{_left_out(sta, shown)}",
         fontsize="medium",
     )
     return figure

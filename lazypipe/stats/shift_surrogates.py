@@ -24,6 +24,7 @@ from lazypipe.stats.windows import Windows
 
 MOSTLY = 0.9  # of the samples lie in blocks at least as long as there are offsets
 SAME = 1e-9  # deviations of the null: nearer than this is a tie, which an FFT may break either way
+ROUNDING = 1e-12  # of a mean: deviations below it are none
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,9 @@ def null_of(sums: np.ndarray, counts: np.ndarray | float, observed: np.ndarray, 
     mean = (so_far[lags + n] - so_far[lags]) / n
     total = np.maximum(squares[lags + n] - squares[lags] - n * mean**2, 0)
     std = np.sqrt(total / max(n - 1, 1))
-    far = np.abs(observed - centre - mean) - SAME * std
+    rounding = ROUNDING * abs(centre)
+    std[std <= rounding] = 0
+    far = np.abs(observed - centre - mean) - SAME * std - rounding
     high, low = mean + far, mean - far
     deviations_in_order = np.sort(deviations)
     beyond = len(deviations) - np.searchsorted(deviations_in_order, high, side="left")

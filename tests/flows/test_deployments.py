@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+import zarr
 
 from jobs.covariance import CovarianceConfig
 from jobs.linear import LinearConfig
 from jobs.pca import PCAConfig
+from jobs.sta import StaConfig
 from jobs.transform import TransformConfig
 
 
@@ -39,6 +41,25 @@ def test_a_run_of_the_other_flow_completes(server, tiny, parameters, tmp_path):
     assert ended["state"]["type"] == "COMPLETED", ended["state"]["message"]
     expected = np.cov(tiny[1].astype(float), rowvar=False)
     np.testing.assert_allclose(np.load(tmp_path / "result" / "covariance.npy"), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_run_over_a_recording_completes(server, parameters, tmp_path):
+    recording = np.random.default_rng(0).normal(size=(400, 2))
+    np.save(tmp_path / "recording.npy", recording)
+    np.savez(tmp_path / "spikes.npz", samples=[50, 100, 1, 120], units=[7, 7, 8, 8])
+    config = {key: value for key, value in parameters["config"].items() if key != "n_components"}
+    config |= {"source": str(tmp_path / "recording.npy"), "spikes": str(tmp_path / "spikes.npz"), "window": [-3, 2]}
+    deployment = server.deployment("sta/sta")
+    run = server.post(f"/deployments/{deployment['id']}/create_flow_run", parameters={"config": config})
+    ended = server.finished(run.raise_for_status().json()["id"])
+    assert ended["state"]["type"] == "COMPLETED", ended["state"]["message"]
+    mean = zarr.open_group(str(tmp_path / "result" / "sta.zarr"), mode="r")["mean"][:]
+    np.testing.assert_allclose(mean, [(recording[47:52] + recording[97:102]) / 2, recording[117:122]], rtol=1e-12)
+    artifacts = server.post("/artifacts/filter", artifacts={"flow_run_id": {"any_": [ended["id"]]}}).json()
+    (report,) = [artifact for artifact in artifacts if artifact["key"] == "sta-result"]
+    assert "| unit | used | dropped |" in report["data"]
+    assert "| 8 | 1 | 1 |" in report["data"]
+    assert "400 × 2 float64" in report["data"]
 
 
 @pytest.mark.parametrize(
@@ -105,6 +126,7 @@ def test_the_parameters_of_prefect_yaml_are_valid():
         "flows/pca.py:pca": PCAConfig,
         "flows/covariance.py:covariance": CovarianceConfig,
         "flows/linear.py:linear": LinearConfig,
+        "flows/sta.py:sta": StaConfig,
         "flows/transform.py:transform": TransformConfig,
     }
     text = (Path(__file__).parents[2] / "prefect.yaml").read_text()

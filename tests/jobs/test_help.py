@@ -12,11 +12,13 @@ from jobs.covariance import CovarianceConfig
 from jobs.generate import GenerateConfig
 from jobs.linear import LinearConfig
 from jobs.pca import PCAConfig
+from jobs.sta import StaConfig
 
 CONFIGS = {
     "pca": PCAConfig,
     "covariance": CovarianceConfig,
     "linear": LinearConfig,
+    "sta": StaConfig,
     "convert": ConvertConfig,
     "generate": GenerateConfig,
 }
@@ -41,7 +43,7 @@ def test_help_has_every_option_and_its_description(jobs, name):
 
 def test_plan_of_a_job_has_that_job_s_options(jobs):
     assert "--n-components" in jobs.ok("plan", "pca", "--help")
-    assert "usage: python -m jobs plan {pca,covariance,transform,linear}" in jobs.ok("plan", "--help")
+    assert "usage: python -m jobs plan {pca,covariance,transform,linear,sta}" in jobs.ok("plan", "--help")
 
 
 def test_the_list_of_jobs_is_whole_and_fast(jobs):

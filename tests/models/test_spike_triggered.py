@@ -1,5 +1,6 @@
 """Spike-triggered averages against plain NumPy, on data made to catch what peers get wrong."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,12 @@ from spike_reference import moments_of, windows_of
 import lazypipe as lp
 from lazypipe.blocks import Span
 from lazypipe.io.recordings.recording import Recording
+from lazypipe.sizes import MIB
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 needs_fly = pytest.mark.skipif(not (DATA / "fly_h1_stimulus.npy").exists(), reason="../shared/data is not there")
 FLY = (-0.33083048, -0.29083503, -0.23076012, -0.24636984, -0.10962767)  # as published, window of 150 samples
+FAR = np.float64(np.float32(1e30))  # stands for NaN among the values
 CHUNKS = (1, 149, 150, 151, 997, 600_000)
 
 
@@ -165,20 +168,35 @@ def test_spikes_beyond_the_end_are_counted_and_warned_of(serial_engine):
     assert sta.n_dropped["beyond_end"].tolist() == [2] and sta.n_used.tolist() == [1]
 
 
-@pytest.mark.parametrize("memory", ["16MiB", "24MiB", "256MiB"])
-def test_cutting_by_units_and_channels_changes_no_bit(memory, tmp_path):
+@pytest.mark.parametrize(("mib", "n_tiles"), [(15, 9), (16, 2), (256, 1)])
+def test_cutting_by_units_and_channels_changes_no_bit(mib, n_tiles, tmp_path, cluster_engine, monkeypatch):
     rng = np.random.default_rng(3)
     x = rng.integers(-500, 500, (9_000, 40)).astype(np.int16)
     units = {u: np.sort(rng.integers(0, 9_000, 50)) for u in range(12)}
-    want = [moments_of(windows_of(x, spikes, (-60, 60))) for spikes in units.values()]
     np.save(tmp_path / "x.npy", x)
-    with lp.open_engine("dask", workers=2, memory=memory) as engine:
-        sta = average(tmp_path / "x.npy", units, (-60, 60), engine, dtype="float32")
-        assert sta.plan.arrays_nbytes <= sta.plan.host.memory
-    for i, (n, mean, std) in enumerate(want):
+    monkeypatch.setattr(cluster_engine, "host", replace(cluster_engine.host, memory=mib * MIB))
+    sta = average(tmp_path / "x.npy", units, (-60, 60), cluster_engine, dtype="float32")
+    assert sta.plan.arrays_nbytes <= sta.plan.host.memory
+    assert (sta.plan.passes > 1) == (n_tiles > 1), sta.plan
+    for i, spikes in enumerate(units.values()):
+        n, mean, std = moments_of(windows_of(x, spikes, (-60, 60)))
         assert sta.n_used[i] == n[0]
         np.testing.assert_allclose(sta.mean[i], mean, rtol=1e-6, atol=1e-5)
         np.testing.assert_allclose(sta.std[i], std, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["int16", "float32"])
+def test_one_unit_too_large_for_the_budget_is_cut_by_channels(dtype, tmp_path):
+    rng = np.random.default_rng(4)
+    x = rng.integers(-500, 500, (3_000, 300)).astype(dtype)
+    spikes = np.sort(rng.integers(0, 3_000, 40))
+    np.save(tmp_path / "x.npy", x)
+    with lp.open_engine("serial", memory="20MiB") as engine:
+        sta = average(tmp_path / "x.npy", spikes, (-900, 900), engine, dtype="float32", edges="nan")
+    assert sta.plan.passes > 1 and sta.plan.arrays_nbytes <= 20 * MIB
+    _, mean, std = moments_of(windows_of(x, spikes, (-900, 900), edges="nan"))
+    np.testing.assert_allclose(sta.mean[0], mean, rtol=1e-6, atol=1e-5)
+    np.testing.assert_allclose(sta.std[0], std, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -216,3 +234,24 @@ def test_a_budget_that_is_too_small_says_what_fits(serial_engine):
         pytest.raises(lp.MemoryPlanError, match=r"It fits in memory="),
     ):
         average(np.zeros((5_000, 400), np.int16), np.array([2_500]), (-2_000, 2_000), engine)
+
+
+@given(seed=st.integers(0, 2**16), chunk=st.integers(1, 90), n_bad=st.integers(0, 6))
+@settings(max_examples=30, deadline=None)
+def test_nan_anywhere_equals_plain_numpy(seed, chunk, n_bad, serial_engine):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((80, 2)).astype(rng.choice(["f4", "f8"]))
+    x[rng.integers(0, 80, n_bad), rng.integers(0, 2, n_bad)] = rng.choice([np.nan, np.inf])
+    spikes = np.sort(rng.integers(0, 80, 40))
+    windows = windows_of(np.nan_to_num(x, nan=FAR, posinf=FAR), spikes, (-4, 3))
+    bad = (windows == FAR).any(axis=(1, 2))
+    omitted = average(x, spikes, (-4, 3), serial_engine, nan="omit", chunk_length=chunk)
+    n, mean, std = moments_of(windows[~bad])
+    assert omitted.n_used[0] == n[0] and omitted.n_dropped["nan"][0] == bad.sum()
+    np.testing.assert_allclose(omitted.mean[0], mean, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(omitted.std[0], std, rtol=1e-9, atol=1e-12)
+    spoilt = average(x, spikes, (-4, 3), serial_engine, nan="propagate", chunk_length=chunk)
+    assert spoilt.n_used[0] == len(windows)
+    touched = (windows == FAR).any(axis=0)
+    np.testing.assert_array_equal(np.isfinite(spoilt.mean[0]), ~touched)
+    np.testing.assert_allclose(spoilt.mean[0][~touched], windows.mean(axis=0)[~touched], rtol=1e-12, atol=1e-14)

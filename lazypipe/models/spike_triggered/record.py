@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from lazypipe.io.spikes import Spikes
-from lazypipe.models.spike_triggered.average import SpikeTriggeredAverage
+from lazypipe.models.spike_triggered.result import SpikeTriggeredAverage
+from lazypipe.models.spike_triggered.significance import Significance
 from lazypipe.results import Group, Stored, Table
-from lazypipe.stats.peaks import peak_of
+from lazypipe.stats.units import best_channel, peak_of, unit_of
 
 AXES = ("unit", "lag", "channel")
 
@@ -29,6 +28,9 @@ class UnitLine:
     peak_lag_ms: float | None
     peak_value: float | None
     baseline: float | None  # the median of that channel over the lags
+    z: float | None = None  # at the peak, against shifted spikes
+    p_value: float | None = None  # likewise
+    n_significant: int | None = None  # lags of that channel
 
     def cells(self) -> dict[str, Any]:
         """Flat: ``dropped_edge`` and so on."""
@@ -39,9 +41,10 @@ class UnitLine:
         return dict(items[:at]) | {f"dropped_{why}": n for why, n in dropped.items()} | dict(items[at:])
 
 
-def lines_of(sta: SpikeTriggeredAverage, spikes: Spikes) -> list[UnitLine]:
+def lines_of(sta: SpikeTriggeredAverage, spikes: Spikes, significance: Significance | None = None) -> list[UnitLine]:
     """A line a unit, in their order; reads one unit at a time."""
-    return [_line(one, n) for one, n in zip(units_of(sta), spikes.counts.tolist(), strict=True)]
+    lines = [_line(unit_of(sta, i), n) for i, n in enumerate(spikes.counts.tolist())]
+    return lines if significance is None else [_tested(line, significance, i) for i, line in enumerate(lines)]
 
 
 def table_of(lines: list[UnitLine]) -> Table:
@@ -50,8 +53,16 @@ def table_of(lines: list[UnitLine]) -> Table:
     return [list(cells[0]), *(["" if value is None else value for value in row.values()] for row in cells)]
 
 
-def group_of(sta: SpikeTriggeredAverage, attributes: dict[str, Any]) -> Group:
-    """``mean``, ``std``, ``sem`` (n_units, n_lags, n_channels), written unit by unit, and what they are of."""
+def group_of(
+    sta: SpikeTriggeredAverage,
+    attributes: dict[str, Any],
+    significance: Significance | None = None,
+    is_stored: bool = False,
+) -> Group:
+    """``mean``, ``std``, ``sem`` (n_units, n_lags, n_channels), written unit by unit, and what they are of.
+
+    Where mean and deviation are in a store of their own, these three are left to it.
+    """
     recording = sta.recording
     arrays = {
         "unit_ids": Stored.of(("unit",), sta.unit_ids),
@@ -61,10 +72,13 @@ def group_of(sta: SpikeTriggeredAverage, attributes: dict[str, Any]) -> Group:
     arrays |= {f"n_dropped_{why}": Stored.of(("unit",), n) for why, n in sta.n_dropped.items()}
     if recording.sampling_rate is not None:
         arrays["times"] = Stored.of(("lag",), sta.times)
-    arrays["mean"] = Stored.of(AXES, sta.mean)
-    if sta.std is not None:
+    if not is_stored:
+        arrays["mean"] = Stored.of(AXES, sta.mean)
+    if sta.std is not None and not is_stored:
         arrays["std"] = Stored.of(AXES, sta.std)
-        arrays["sem"] = Stored(AXES, sta.std.shape, sta.std.dtype, lambda i: unit_of(sta, i).sem[0])  # type: ignore[index]
+        arrays["sem"] = Stored(AXES, sta.std.shape, sta.std.dtype, lambda i: unit_of(sta, i).sem[0])
+    if significance is not None:
+        arrays |= significance_arrays(significance)
     told = {
         "kind": "lazypipe spike-triggered average",
         "sampling_rate": recording.sampling_rate,
@@ -76,31 +90,35 @@ def group_of(sta: SpikeTriggeredAverage, attributes: dict[str, Any]) -> Group:
     return Group(arrays, told | attributes)
 
 
-def units_of(sta: SpikeTriggeredAverage) -> Iterator[SpikeTriggeredAverage]:
-    """The average of each unit alone."""
-    return (unit_of(sta, i) for i in range(len(sta.unit_ids)))
+def significance_arrays(found: Significance) -> dict[str, Stored]:
+    """Arrays of a group: (n_units, n_lags, k) for the k channels that were tested of each unit."""
+    axes = ("unit", "lag", "tested")
+    names = ("z", "p_values", "significant", "null_mean", "null_std")
+    return {
+        "tested_channels": Stored.of(("unit", "tested"), found.channels),
+        "band": Stored.of(("bound", *axes), found.band),
+        **{name: Stored.of(axes, getattr(found, name)) for name in names},
+    }
 
 
-def unit_of(sta: SpikeTriggeredAverage, index: int) -> SpikeTriggeredAverage:
-    """The average of the unit at that place alone, in the memory of the whole."""
-    part = slice(index, index + 1)
-    return replace(
-        sta,
-        unit_ids=sta.unit_ids[part],
-        mean=np.asarray(sta.mean[part]),
-        std=None if sta.std is None else np.asarray(sta.std[part]),
-        n_used=sta.n_used[part],
-        n_dropped={why: n[part] for why, n in sta.n_dropped.items()},
-    )
+def _tested(line: UnitLine, found: Significance, index: int) -> UnitLine:
+    tested = found.channels[index].tolist()
+    if line.best_channel not in tested or line.peak_lag is None:
+        return line
+    column = tested.index(line.best_channel)
+    at = index, line.peak_lag - int(found.lags[0]), column
+    z, p_value = float(found.z[at]), float(found.p_values[at])
+    n_significant = int(found.significant[index, :, column].sum())
+    return replace(line, z=z if math.isfinite(z) else None, p_value=p_value, n_significant=n_significant)
 
 
 def _line(one: SpikeTriggeredAverage, n_spikes: int) -> UnitLine:
     counts = one.unit_ids[0].item(), n_spikes, int(one.n_used.max())
     dropped = {why: int(n[0]) for why, n in one.n_dropped.items()}
-    channel = int(one.best_channel[0])
-    peak = None if channel < 0 else peak_of(one.mean[0, :, channel])
-    if peak is None:
+    channel = best_channel(one.mean[0])
+    if channel is None:
         return UnitLine(*counts, dropped, None, None, None, None, None)
-    lag, rate = int(one.lags[peak.index]), one.recording.sampling_rate
+    peak = peak_of(one.mean[0, :, channel])
+    lag, rate = int(one.lags[peak.at]), one.recording.sampling_rate
     ms = None if rate is None else 1000.0 * lag / rate
     return UnitLine(*counts, dropped, channel, lag, ms, peak.value, peak.baseline)

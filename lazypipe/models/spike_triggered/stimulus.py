@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lazypipe.blocks import Block, Run, Span
+from lazypipe.blocks import Run, Span
 from lazypipe.engines import Engine
 from lazypipe.engines.tasks import blocks_of
 from lazypipe.errors import ConfigError, DataError, PlanError
@@ -230,8 +230,3 @@ def require_data(question: Question, stimulus: Stimulus) -> None:
             f"{question.recording.uri}: no piece of it is {question.windows.length:,} samples long, as the window is. "
             f"Shorten the window, or exclude less."
         )
-
-
-def open_block(values: np.ndarray, start: int, uri: str) -> Block:
-    """A block of all columns that begins at a row."""
-    return Block(values, Span(start, start + len(values)), Span(0, values.shape[1]), uri)
