@@ -176,7 +176,7 @@ def _csv_rows(path: Path) -> list[list[Any]]:
     """Rows that hold something; a first one that holds no number is the head."""
     with open(path, newline="", encoding="utf-8-sig") as file:
         rows = [row for row in csv.reader(file) if row and not row[0].lstrip().startswith("#")]
-    if rows and not any(cell.strip().lstrip("-").replace(".", "").isdecimal() for cell in rows[0]):
+    if rows and len(rows[0]) == 2 and not any(cell.strip().lstrip("-").isdecimal() for cell in rows[0]):
         rows = rows[1:]
     return [[float(cell) for cell in row] for row in rows]
 

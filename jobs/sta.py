@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if __name__ == "__main__":  # run as a file: jobs and lazypipe are in the folder above
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -23,10 +23,12 @@ from jobs._recording import Inputs, RecordingConfig, open_inputs
 from jobs._run import Answer, Result, Work
 from lazypipe.engines import Engine
 from lazypipe.models.spike_triggered.record import UnitLine, group_of, lines_of, table_of
-from lazypipe.models.spike_triggered.significance import Significance, spike_triggered_significance
 from lazypipe.plan import Plan
 from lazypipe.progress import PassDone
 from lazypipe.results import require_free
+
+if TYPE_CHECKING:
+    from lazypipe.models.spike_triggered.significance import Significance
 
 HEAD = ("unit", "used", "dropped", "channel", "peak at", "peak", "baseline", "z")
 REASONS = {
@@ -165,6 +167,8 @@ def _work(config: StaConfig) -> Work:
         return _answer(config, inputs, sta, tested(inputs, engine) if config.significance else None)
 
     def tested(inputs: Inputs, engine: Engine) -> Significance:
+        from lazypipe.models.spike_triggered.significance import spike_triggered_significance
+
         names = ("level", "confidence", "n_bootstrap", "seed")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", lp.DroppedSpikesWarning)  # told by the average
@@ -180,6 +184,8 @@ def _work(config: StaConfig) -> Work:
 
     if config.arrays:
         require_free(config.arrays, config.overwrite)
+    if config.significance:  # loaded before the plan is made, which counts the memory of libraries
+        import lazypipe.models.spike_triggered.significance  # noqa: F401
     return Work("sta", planned, average, config.arrays, lambda: open_inputs(config))
 
 

@@ -67,6 +67,7 @@ class WindowProducts:
 
     ranges: np.ndarray  # (n, 2) first rows of windows, in order
     segments: np.ndarray  # (n,) the segment that each range is counted to, from 0
+    n_segments: int
     length: int
     shift: np.ndarray  # (k,) float64
     names: np.ndarray  # (k,) channels, for messages
@@ -81,10 +82,6 @@ class WindowProducts:
     @property
     def nbytes(self) -> int:
         return self.ranges.nbytes + self.segments.nbytes
-
-    @property
-    def n_segments(self) -> int:
-        return int(self.segments.max(initial=0)) + 1
 
     def within(self, rows: Span) -> list[tuple[int, int, int]]:
         """(begin, end, segment) of the windows that belong to those rows."""

@@ -12,8 +12,8 @@ import pytest
 import zarr
 
 import lazypipe as lp
-from jobs import sta
 from jobs._cli import parse
+from jobs._recording import excluded
 from jobs.sta import StaConfig, main
 
 QUIET = ("--tracking.enabled", "false", "--engine.kind", "serial")
@@ -68,7 +68,7 @@ def test_a_tracked_run_saves_what_the_library_finds(jobs, folder):
     assert store["n_dropped_edge"][:].tolist() == [0, 2, 0]
     attributes = dict(store.attrs)
     assert (attributes["sampling_rate"], attributes["unit"], attributes["window"]) == (RATE, "µV", [-20, 4])
-    assert (attributes["source"], attributes["spikes"]) == ("rec.dat", "spikes.npz")
+    assert (attributes["source"], attributes["spikes"]) == (f"{folder}/rec.dat", f"{folder}/spikes.npz")
 
     with open("out/counts.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -168,7 +168,7 @@ def test_dropped_spikes_are_told_once_and_kept(folder, capsys):
     given = ["--source", "rec.npy", "--spikes", "spikes.npz", "--window", "-3", "1", *QUIET, "--out", "out"]
     assert main(given) == 0
     told = capsys.readouterr().err
-    assert re.fullmatch(r"Warning: spikes.npz: 1 of 3 spikes lie beyond the end of rec.npy .*\n", told)
+    assert re.fullmatch(r"Warning: \S+spikes.npz: 1 of 3 spikes lie beyond the end of \S+rec.npy .*\n", told)
     (kept,) = json.loads((folder / "out" / "result.json").read_text())["warnings"]
     assert told == f"Warning: {kept}\n"
 
@@ -252,11 +252,11 @@ def test_intervals_may_be_in_a_file(folder):
     np.save("bad.npy", [[5, 9], [20, 30]])
     (folder / "bad.csv").write_text("start,stop\n5,9\n# a movement\n20, 30\n\n")
     for name in ("bad.npy", "bad.csv"):
-        assert sta.excluded(config_of("--window", "0", "1", "--exclude", name).exclude) == ((5, 9), (20, 30))
+        assert excluded(config_of("--window", "0", "1", "--exclude", name).exclude) == ((5, 9), (20, 30))
     for content in ("5,9,11\n", "a,b\nc,d\n", "5.5,9\n", "\0"):
         (folder / "bad.csv").write_text(content)
         with pytest.raises(lp.DataError, match="bad.csv: holds no rows of start, stop"):
-            sta.excluded("bad.csv")
+            excluded("bad.csv")
 
 
 REFUSED = {

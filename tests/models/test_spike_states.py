@@ -76,11 +76,10 @@ def test_what_is_in_the_state_must_not_change(recording, serial_engine):
 
 
 def test_a_run_that_stops_goes_on_from_its_last_epoch(recording, serial_engine, monkeypatch):
-    from lazypipe.models.spike_triggered import planning
+    from lazypipe.models.spike_triggered import job
 
     write, spikes, state = recording
-    monkeypatch.setattr(planning, "EPOCH_NBYTES", 9_000)  # 1,125 samples of 4 channels
-    monkeypatch.setattr(planning, "STATES_AN_EPOCH", 0)
+    monkeypatch.setattr(job, "epoch_rows", lambda *_: 1_125)
     whole = write(9_000)
     want = lp.spike_triggered_average(whole, spikes, WINDOW, engine=serial_engine)
     folds = []

@@ -23,6 +23,7 @@ from lazypipe.models.spike_triggered import store
 from lazypipe.models.spike_triggered.planning import (
     Tile,
     WindowPlan,
+    epoch_rows,
     part_of,
     plan_in_tiles,
     plan_in_time,
@@ -62,6 +63,15 @@ class Job:
         windows = self.question.windows
         return windows.n_units, windows.length, self.question.recording.n_channels
 
+    @property
+    def output_nbytes(self) -> int:
+        return math.prod(self.shape) * np.dtype(self.statistic.result).itemsize * (2 if self.statistic.spread else 1)
+
+    @property
+    def reserved(self) -> int:
+        """Bytes on the driver all the while: the spikes, and the result where it stays in memory."""
+        return self.question.nbytes + (self.output_nbytes if self.out is None else 0)
+
     def plan(self) -> tuple[WindowPlan, Plan]:
         """MemoryPlanError, with what would do, where nothing fits the budget."""
         if self.chunk_length is not None and self.chunk_length < 1:
@@ -69,13 +79,12 @@ class Job:
                 f"chunk_length: {self.chunk_length} is no number of samples. Give 1 or more, or leave it out."
             )
         recording = self.question.recording
-        output = math.prod(self.shape) * np.dtype(self.statistic.result).itemsize * (2 if self.statistic.spread else 1)
-        reserved = self.question.nbytes + (output if self.out is None else 0)
+        output, reserved = self.output_nbytes, self.reserved
 
         def make(host: Host) -> WindowPlan:
             asked = TITLE, self.statistic, self.matrix, host
             if self.state is not None:
-                return plan_saved(*asked, reserved, self.chunk_length)[0]
+                return plan_saved(*asked, reserved, self.chunk_length)
             if self.out is not None:
                 return plan_in_tiles(*asked, self.engine.slots, reserved, self.chunk_length)
             return plan_windows(*asked, self.engine.slots, reserved, self.chunk_length)
@@ -95,11 +104,25 @@ class Job:
         """In one fold, or a tile a task."""
         statistic = replace(self.statistic, shift=_shift(self.question.recording))
         if not planned.tiles:
-            total = self.engine.fold(statistic, self.matrix, planned.fold)
-            total = with_open_windows(statistic, self.matrix, total)
+            total = with_open_windows(statistic, self.matrix, self._folded(statistic))
             return in_units(statistic.moments(total), self.question.recording)
         work = MakeTile(statistic, self.question.recording, planned.fold.step)
         return self._joined(planned, self.engine.map(work, planned.tiles, planned.fold))
+
+    def _folded(self, statistic: SpikeTriggered) -> WindowSums:
+        """Epoch after epoch."""
+        n_rows, host = self.matrix.shape[0], self.engine.host
+        epoch = epoch_rows(statistic, self.matrix, host)
+        reserved = self.reserved + (statistic.state_nbytes(*self.matrix.shape) if epoch < n_rows else 0)
+        total: WindowSums | None = None
+        for start in range(0, n_rows, epoch):
+            span = Span(start, min(start + epoch, n_rows))
+            title = TITLE if epoch >= n_rows else f"{TITLE}, samples to {span.stop:,}"
+            fold = plan_in_time(title, statistic, self.matrix, host, reserved, self.chunk_length, span)
+            part = self.engine.fold(statistic, self.matrix, fold)
+            total = part if total is None else statistic.merge(total, part)
+        assert total is not None
+        return total
 
     def write(self, planned: WindowPlan, plan: Plan, overwrite: bool) -> WindowMoments:
         """Into the store at ``out``, a tile a task; of those that an earlier run wrote, none again."""
@@ -170,9 +193,9 @@ class Job:
             "tile": [tile.units.start, tile.units.stop, tile.channels.start, tile.channels.stop],
         }
         beside = Beside("the spikes", part.windows.belonging_to)
-        reserved = self.question.nbytes
+        reserved = self.reserved + 2 * part.state_nbytes(*self.matrix.shape)
         host, chunk = self.engine.host, self.chunk_length
-        epoch = plan_saved(TITLE, part, self.matrix, host, reserved, chunk)[1]
+        epoch = epoch_rows(part, self.matrix, host)
         title = TITLE if n_tiles == 1 else f"{TITLE}, tile {i + 1} of {n_tiles}"
         saved = Checkpointed(folder, f"spikes-{i}" if n_tiles > 1 else "spikes", identity, beside, epoch)
 

@@ -18,13 +18,12 @@ from lazypipe.blocks import Run, Span
 from lazypipe.errors import MemoryPlanError
 from lazypipe.io.matrix import Matrix
 from lazypipe.plan import MAX_RUNS, RUN_NBYTES, FoldPlan, Host, between, live_states_of
-from lazypipe.sizes import GIB, KIB, MIB, show_bytes
+from lazypipe.sizes import KIB, MIB, show_bytes
 from lazypipe.stats.spike_triggered import SpikeTriggered
 
 CHUNK_NBYTES = 32 * MIB  # of a block: beyond it the sums are not read from memory any less often
 LEAST_RUNS = 8
-EPOCH_NBYTES = GIB  # seconds of work
-STATES_AN_EPOCH = 16  # and many times what is written to save it
+MANY_RUNS = 64  # that fit the budget: all of the recording is then one epoch
 STATES_A_RUN = 4  # a run reads at least so many times the bytes of its state
 
 
@@ -58,19 +57,33 @@ def plan_windows(
     slots: int,
     reserved: int,
     chunk_length: int | None = None,
-    span: Span | None = None,
 ) -> WindowPlan:
     """In time if a run or more for each of two tasks fits, else in tiles; MemoryPlanError if nothing fits.
 
     ``reserved`` bytes are held on the driver besides: the result, and the spikes.
     """
+    epoch = epoch_rows(statistic, matrix, host)
+    if epoch < matrix.shape[0]:
+        reserved += statistic.state_nbytes(*matrix.shape)  # of the epochs before
     try:
-        fold = plan_in_time(title, statistic, matrix, host, reserved, chunk_length, span)
-        if len(fold.runs) > 1 or len(span or Span(0, matrix.shape[0])) <= fold.step:
-            return WindowPlan(fold)
+        fold = plan_in_time(title, statistic, matrix, host, reserved, chunk_length, Span(0, epoch))
+        if len(fold.runs) > 1 or epoch <= fold.step:
+            return WindowPlan(replace(fold, bytes_read=matrix.nbytes))
     except MemoryPlanError:
         pass
     return plan_in_tiles(title, statistic, matrix, host, slots, reserved, chunk_length)
+
+
+def epoch_rows(statistic: SpikeTriggered, matrix: Matrix, host: Host) -> int:
+    """Rows of the recording that are cut into runs at a time: all of them, or, where few states fit, as many as
+    make so many runs. Epochs are folded one after another into one state, which is what can be saved."""
+    state, n_runs = statistic.state_nbytes(*matrix.shape), MAX_RUNS
+    while n_runs > 1 and live_states_of(n_runs) * state > host.memory // 2:
+        n_runs //= 2
+    if n_runs >= MANY_RUNS:
+        return matrix.shape[0]
+    nbytes = n_runs * max(RUN_NBYTES, STATES_A_RUN * state)
+    return between(nbytes // _row_nbytes(statistic), 1, matrix.shape[0])
 
 
 def plan_saved(
@@ -80,8 +93,8 @@ def plan_saved(
     host: Host,
     reserved: int,
     chunk_length: int | None = None,
-) -> tuple[WindowPlan, int]:
-    """For a fold that is saved: tiles, one after another, each cut in time; and rows an epoch, which is saved whole.
+) -> WindowPlan:
+    """For a fold that is saved: tiles, one after another, each cut in time.
 
     The state as it was saved and a copy of it are held on the driver besides.
     """
@@ -90,13 +103,13 @@ def plan_saved(
         tiles = _tiles(statistic, *grid)
         part = part_of(statistic, _largest(tiles))
         state = part.state_nbytes(*matrix.shape)
-        epoch = between(max(EPOCH_NBYTES, STATES_AN_EPOCH * state) // _row_nbytes(part), 1, matrix.shape[0])
+        epoch = epoch_rows(part, matrix, host)
         try:
             fold = plan_in_time(title, part, matrix, host, reserved + 2 * state, chunk_length, Span(0, epoch))
         except MemoryPlanError as refused:
             error = refused
             continue
-        return WindowPlan(replace(fold, bytes_read=matrix.nbytes * len(tiles)), tiles), epoch
+        return WindowPlan(replace(fold, bytes_read=matrix.nbytes * len(tiles)), tiles)
     assert error is not None
     raise error
 
@@ -225,8 +238,8 @@ def _fitting(
     if plan.peak_nbytes > host.memory:
         raise MemoryPlanError(
             f"{matrix.uri}: {title} needs {show_bytes(plan.peak_nbytes)} of arrays at least: {show_bytes(task)} a "
-            f"task, {live} x {show_bytes(state)} of sums, {show_bytes(reserved)} of results and spikes on the driver; the "
-            f"budget is {show_bytes(host.memory)}."
+            f"task, {live} x {show_bytes(state)} of sums, {show_bytes(reserved)} of results and spikes on the driver; "
+            f"the budget is {show_bytes(host.memory)}."
         )
     for concurrency in range(min(host.threads, len(runs)), 1, -1):
         if at(concurrency).peak_nbytes <= host.memory:

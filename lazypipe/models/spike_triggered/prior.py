@@ -89,7 +89,7 @@ class Prior:
         table = np.array(parts, np.int64).reshape(-1, 3)
         stimulus = self.stimulus
         return WindowProducts(
-            table[:, :2], table[:, 2], self.length, self.shift, stimulus.channels, stimulus.stored
+            table[:, :2], table[:, 2], self.n_segments, self.length, self.shift, stimulus.channels, stimulus.stored
         )  # fmt: skip
 
     def ready(self, engine: Engine, plans: tuple[FoldPlan, ...]) -> Prior:
@@ -108,7 +108,7 @@ class Prior:
         """Of the windows of each segment, about the shift."""
         statistic = self.statistic()
         total = engine.fold(statistic, self.stimulus.matrix, plan)
-        return [statistic.completed(total, i, self._ends(statistic, i)) for i in range(statistic.n_segments)]
+        return [statistic.completed(total, i, self._ends(statistic, i)) for i in range(self.n_segments)]
 
     def _ends(self, statistic: WindowProducts, segment: int) -> Iterator[Ends]:
         """Read here and now: two windows a range."""

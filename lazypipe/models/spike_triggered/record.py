@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lazypipe.io.spikes import Spikes
 from lazypipe.models.spike_triggered.result import SpikeTriggeredAverage
-from lazypipe.models.spike_triggered.significance import Significance
 from lazypipe.results import Group, Stored, Table
 from lazypipe.stats.units import best_channel, peak_of, unit_of
+
+if TYPE_CHECKING:
+    from lazypipe.models.spike_triggered.significance import Significance
 
 AXES = ("unit", "lag", "channel")
 
