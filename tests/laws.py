@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lazypipe.blocks import compute_dtype
+from lazypipe.blocks import Span, compute_dtype
 from lazypipe.stats import (
     AdjointProduct,
     Centring,
@@ -19,6 +19,8 @@ from lazypipe.stats import (
     Statistic,
     TriangularFactor,
 )
+from lazypipe.stats.spike_triggered import SpikeTriggered
+from lazypipe.stats.windows import find_windows
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,37 @@ def with_ones(x: np.ndarray) -> np.ndarray:
     return np.column_stack([np.ones(len(x)), x.astype(np.float64) - x[0]])
 
 
+def windows_for(x: np.ndarray) -> SpikeTriggered:
+    """Windows of 5 rows around 40 spikes of two units, each on one sample in six."""
+    samples = np.sort(np.random.default_rng(10).choice(len(x), max(2, len(x) // 6)))
+    edges = np.array([0, len(samples) // 2, len(samples)])
+    windows, _ = find_windows(samples, edges, (-3, 2), [Span(0, len(x))], at_edges="nan")
+    return SpikeTriggered(windows, Span(0, x.shape[1]), x.dtype.name)
+
+
+def window_sums(x: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Of whole windows, and of those clipped by the begin, that the end does not cut off."""
+    windows, x = windows_for(x).windows, x.astype(np.float64)
+    total = np.zeros((2, 5, x.shape[1]))
+    squares = np.zeros_like(total)
+    for u in range(2):
+        for row in windows.first[windows.edges[u] : windows.edges[u + 1]]:
+            total[u] += x[row : row + 5]
+            squares[u] += x[row : row + 5] ** 2
+    for unit, row, lag, n, owner in zip(*windows.clipped, strict=True):
+        if owner < len(x):
+            total[unit, lag : lag + n] += x[row : row + n]
+            squares[unit, lag : lag + n] += x[row : row + n] ** 2
+    return total.reshape(2, -1), squares.reshape(2, -1)
+
+
 CASES = (
+    Case(
+        "spike-triggered",
+        windows_for,
+        window_sums,
+        lambda sums: (sums.total, sums.squares),
+    ),
     Case(
         "moments",
         lambda x: Moments(ddof=1),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -47,7 +48,7 @@ def shift_blocks(pieces: np.ndarray, most: int, length: int) -> tuple[tuple[Span
     for start, stop in pieces.tolist():
         n = -(-(stop - start) // most) if stop - start >= length else 0
         edges = [start + (stop - start) * i // n for i in range(n)] + [stop]
-        blocks += [Span(a, b) for a, b in zip(edges, edges[1:], strict=False)]
+        blocks += [Span(a, b) for a, b in pairwise(edges)]
     if not blocks:
         return (), 0
     lengths = np.sort([len(block) for block in blocks])[::-1]

@@ -1,7 +1,7 @@
 """Jobs that kill themselves. Run as a script it reads a job a line (JSON) and forks a child for each, so that
 a child costs no imports; the answer is the child's exit status, negative for a signal.
 
-A job: ``kind`` (covariance, pca, tiles), ``source``, ``state`` (a folder, or the store of tiles), ``log`` (a file
+A job: ``kind`` (covariance, pca, spikes, tiles), ``source``, ``state`` (a folder, or the store of tiles), ``log`` (a file
 that gets a line for each stage, task and tile), ``result`` (an .npz), ``options``, and ``die``: what, and its
 how-manieth time, to die at. A test that wants many groups of little data gives ``run_nbytes``.
 """
@@ -86,6 +86,11 @@ def work(job):
         if job["kind"] == "pca":
             pca = lp.PCA(**options).fit(job["source"], engine=engine, state=job.get("state"))
             arrays = {"values": pca.explained_variance_, "components": pca.components_, "mean": pca.mean_}
+        elif job["kind"] == "spikes":
+            spikes = {u: np.arange(7 + u, 40_000, 101 + 13 * u) for u in range(3)}
+            place = {"state": job.get("state"), "engine": engine}
+            found = lp.spike_triggered_average(job["source"], spikes, (-6, 4), **place, **options)
+            arrays = {"mean": found.mean, "std": found.std, "n_used": found.n_used}
         else:
             where = {"out" if job["kind"] == "tiles" else "state": job.get("state")}
             found = lp.covariance(job["source"], engine=engine, **where, **options)

@@ -67,6 +67,7 @@ JOBS = {
         "source": "wide.npy",
         "options": {"n_components": 4, "solver": "gram", "scale": True},
     },
+    "spikes": {"kind": "spikes", "source": "long.npy", "options": {"edges": "nan"}},
     "tiles": {"kind": "tiles", "source": "tiles.npy", "memory": "16MiB"},
 }
 
@@ -117,7 +118,7 @@ def assert_same_bits(trial, wanted):
         np.testing.assert_array_equal(found[key], value, err_msg=key)
 
 
-FOLDS = ["covariance", "pca covariance", "pca gram", "pca scaled"]
+FOLDS = ["covariance", "pca covariance", "pca gram", "pca scaled", "spikes"]
 
 
 @pytest.mark.parametrize("name", FOLDS)
@@ -150,7 +151,7 @@ def test_a_killed_iteration_redoes_a_pass_at_most(children, undisturbed, data, t
     assert_same_bits(trial, wanted)
 
 
-@pytest.mark.parametrize("name", ["covariance", "pca gradient", "pca gram"])
+@pytest.mark.parametrize("name", ["covariance", "pca gradient", "pca gram", "spikes"])
 @pytest.mark.parametrize("what", ["savez", "before replace", "after replace"])
 def test_killed_while_it_saves(children, undisturbed, data, tmp_path, name, what):
     trial = Trial(children, tmp_path, JOBS[name], data)

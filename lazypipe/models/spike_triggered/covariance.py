@@ -152,7 +152,7 @@ def spike_triggered_covariance(
     require_count("n_surrogates", n_surrogates)
     require_fraction("level", level)
     require_ridge(ridge)
-    if 2 > level * (1 + n_surrogates) * (1 + 1e-9):
+    if level * (1 + n_surrogates) * (1 + 1e-9) < 2:
         raise ConfigError(
             f"n_surrogates: {n_surrogates:,} cannot show anything at level {level:g}, on two sides. Use "
             f"{int(np.ceil(2 / level)) - 1:,} or more."
@@ -197,9 +197,10 @@ def _plan(prior: Prior, host: Host, slots: int, n_surrogates: int) -> Planned:
     held = prior.question.nbytes + prior.windows.nbytes + _answer_nbytes(prior) + 2 * 8 * size**2 + moves.nbytes
     square, spectra = 8 * size**2, 16 * n_units * n_surrogates * size
     plans = prior.plans(host, held)
-    spikes = plan_batches(TITLE, statistic, matrix, host, slots, n_units, held + (n_units + 6) * square)
-    title = f"{TITLE}, moved"
-    surrogates = plan_batches(title, statistic, matrix, host, slots, n_units * n_surrogates, held + spectra + 6 * square)
+    held += 6 * square  # of the driver's own eigendecompositions
+    spikes = plan_batches(TITLE, statistic, matrix, host, slots, n_units, held + n_units * square)
+    title, n_trains = f"{TITLE}, moved", n_units * n_surrogates
+    surrogates = plan_batches(title, statistic, matrix, host, slots, n_trains, held + spectra)
     return Planned(plans, spikes, surrogates)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -91,7 +92,8 @@ def fitting(
 def time_blocks(n_rows: int, n_blocks: int, step: int) -> tuple[Run, ...]:
     """Equal parts of the recording, each a run of its own."""
     edges = [n_rows * i // n_blocks for i in range(n_blocks + 1)]
-    return tuple(Run(i, a, b, step) for i, (a, b) in enumerate(zip(edges, edges[1:], strict=False)))
+    step = min(step, -(-n_rows // n_blocks))
+    return tuple(Run(i, a, b, step) for i, (a, b) in enumerate(pairwise(edges)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,10 +14,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lazypipe import plan as plans
 from lazypipe.blocks import Run, Span
 from lazypipe.errors import MemoryPlanError
 from lazypipe.io.matrix import Matrix
-from lazypipe.plan import MAX_RUNS, RUN_NBYTES, FoldPlan, Host, between, live_states_of
+from lazypipe.plan import MAX_RUNS, FoldPlan, Host, between, live_states_of
 from lazypipe.sizes import KIB, MIB, show_bytes
 from lazypipe.stats.spike_triggered import SpikeTriggered
 
@@ -82,7 +83,7 @@ def epoch_rows(statistic: SpikeTriggered, matrix: Matrix, host: Host) -> int:
         n_runs //= 2
     if n_runs >= MANY_RUNS:
         return matrix.shape[0]
-    nbytes = n_runs * max(RUN_NBYTES, STATES_A_RUN * state)
+    nbytes = n_runs * max(plans.RUN_NBYTES, STATES_A_RUN * state)
     return between(nbytes // _row_nbytes(statistic), 1, matrix.shape[0])
 
 
@@ -128,7 +129,7 @@ def plan_in_time(
     step = chunk_length or _chunk_length(statistic, matrix, host)
     state = statistic.state_nbytes(*matrix.shape)
     total = len(span) * _row_nbytes(statistic)
-    n_runs = between(total // RUN_NBYTES, LEAST_RUNS, MAX_RUNS)
+    n_runs = between(total // plans.RUN_NBYTES, LEAST_RUNS, MAX_RUNS)
     n_runs = between(total // (STATES_A_RUN * state), 1, n_runs)
     while n_runs > 1 and live_states_of(n_runs) * state > host.memory // 2:
         n_runs //= 2

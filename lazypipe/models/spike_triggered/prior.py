@@ -99,7 +99,7 @@ class Prior:
             stimulus, windows, not_finite = without_missing(self.stimulus, self.windows, engine, plans[0])
             if not len(stimulus.starts(self.length)):
                 raise DataError(
-                    f"{stimulus.recording.uri}: every window of {self.length:,} samples holds a NaN. Shorten the window."
+                    f"{stimulus.recording.uri}: all windows of {self.length:,} samples hold a NaN. Shorten the window."
                 )
             found = replace(self, stimulus=stimulus, windows=windows, not_finite=not_finite)
         return replace(found, shift=found.stimulus.shift())

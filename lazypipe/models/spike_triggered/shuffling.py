@@ -76,8 +76,8 @@ class Job:
         blocks, n_offsets = shift_blocks(self.pieces, self.shift_block, length)
         if n_offsets < 2 * length:
             raise PlanError(
-                f"{recording.uri}: blocks of {n_offsets:,} samples leave no shift that is {length:,} samples (a window) "
-                f"away from 0 on both sides. Shorten the window, raise shift_block, or exclude less."
+                f"{recording.uri}: blocks of {n_offsets:,} samples leave no shift that is a window ({length:,}) away "
+                f"from 0 on both sides. Shorten the window, raise shift_block, or exclude less."
             )
         return blocks, n_offsets
 
@@ -151,8 +151,7 @@ class Job:
 
         step = chunk_length(matrix, sums.reads.before, host)
         spans = time_blocks(matrix.shape[0], self.n_blocks, step)
-        each = sums.state_nbytes(*matrix.shape)
-        task = 2 * each + block_nbytes(sums, matrix, min(step, spans[0].stop - spans[0].start + 1))
+        task = 2 * sums.state_nbytes(*matrix.shape) + block_nbytes(sums, matrix, spans[0].step)
         task += 0 if host.shared else sums.nbytes
         kept = self.n_blocks * 8 * (len(units) + 1) * len(self.question.lags) * self.channels.shape[1]
         kept += 3 * 8 * self.n_bootstrap * self.n_blocks + 16 * MOST_NUMBERS + state + ranking

@@ -16,7 +16,7 @@ from lazypipe.errors import ConfigError, DataError, PlanError
 from lazypipe.io.matrix import Matrix
 from lazypipe.io.recordings.chosen import chosen_columns
 from lazypipe.io.recordings.recording import Recording
-from lazypipe.models.spike_triggered.passes import chunk_length, fitting
+from lazypipe.models.spike_triggered.passes import chunk_length, fitting, time_blocks
 from lazypipe.models.spike_triggered.question import Question, _excluded
 from lazypipe.plan import FoldPlan, Host, Plan
 from lazypipe.stats.spike_triggered import block_dtype
@@ -110,7 +110,7 @@ def checked_channels(channels: Any, recording: Recording) -> np.ndarray:
     if not wanted:
         raise ConfigError("channels: is empty. Name at least one, or leave it out.")
     for channel in wanted:
-        if not isinstance(channel, numbers.Integral) or not 0 <= channel < recording.n_channels:
+        if not isinstance(channel, int | np.integer) or not 0 <= channel < recording.n_channels:
             raise ConfigError(
                 f"channels: {channel!r} is no channel of {recording.uri}, which has 0 to {recording.n_channels - 1:,}."
             )
@@ -138,7 +138,7 @@ def require_whole(edges: str, nan: str) -> None:
 
 
 def require_fraction(name: str, value: Any) -> None:
-    if not isinstance(value, numbers.Real) or not 0 < value < 1:
+    if not isinstance(value, int | float | np.number) or not 0 < value < 1:
         raise ConfigError(f"{name}: {value!r} is not between 0 and 1.")
 
 
@@ -165,8 +165,7 @@ def plan_missing(matrix: Matrix, host: Host, reserved: int) -> FoldPlan:
     """The pass that looks for samples that are not finite."""
     step = chunk_length(matrix, 0, host)
     n_runs = max(1, min(256, matrix.shape[0] // step))
-    edges = [matrix.shape[0] * i // n_runs for i in range(n_runs + 1)]
-    cut = tuple(Run(i, a, b, step) for i, (a, b) in enumerate(zip(edges, edges[1:], strict=False)))
+    cut = time_blocks(matrix.shape[0], n_runs, step)
     task = 10 * step * matrix.shape[1] + 32 * step + matrix.reader_nbytes(step, matrix.shape[1])
     return fitting("look for NaN", matrix, host, cut, task, reserved)
 

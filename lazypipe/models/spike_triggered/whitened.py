@@ -11,7 +11,7 @@ import numpy as np
 from lazypipe.engines import Engine, engine_or_own
 from lazypipe.errors import ConfigError
 from lazypipe.io.recordings.recording import Recording
-from lazypipe.models.spike_triggered.covariance import in_units, require_regular, require_ridge
+from lazypipe.models.spike_triggered.covariance import require_regular, require_ridge
 from lazypipe.models.spike_triggered.passes import (
     REMEDY,
     SumOfRun,
@@ -22,6 +22,7 @@ from lazypipe.models.spike_triggered.passes import (
 )
 from lazypipe.models.spike_triggered.prior import Prior
 from lazypipe.models.spike_triggered.question import ask
+from lazypipe.models.spike_triggered.spectra import in_units
 from lazypipe.models.spike_triggered.stimulus import OnLags, dropped_of, plan_of, require_whole
 from lazypipe.plan import FoldPlan, Host, Plan, or_say_what_fits
 from lazypipe.stats.block_sums import SumsByChannel
@@ -137,8 +138,9 @@ def whitened_average(
     shape = n_units, n_lags, len(prior.shift)
     return WhitenedAverage(
         question.spikes.unit_ids, question.lags, prior.stimulus.channels, filters.reshape(shape),
-        prior.in_units(mean).reshape(shape), prior.in_units(whole.windows.mean).reshape(shape[1:]), covariance, ridge_of,
-        ridges, scores, whole.windows.n, whole.spikes, dropped_of(question, prior.not_finite), question.recording, plan,
+        prior.in_units(mean).reshape(shape), prior.in_units(whole.windows.mean).reshape(shape[1:]), covariance,
+        ridge_of, ridges, scores, whole.windows.n, whole.spikes, dropped_of(question, prior.not_finite),
+        question.recording, plan,
     )  # fmt: skip
 
 
@@ -177,14 +179,13 @@ def _sums(prior: Prior) -> SumsByChannel:
 def _plan(prior: Prior, host: Host, answer: int) -> tuple[FoldPlan, ...]:
     matrix, sums = prior.stimulus.matrix, _sums(prior)
     step, n_parts = chunk_length(matrix, sums.reads.before, host), PARTS * SEGMENTS
-    each = sums.state_nbytes(*matrix.shape)
-    task = 2 * each + block_nbytes(sums, matrix, min(step, -(-matrix.shape[0] // n_parts)))
+    spans = time_blocks(matrix.shape[0], n_parts, step)
+    task = 2 * sums.state_nbytes(*matrix.shape) + block_nbytes(sums, matrix, spans[0].step)
     task += 0 if host.shared else sums.nbytes
     # All parts, and what is made of them: covariances of segments, of the rest, and their eigenvectors.
     kept = n_parts * 8 * prior.windows.n_units * prior.n_dimensions
     kept += 8 * prior.n_dimensions**2 * (8 + (prior.n_segments if prior.n_segments > 1 else 0))
     held = prior.question.nbytes + answer + kept
-    spans = time_blocks(matrix.shape[0], n_parts, step)
     return *prior.plans(host, answer), fitting("windows around spikes", matrix, host, spans, task, held)
 
 
