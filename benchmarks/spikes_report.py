@@ -11,7 +11,7 @@ TOP = """# Spike-triggered averages: lazypipe beside its peers
 By `python benchmarks/spikes.py`: {machine}; {versions}. The peers: {peers}.
 
 Each contender ran in a process of its own on all cores, warm, on a file that the page cache holds, with the best
-of a few settings: the fastest three of a short trial were measured on the whole. Seconds are the median of three
+of a few settings: the fastest four of a short trial were measured on the whole. Seconds are the median of three
 runs (of 15 below 0.2 s, one above 20 s).
 × is the time as a multiple of lazypipe's. Own memory is the peak of what the process allocated, shared memory
 included; resident memory counts mapped pages of the file too. Errors are the largest of the mean and of the SD

@@ -22,8 +22,8 @@ def sta(config: job.StaConfig) -> Result:
 
 def table(result: Result) -> list[str]:
     """A line a unit as a markdown table, the rest counted, and the warnings."""
-    units = result.figures["units"]
-    rows = [f"| {' | '.join(job.cells(unit))} |" for unit in units[:SHOWN]]
-    more = [f"{len(units) - SHOWN:,} more units are in counts.csv.", ""] if len(units) > SHOWN else []
-    warnings = [f"Warning: {warning}" for warning in result.figures["warnings"]]
-    return [f"| {' | '.join(job.HEAD)} |", "|--:" * len(job.HEAD) + "|", *rows, "", *more, *warnings]
+    head, *rows = job.rows(result.figures, SHOWN)
+    lines = [f"| {' | '.join(row)} |" for row in (head, ["--:"] * len(head), *rows)]
+    left = result.figures["n_units"] - len(rows)
+    more = [f"{left:,} more units are in counts.csv.", ""] if left else []
+    return [*lines, "", *more, *(f"Warning: {warning}" for warning in result.figures["warnings"])]

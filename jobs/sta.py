@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 HEAD = ("unit", "used", "dropped", "channel", "peak at", "peak", "baseline", "z")
 REASONS = {
     "edge": "beyond an edge",
-    "gap": "across a gap",
+    "gap": "across a gap or an excluded stretch",
     "nan": "with a value that is not finite",
     "beyond_end": "beyond the end",
 }
@@ -104,7 +104,7 @@ def plan(config: StaConfig) -> Plan:
 def show(result: Result) -> None:
     """The result as a short table: a line a unit."""
     figures = result.figures
-    print("\n".join(_aligned([HEAD, *map(cells, figures["units"][:SHOWN])])))
+    print("\n".join(_aligned(rows(figures, SHOWN))))
     if len(figures["units"]) > SHOWN:
         print(f"... {len(figures['units']) - SHOWN:,} more units in counts.csv")
     dropped = ", ".join(f"{n:,} {REASONS.get(why, why)}" for why, n in figures["n_dropped"].items() if n)
@@ -123,7 +123,13 @@ def show(result: Result) -> None:
     print("\n".join([_run.memory_line(figures), *result.lines()]))
 
 
-def cells(unit: dict[str, Any]) -> tuple[str, ...]:
+def rows(figures: dict[str, Any], most: int) -> list[tuple[str, ...]]:
+    """The head of the summary, and as many units; z where it was asked for."""
+    n_cells = len(HEAD) if figures["config"]["significance"] else len(HEAD) - 1
+    return [row[:n_cells] for row in (HEAD, *map(_cells, figures["units"][:most]))]
+
+
+def _cells(unit: dict[str, Any]) -> tuple[str, ...]:
     """What a summary tells of a unit, in the order of ``HEAD``."""
     counts = str(unit["unit"]), f"{unit['used']:,}", f"{sum(unit[f'dropped_{why}'] for why in REASONS):,}"
     if unit["peak_value"] is None:
@@ -134,9 +140,9 @@ def cells(unit: dict[str, Any]) -> tuple[str, ...]:
     return *counts, str(unit["best_channel"]), lag, *peak
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+def _aligned(table: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -148,10 +154,14 @@ def _work(config: StaConfig) -> Work:
     options = windows | {name: getattr(config, name) for name in ("spread", "ddof", "chunk_length", "state")}
     options |= {"dtype": config.result_dtype, "out": config.arrays}
 
+    notes = ["significance is planned once the best channels are known; two or three more passes"]
+    notes *= config.significance
+
     def planned(inputs: Inputs, engine: Engine) -> Plan:
-        return lp.plan_spike_triggered_average(
+        found = lp.plan_spike_triggered_average(
             inputs.recording, inputs.spikes, config.window, exclude=inputs.exclude, engine=engine, **options
         )
+        return replace(found, notes=(*found.notes, *notes))
 
     def average(inputs: Inputs, engine: Engine, history: list[PassDone]) -> Answer:
         sta = lp.spike_triggered_average(

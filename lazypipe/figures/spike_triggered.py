@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from lazypipe.figures.canvas import BLUE, GREY, with_axes
 from lazypipe.figures.traces import (
     NORMAL_95,
     Trace,
+    draw_band,
+    limits,
     mark_significant,
     mark_spike,
     place_of,
@@ -38,12 +38,10 @@ def spike_triggered(sta: Any, significance: Any = None, unit: Any = None) -> Fig
     axes.set_title(_title(sta, trace), fontsize="medium")
     axes.set_xlabel(f"time from the spike ({time_unit})")
     axes.set_ylabel(f"mean ({values_unit(sta)})")
-    axes.margins(x=0.01)
+    axes.set_xlim(*limits(times))
     if trace.peak is None:
-        axes.set_xlim(*_around(times))
         axes.set_yticks([])
         axes.text(0.5, 0.5, "no spikes", transform=axes.transAxes, ha="center", color=GREY, fontsize="large")
-        mark_spike(axes, times)
         return figure
     if trace.chance is not None:
         reach = NORMAL_95 * trace.chance.std
@@ -51,8 +49,7 @@ def spike_triggered(sta: Any, significance: Any = None, unit: Any = None) -> Fig
         axes.fill_between(
             times, low, high, color=GREY, alpha=0.25, linewidth=0, label=f"shifted spikes ± {NORMAL_95} SD"
         )
-    if trace.band is not None:
-        axes.fill_between(times, *trace.band, color=BLUE, alpha=0.25, linewidth=0, label=trace.band_is)
+    draw_band(axes, times, trace, label=trace.band_is)
     marker = {"marker": "o", "markersize": 3} if len(times) <= FEW_LAGS else {}
     axes.plot(times, trace.mean, color=BLUE, linewidth=1.5, label="mean", **marker)
     low, high = axes.get_ylim()
@@ -62,8 +59,6 @@ def spike_triggered(sta: Any, significance: Any = None, unit: Any = None) -> Fig
     if trace.chance is not None:
         label = f"significant (false discoveries ≤ {trace.chance.level:.0%})"
         mark_significant(axes, times, trace, label=label)
-    if len(times) == 1:
-        axes.set_xlim(*_around(times))
     figure.legend(loc="outside lower center", ncols=3 if trace.chance is not None else 4, frameon=False)
     return figure
 
@@ -76,8 +71,3 @@ def _title(sta: Any, trace: Trace) -> str:
         place, kind = (f"pixel ({row}, {column})", "pixels") if shape else (f"channel {trace.channel}", "channels")
         where = f", {place}, where it moves most of {n_channels:,} {kind}"
     return f"Unit {trace.unit_id}{where}: {trace.count} spike{'s' * (trace.n_used != 1)}"
-
-
-def _around(times: np.ndarray) -> tuple[float, float]:
-    reach = max(float(times[-1] - times[0]), 1.0)
-    return float(times[0]) - 0.02 * reach, float(times[-1]) + 0.02 * reach

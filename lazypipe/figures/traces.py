@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lazypipe.errors import ConfigError
-from lazypipe.figures.canvas import GREY, VERMILION
+from lazypipe.figures.canvas import BLUE, GREY, VERMILION
 from lazypipe.stats.units import Peak, best_channel, peak_of, unit_of
 
 NORMAL_95 = 1.96
@@ -108,6 +108,22 @@ def shown_time(time: float) -> str:
 def values_unit(sta: Any) -> str:
     """What the values are in."""
     return sta.recording.unit or "units of the data"
+
+
+def limits(times: np.ndarray) -> tuple[float, float]:
+    """Of the axis of time: a little more than the window; a unit on either side of a single lag."""
+    margin = 0.02 * float(times[-1] - times[0]) or 1.0
+    return float(times[0]) - margin, float(times[-1]) + margin
+
+
+def draw_band(axes: Any, times: np.ndarray, trace: Trace, **options: Any) -> None:
+    """The band about the mean; about a single lag, a bar."""
+    if trace.band is None:
+        return
+    if len(times) == 1:
+        axes.vlines(times, *trace.band, color=BLUE, alpha=0.5, linewidth=4, **options)
+    else:
+        axes.fill_between(times, *trace.band, color=BLUE, alpha=0.25, linewidth=0, **options)
 
 
 def mark_significant(axes: Any, times: np.ndarray, trace: Trace, **options: Any) -> None:

@@ -10,6 +10,8 @@ import numpy as np
 from lazypipe.figures.canvas import BLUE, GREY, blank
 from lazypipe.figures.traces import (
     Trace,
+    draw_band,
+    limits,
     mark_significant,
     mark_spike,
     most_used,
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 PANELS = 24
 FEW = 6  # units of one channel that are drawn as traces; more become a heat map
 ROWS = 200  # of a heat map
-NAMED = 40  # rows of a heat map that have their names written
+NAMED = 40  # rows of a heat map that have their names written, at most
 DIVERGING = "RdBu_r"  # told apart by colour-blind readers; white is the baseline
 SATURATED = 99.5  # percent of a heat map's values that its colours tell apart
 PANEL, LARGE_PANEL = (1.75, 1.45), (3.2, 2.2)  # inches
@@ -58,22 +60,20 @@ def _traces(sta: Any, shown: np.ndarray, significance: Any) -> Figure:
     for i, (axes, trace) in enumerate(zip(panels, traces, strict=True)):
         axes.spines[["left", "right", "top"]].set_visible(False)
         axes.set_yticks([])
-        mark_spike(axes, times)
         _named(axes, trace, f"channel {trace.channel}, " if of_many and trace.peak else "")
-        reach = max(float(times[-1] - times[0]), 1.0)
-        axes.set_xlim(times[0] - 0.02 * reach, times[-1] + 0.02 * reach)
+        axes.set_xlim(*limits(times))
         axes.tick_params(labelsize="x-small", length=2.5)
         if i + n_columns < len(shown):
             axes.set_xticklabels([])
         if trace.peak is None:
             continue
-        if trace.band is not None:
-            axes.fill_between(times, *trace.band, color=BLUE, alpha=0.25, linewidth=0)
+        mark_spike(axes, times)
+        draw_band(axes, times, trace)
         axes.plot(times, trace.mean, color=BLUE, linewidth=1.1, marker="o" if len(times) == 1 else "", markersize=3)
         _scale_bar(axes, sta.recording.unit)
         mark_significant(axes, times, trace)
     figure.supxlabel(f"time from the spike ({time_unit})", fontsize="small")
-    own = ", each unit on its own scale" if len(shown) > 1 else ""
+    own = "\neach unit on its own scale" if len(shown) > 1 else ""
     figure.supylabel(f"mean ({values_unit(sta)}){own}", fontsize="small")
     figure.suptitle(_title(traces, of_many) + _left_out(sta, shown), fontsize="medium")
     return figure
@@ -109,13 +109,12 @@ def _heat_map(sta: Any, shown: np.ndarray) -> Figure:
         )  # fmt: skip
     axes.set_xlim(extent[:2])
     axes.set_xlabel(f"time from the spike ({time_unit})")
-    if len(shown) <= NAMED:
-        axes.set_yticks(range(len(shown)), [f"{t.unit_id} ({t.n_used:,})" for t in traces], fontsize="x-small")
-        axes.set_ylabel("unit (spikes used)")
-    else:
-        axes.set_ylabel("unit, in the order of the result")
+    every = math.ceil(len(shown) / NAMED)
+    names = [f"{trace.unit_id} ({trace.n_used:,})" for trace in traces[::every]]
+    axes.set_yticks(range(0, len(shown), every), names, fontsize="x-small")
+    axes.set_ylabel("unit (spikes used)" + (f", one in {every} named" if every > 1 else ""))
     bar = figure.colorbar(image, ax=axes, extend="both" if clipped else "neither", pad=0.02)
-    bar.set_label(f"mean − its median over the lags ({values_unit(sta)})")
+    bar.set_label(f"mean − its median over the lags\n({values_unit(sta)})")
     bar.outline.set_visible(False)
     axes.spines[:].set_visible(False)
     axes.set_title(f"Mean of each unit{_left_out(sta, shown)}", fontsize="medium")

@@ -16,7 +16,7 @@ from lazypipe.stats.base import Axis
 from lazypipe.stats.spike_triggered import NanPolicy, SpikeTriggered, WindowSums
 from lazypipe.stats.windows import Windows
 
-MOST_NUMBERS = 2**21  # of resampled means at once: 16 MiB
+MOST_NUMBERS = 2**18  # of resampled means at once: 2 MiB
 
 
 class Part(NamedTuple):

@@ -74,6 +74,7 @@ class ShiftSums:
     channels: np.ndarray  # (n_units, k) columns of the matrix
     names: np.ndarray  # (n_columns,) what a message calls them
     n_offsets: int
+    largest_fft: int  # of the blocks'
     stored: str  # dtype of the matrix
     omit: bool = False  # samples that are not finite count for no window
     axis: ClassVar[Axis] = "rows"
@@ -158,8 +159,7 @@ class ShiftSums:
 
     def scratch_nbytes(self, n_rows: int, n_columns: int, itemsize: int) -> int:
         """The signal, its transform, those of a train and of their product, and what the FFT works in."""
-        size = max(fft_size(n_rows), fft_size(max(n_rows - 1, 1)))  # blocks may differ by one row
-        return 8 * (8 if self.omit else 7) * size + 8 * max(n_rows, self.n_offsets)
+        return 8 * (8 if self.omit else 7) * self.largest_fft + 8 * n_rows
 
 
 class Null(NamedTuple):

@@ -20,7 +20,7 @@ from lazypipe.stats.spike_triggered import block_dtype
 from lazypipe.stats.window_products import Moments
 from lazypipe.stats.windows import Windows
 
-SLAB_NBYTES = 4 * 2**20  # of windows multiplied at once
+SLAB_NBYTES = 2**20  # of windows multiplied at once: they stay in the second cache
 
 
 class TrainSums(NamedTuple):

@@ -55,7 +55,11 @@ class Moments(NamedTuple):
         """Dividing by n - 1; NaN where that is not above 0."""
         if self.n < 2:
             return np.full_like(self.products, np.nan)
-        return (self.products - np.outer(self.sums, self.sums / self.n)) / (self.n - 1)
+        covariance = np.outer(self.sums, self.sums)  # to the last bit as symmetric as the products
+        covariance /= -self.n
+        covariance += self.products
+        covariance /= self.n - 1
+        return covariance
 
 
 @dataclass(frozen=True, eq=False)

@@ -93,7 +93,7 @@ def test_a_tracked_run_saves_what_the_library_finds(jobs, folder):
     assert 0 < found["peak_memory_bytes"] <= found["plan"]["peak_bytes"]
     assert all(matplotlib.image.imread(f"out/{name}.png").std() > 0.05 for name in ("sta", "units"))
 
-    assert re.search(r"3 +4 +0 +\d +-?\d+ ms", said) and re.search(r"8 +0 +0 +- ", said)
+    assert "baseline\n" in said and re.search(r"3 +4 +0 +\d +-?\d+ ms", said) and re.search(r"8 +0 +0 +- ", said)
     assert "5 of 7 used; left out: 2 beyond an edge" in said
     run_id = re.search(r"run (\w{32})", said)[1]
     mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from lazypipe.blocks import Run, Span, runs
+from lazypipe.engines import Engine
 from lazypipe.engines.tasks import fold_windows
 from lazypipe.errors import MemoryPlanError
 from lazypipe.io.matrix import Matrix
@@ -19,6 +20,7 @@ from lazypipe.stats.base import Windowed
 
 CHUNK_NBYTES = 8 * MIB  # of a block in float64, which products go over again and again
 LEAST_RUNS, MOST_RUNS = 8, 256
+TASKS = 16
 REMEDY = "or ask for fewer units, channels or lags."
 
 
@@ -96,15 +98,37 @@ def time_blocks(n_rows: int, n_blocks: int, step: int) -> tuple[Run, ...]:
     return tuple(Run(i, a, b, step) for i, (a, b) in enumerate(pairwise(edges)))
 
 
+def as_tasks(blocks: Sequence[Run]) -> list[tuple[Run, ...]]:
+    """Neighbouring blocks in ``TASKS`` tasks or fewer: a thousand tasks cost a cluster more than their work."""
+    return [tuple(blocks[span.slice]) for span in in_groups(len(blocks), min(TASKS, len(blocks)))]
+
+
+def fold_of_blocks(
+    title: str, statistic: Any, matrix: Matrix, host: Host, blocks: tuple[Run, ...], reserved: int
+) -> FoldPlan:
+    """The map that sums each of ``blocks`` apart; all sums are ``reserved`` by the caller."""
+    tasks = as_tasks(blocks)
+    cut = tuple(Run(i, task[0].start, task[-1].stop, blocks[0].step) for i, task in enumerate(tasks))
+    own = statistic.state_nbytes(*matrix.shape) * (1 + max(len(task) for task in tasks)) + (
+        0 if host.shared else statistic.nbytes
+    )
+    return fitting(title, matrix, host, cut, own + block_nbytes(statistic, matrix, blocks[0].step), reserved)
+
+
+def sums_of_blocks(engine: Engine, statistic: Windowed, matrix: Matrix, blocks: Sequence[Run], plan: FoldPlan) -> Any:
+    """A list of the finished sums of the windows that belong to each block."""
+    return [sums for task in engine.map(SumBlocks(statistic, matrix), as_tasks(blocks), plan) for sums in task]
+
+
 @dataclass(frozen=True, eq=False)
-class SumOfRun:
-    """A task: the sums of the windows that belong to one run, finished."""
+class SumBlocks:
+    """A task: the sums of the windows that belong to each of some blocks, finished."""
 
     statistic: Windowed
     matrix: Matrix
 
-    def __call__(self, run: Run) -> Any:
-        return self.statistic.finish(fold_windows(self.statistic, self.matrix, run))
+    def __call__(self, blocks: tuple[Run, ...]) -> list[Any]:
+        return [self.statistic.finish(fold_windows(self.statistic, self.matrix, block)) for block in blocks]
 
 
 def in_groups(n: int, n_groups: int) -> Sequence[Span]:

@@ -9,23 +9,23 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import false_discovery_control
 
-from lazypipe.blocks import Span
+from lazypipe.blocks import Run, Span
 from lazypipe.engines import Engine
 from lazypipe.errors import MemoryPlanError, PlanError
+from lazypipe.io.matrix import Matrix
 from lazypipe.models.spike_triggered.passes import (
-    SumOfRun,
-    block_nbytes,
     chunk_length,
-    fitting,
+    fold_of_blocks,
     fold_of_runs,
     in_groups,
+    sums_of_blocks,
     time_blocks,
 )
 from lazypipe.models.spike_triggered.question import Question
 from lazypipe.models.spike_triggered.stimulus import Stimulus, require_data
 from lazypipe.plan import FoldPlan, Host, live_states_of, or_say_what_fits
 from lazypipe.stats.block_sums import MOST_NUMBERS, Sums, SumsByChannel, bootstrap_band
-from lazypipe.stats.shift_surrogates import CutRun, ShiftSums, ShiftTotals, null_of, shift_blocks
+from lazypipe.stats.shift_surrogates import CutRun, ShiftSums, ShiftTotals, fft_size, null_of, shift_blocks
 from lazypipe.stats.spike_triggered import block_dtype
 
 TITLE = "spike-triggered significance"
@@ -65,6 +65,7 @@ class Job:
     pieces: np.ndarray
     shift_block: int
     n_bootstrap: int
+    n_choices: int  # channels that the one of a unit was chosen from, for what its average looks like; else 1
     engine: Engine
 
     @cached_property
@@ -123,7 +124,9 @@ class Job:
         """The statistic of all shifts."""
         stimulus, places = self.stimulus(units)
         windows, omit = self.question.windows.of_units(units), self.question.nan == "omit"
-        return ShiftSums(windows, places, stimulus.channels, self.blocks[1], stimulus.stored, omit)
+        blocks, n_offsets = self.blocks
+        largest = max(fft_size(length) for length in {len(block) for block in blocks})
+        return ShiftSums(windows, places, stimulus.channels, n_offsets, largest, stimulus.stored, omit)
 
     def sums(self, units: Span, shift: np.ndarray) -> SumsByChannel:
         """The statistic of the windows as they are."""
@@ -149,14 +152,16 @@ class Job:
         ranking = 8 * 8 * self.blocks[1]
         first = fold_of_runs(f"{TITLE}, shifts", shifts, matrix, host, cut, reserved + ranking)
 
-        step = chunk_length(matrix, sums.reads.before, host)
-        spans = time_blocks(matrix.shape[0], self.n_blocks, step)
-        task = 2 * sums.state_nbytes(*matrix.shape) + block_nbytes(sums, matrix, spans[0].step)
-        task += 0 if host.shared else sums.nbytes
         kept = self.n_blocks * 8 * (len(units) + 1) * len(self.question.lags) * self.channels.shape[1]
         kept += 3 * 8 * self.n_bootstrap * self.n_blocks + 16 * MOST_NUMBERS + state + ranking
-        second = fitting(f"{TITLE}, blocks of time", matrix, host, spans, task, reserved + kept)
+        blocks_of_time = self.blocks_of_time(matrix, host)
+        second = fold_of_blocks(f"{TITLE}, blocks of time", sums, matrix, host, blocks_of_time, reserved + kept)
         return first, second
+
+    def blocks_of_time(self, matrix: Matrix, host: Host) -> tuple[Run, ...]:
+        """Those that the bootstrap draws."""
+        step = chunk_length(matrix, len(self.question.lags), host)
+        return time_blocks(matrix.shape[0], self.n_blocks, step)
 
     def find(self, group: Group, draws: np.ndarray, confidence: float, level: float) -> Found:
         """Both passes, and what follows from their sums."""
@@ -168,8 +173,10 @@ class Job:
         windows = np.diff(self.question.windows.edges)[units.slice]
         shift = stimulus.shift()
         sums = self.sums(units, shift)
-        parts: list[Sums] = list(self.engine.map(SumOfRun(sums, stimulus.matrix), group.folds[1].runs, group.folds[1]))
-        used, not_finite = sum(part.used for part in parts), sum(part.not_finite for part in parts)
+        blocks = self.blocks_of_time(stimulus.matrix, self.engine.host)
+        parts: list[Sums] = sums_of_blocks(self.engine, sums, stimulus.matrix, blocks, group.folds[1])
+        used = np.sum([part.used for part in parts], axis=0)
+        not_finite = np.sum([part.not_finite for part in parts], axis=0)
         about = np.zeros_like(shift) if block_dtype(stimulus.stored) == np.int16 else shift  # integers are summed whole
         mean, null_mean, null_std, p_values = np.full((4, *shape), np.nan)
         band = np.full((len(units), 2, n_lags, k), np.nan)
@@ -184,12 +191,23 @@ class Job:
                 there = totals.counts[u, i] if totals.counts.size else float(windows[u])
                 null = null_of(totals.sums[u, i], there, mean[u, :, i])
                 null_mean[u, :, i], null_std[u, :, i], p_values[u, :, i] = null
-            significant[u] = false_discovery_control(p_values[u], axis=None).reshape(n_lags, k) <= level
+            significant[u] = discovered(p_values[u], self.n_choices, level)
         with np.errstate(divide="ignore", invalid="ignore"):
             z = np.where(null_std > 0, (mean - null_mean) / null_std, np.nan)
         gain, offset = stimulus.gain[places][:, None, :], stimulus.offset[places][:, None, :]
         band = np.sort(band * gain[:, None] + offset[:, None], axis=1)  # a negative gain turns it round
         return Found(
             mean * gain + offset, null_mean * gain + offset, null_std * np.abs(gain), z * np.sign(gain), p_values,
-            significant, band, np.asarray(used), np.asarray(not_finite),
+            significant, band, used, not_finite,
         )  # fmt: skip
+
+
+def discovered(p_values: np.ndarray, n_choices: int, level: float) -> np.ndarray:
+    """Which of the p-values of one unit are discoveries, at that rate of false ones.
+
+    Where its channel is the best of several, those that were passed over are tests too, of p-value 1 at worst: of 32
+    channels of noise the best one would have significant lags in every other unit.
+    """
+    passed_over = np.ones(p_values.size * (n_choices - 1))
+    adjusted = false_discovery_control(np.concatenate([p_values.ravel(), passed_over]))
+    return adjusted[: p_values.size].reshape(p_values.shape) <= level

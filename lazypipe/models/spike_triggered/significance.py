@@ -88,7 +88,7 @@ def spike_triggered_significance(
     nan : "raise" at any sample of a chosen channel that is not finite, for spikes are shifted to all of them. "omit"
         leaves such windows out of the mean, and such samples out of the shifted sums.
     n_bootstrap, confidence : draws, and the share of them that the band holds.
-    level : of the false discoveries among the lags (and channels) of one unit.
+    level : the rate of false discoveries among the lags (and channels) of one unit.
     seed : of the bootstrap. The shifts are all there are, and not drawn.
     shift_block : samples, at most, in which spikes are shifted round. Bounds the memory, and how far slow changes
         of rate or signal can be taken for chance.
@@ -108,7 +108,9 @@ def spike_triggered_significance(
     shorter than most (they hold a tenth of the samples or less) goes round again: it makes the test the more
     careful. Circular shifts: Perkel, Gerstein & Moore, Biophys. J. 7:419 (1967); Harris, bioRxiv
     2020.11.29.402719. ``significant`` is the procedure of Benjamini & Hochberg, J. R. Stat. Soc. B 57:289 (1995).
-    ``band`` draws up to 200 blocks of time with replacement: Künsch, Ann. Stat. 17:1217 (1989).
+    Where a best channel is found on the spikes that are tested, the channels passed over count as tests that showed
+    nothing, n_lags x n_channels in all: name ``channels`` beforehand for a test that sees more. (The band knows of
+    no choice.) ``band`` draws up to 200 blocks of time with replacement: Künsch, Ann. Stat. 17:1217 (1989).
 
     Two passes, and one before them (the average) to find best channels; as many again for each group of units
     whose sums fit the budget. Memory: 8 bytes a sample of a block for each unit and channel, some 60 more for a
@@ -128,15 +130,15 @@ def spike_triggered_significance(
     asked = checked_channels(channels, question.recording)
     with engine_or_own(engine) as running:
         pieces = pieces_of(question.recording, exclude)
-        n_units, n_passes = question.windows.n_units, 2
-        if channels is None and len(asked) > 1:
-            chosen, n_passes = best_channels(question, weights, exclude, running), 3
+        n_units, n_choices = question.windows.n_units, len(asked) if channels is None else 1
+        if n_choices > 1:
+            chosen = best_channels(question, weights, exclude, running)
         else:
             chosen = np.tile(asked, (n_units, 1))
-        job = Job(question, chosen, pieces, shift_block, n_bootstrap, running)
+        job = Job(question, chosen, pieces, shift_block, n_bootstrap, n_choices, running)
         groups = job.groups()
         plan = plan_of(
-            TITLE, question, running.host, groups[0].folds, n_passes - 2 + 2 * len(groups),
+            TITLE, question, running.host, groups[0].folds, (n_choices > 1) + 2 * len(groups),
             8 * 8 * n_units * len(question.lags) * chosen.shape[1],
         )  # fmt: skip
         draws = np.random.default_rng(seed).multinomial(job.n_blocks, [1 / job.n_blocks] * job.n_blocks, n_bootstrap)

@@ -53,8 +53,7 @@ class Comparison:
 def in_units(moments: Moments, scale: np.ndarray) -> np.ndarray:
     """The covariance (D, D) of values times ``scale``."""
     covariance = moments.covariance
-    covariance *= scale
-    covariance *= scale[:, None]
+    covariance *= np.outer(scale, scale)
     return covariance
 
 

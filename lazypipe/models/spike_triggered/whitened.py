@@ -8,16 +8,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lazypipe.blocks import Run
 from lazypipe.engines import Engine, engine_or_own
 from lazypipe.errors import ConfigError
 from lazypipe.io.recordings.recording import Recording
 from lazypipe.models.spike_triggered.covariance import require_regular, require_ridge
 from lazypipe.models.spike_triggered.passes import (
     REMEDY,
-    SumOfRun,
-    block_nbytes,
     chunk_length,
-    fitting,
+    fold_of_blocks,
+    sums_of_blocks,
     time_blocks,
 )
 from lazypipe.models.spike_triggered.prior import Prior
@@ -32,7 +32,7 @@ from lazypipe.stats.window_products import Moments
 TITLE = "whitened average"
 RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 SEGMENTS = 5  # of time: each is predicted from the others
-PARTS = 8  # tasks a segment
+PARTS = 8  # of a segment, so that several tasks share one
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,22 +178,25 @@ def _sums(prior: Prior) -> SumsByChannel:
 
 def _plan(prior: Prior, host: Host, answer: int) -> tuple[FoldPlan, ...]:
     matrix, sums = prior.stimulus.matrix, _sums(prior)
-    step, n_parts = chunk_length(matrix, sums.reads.before, host), PARTS * SEGMENTS
-    spans = time_blocks(matrix.shape[0], n_parts, step)
-    task = 2 * sums.state_nbytes(*matrix.shape) + block_nbytes(sums, matrix, spans[0].step)
-    task += 0 if host.shared else sums.nbytes
     # All parts, and what is made of them: covariances of segments, of the rest, and their eigenvectors.
-    kept = n_parts * 8 * prior.windows.n_units * prior.n_dimensions
+    kept = PARTS * SEGMENTS * 8 * prior.windows.n_units * prior.n_dimensions
     kept += 8 * prior.n_dimensions**2 * (8 + (prior.n_segments if prior.n_segments > 1 else 0))
     held = prior.question.nbytes + answer + kept
-    return *prior.plans(host, answer), fitting("windows around spikes", matrix, host, spans, task, held)
+    title = "windows around spikes"
+    return *prior.plans(host, answer), fold_of_blocks(title, sums, matrix, host, _parts(prior, host), held)
+
+
+def _parts(prior: Prior, host: Host) -> tuple[Run, ...]:
+    """Of time, so many a segment."""
+    step = chunk_length(prior.stimulus.matrix, prior.length, host)
+    return time_blocks(prior.stimulus.matrix.shape[0], PARTS * SEGMENTS, step)
 
 
 def _segments(prior: Prior, engine: Engine, folds: tuple[FoldPlan, ...]) -> list[Segment]:
     """Both passes."""
     moments = prior.moments(engine, folds[-2])
     sums = _sums(prior)
-    found = list(engine.map(SumOfRun(sums, prior.stimulus.matrix), folds[-1].runs, folds[-1]))
+    found = sums_of_blocks(engine, sums, prior.stimulus.matrix, _parts(prior, engine.host), folds[-1])
     # Integers are summed whole: the shift comes off here.
     off = block_dtype(prior.stimulus.stored) == np.int16
     n_parts = len(found) // len(moments)
