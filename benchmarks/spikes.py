@@ -114,6 +114,9 @@ def in_own_process(python: str, limit: float, *arguments: str) -> tuple[list[dic
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             output, ended = process.communicate()[0], f"> {limit:g} s, preparation included"
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
         said.seek(0)
         errors = [line for line in said.read().splitlines() if line.strip()]
     if not ended and process.returncode:
@@ -324,6 +327,7 @@ def main() -> None:
     options = options_of()
     if options.contender:
         return contend(options.contender, options.spec, options.trial, options.setting)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # gigabytes are then not left behind
     from spikes_report import write
 
     saved = options.results / "spikes.json"

@@ -124,12 +124,12 @@ def bootstrap_band(used: np.ndarray, total: np.ndarray, drawn: np.ndarray, confi
     """Percentiles (2, n) of the mean of one unit, from its sums by block.
 
     used (n_blocks,), total (n_blocks, n), drawn (n_bootstrap, n_blocks): how often each block is drawn. Draws
-    without a window have no mean, and do not count.
+    without a window have no mean, and do not count; windows in one block alone tell of no spread: NaN.
     """
     n_used = drawn @ used
     drawn = drawn[n_used > 0] / n_used[n_used > 0, None]
     band = np.full((2, total.shape[1]), np.nan)
-    if not len(drawn):
+    if not len(drawn) or np.count_nonzero(used) < 2:
         return band
     tails = (1 - confidence) / 2, (1 + confidence) / 2
     step = max(1, MOST_NUMBERS // len(drawn))

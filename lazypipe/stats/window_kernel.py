@@ -1,29 +1,65 @@
 """The loops that add windows of contiguous rows, compiled by numba when they are first called.
 
-Windows of rows are contiguous runs of ``length x n_channels`` values, so all windows of a unit are added tile by
-tile: 8,192 sums stay in the caches while eight windows at a time pass through them. Sums of 16-bit integers
-are exact in 32 bits as long as the statistic says so, and in 64 after that; floats are added in float64, one
-after another in the order of time, whatever the blocks. Slices handed to small functions and explicit casts are
-what lets LLVM use vectors: eleven times as fast as indices.
+A window of rows is a contiguous run of ``length x width`` values, so all windows of a unit are added tile by tile:
+8,192 sums stay in the caches while eight windows at a time pass through them. Sums of 16-bit integers are exact in
+32 bits as long as the statistic says so, and in 64 after that; floats are added in float64, one after another in the
+order of time, whatever the blocks. Slices handed to small functions let LLVM use vectors, eleven times as fast as
+indices; and integers are added and multiplied as 32 bits in LLVM's own terms, for numba makes them 64.
 """
 
 # No `from __future__ import annotations`: numba reads these functions as they are.
 import numba
 import numpy as np
+from numba import types
+from numba.extending import intrinsic
 
 TILE = 8192  # sums: 32 KiB of int32, as much again of squares
+PANEL = 32  # channels, as in spike_triggered
 jit = numba.njit(nogil=True, cache=True)
 
 
+@intrinsic
+def _plus(context, a, b):
+    return types.int32(types.int32, types.int32), lambda context, build, signature, values: build.add(*values)
+
+
+@intrinsic
+def _times(context, a, b):
+    return types.int32(types.int32, types.int32), lambda context, build, signature, values: build.mul(*values)
+
+
 @jit
-def owned(first, edges, length, start, stop, low, high):
-    """Of each unit the windows whose last row lies in [start, stop): ``first[low[u]:high[u]]``; how many in all."""
+def _sum(a, b, c, d):
+    return _plus(_plus(a, b), _plus(c, d))
+
+
+@jit
+def _squares(a, b):
+    return _plus(_times(a, a), _times(b, b))
+
+
+@jit
+def copy_panel(x, channel, width, out):
+    """Channels [channel, channel + width) of x (rows, channels) one row after another, into out (rows x width,)."""
+    if width == PANEL:
+        for r in range(x.shape[0]):
+            for c in range(PANEL):
+                out[r * PANEL + c] = x[r, channel + c]
+    else:
+        for r in range(x.shape[0]):
+            for c in range(width):
+                out[r * width + c] = x[r, channel + c]
+
+
+@jit
+def ending(first, low, high, length, start, stop, begin, end):
+    """Of the windows ``first[low[u]:high[u]]`` those that end in the rows [start, stop), as begin and end; how many."""
     n = 0
-    for u in range(len(edges) - 1):
-        part = first[edges[u] : edges[u + 1]]
-        low[u] = edges[u] + np.searchsorted(part, start - length + 1)
-        high[u] = edges[u] + np.searchsorted(part, stop - length + 1)
-        n += high[u] - low[u]
+    for u in range(len(low)):
+        part = first[low[u] : high[u]]
+        begin[u] = low[u] + np.searchsorted(part, start - length + 1)
+        end[u] = low[u] + np.searchsorted(part, stop - length + 1)
+        n += end[u] - begin[u]
     return n
 
 
@@ -46,7 +82,9 @@ def _part(x, width, first, row, at, n):
 @jit
 def _add8(total, a, b, c, d, e, f, g, h):
     for j in range(len(total)):
-        total[j] += np.int32(a[j]) + np.int32(b[j]) + np.int32(c[j]) + np.int32(d[j]) + e[j] + f[j] + g[j] + h[j]
+        first = _sum(np.int32(a[j]), np.int32(b[j]), np.int32(c[j]), np.int32(d[j]))
+        second = _sum(np.int32(e[j]), np.int32(f[j]), np.int32(g[j]), np.int32(h[j]))
+        total[j] += _plus(first, second)
 
 
 @jit
@@ -61,8 +99,8 @@ def _add8_squares(total, squares, a, b, c, d, e, f, g, h):
     for j in range(len(total)):
         p, q, r, s = np.int32(a[j]), np.int32(b[j]), np.int32(c[j]), np.int32(d[j])
         t, u, v, w = np.int32(e[j]), np.int32(f[j]), np.int32(g[j]), np.int32(h[j])
-        total[j] += np.int32(p + q + r + s + t + u + v + w)
-        squares[j] += np.uint32(p * p + q * q + r * r + s * s + t * t + u * u + v * v + w * w)
+        total[j] += _plus(_sum(p, q, r, s), _sum(t, u, v, w))
+        squares[j] += np.uint32(_sum(_squares(p, q), _squares(r, s), _squares(t, u), _squares(v, w)))
 
 
 @jit
@@ -71,9 +109,9 @@ def _add8_wide_squares(total, squares, a, b, c, d, e, f, g, h):
     for j in range(len(total)):
         p, q, r, s = np.int32(a[j]), np.int32(b[j]), np.int32(c[j]), np.int32(d[j])
         t, u, v, w = np.int32(e[j]), np.int32(f[j]), np.int32(g[j]), np.int32(h[j])
-        total[j] += np.int32(p + q + r + s + t + u + v + w)
-        squares[j] += np.int64(np.uint32(p * p + q * q)) + np.int64(np.uint32(r * r + s * s))
-        squares[j] += np.int64(np.uint32(t * t + u * u)) + np.int64(np.uint32(v * v + w * w))
+        total[j] += _plus(_sum(p, q, r, s), _sum(t, u, v, w))
+        squares[j] += np.int64(np.uint32(_squares(p, q))) + np.int64(np.uint32(_squares(r, s)))
+        squares[j] += np.int64(np.uint32(_squares(t, u))) + np.int64(np.uint32(_squares(v, w)))
 
 
 @jit
@@ -81,21 +119,20 @@ def _add1_squares(total, squares, a):
     for j in range(len(total)):
         p = np.int32(a[j])
         total[j] += p
-        squares[j] += np.uint32(p * p)
+        squares[j] += np.uint32(_times(p, p))
 
 
 @jit
-def add_integers(x, width, first, row, low, high, total, squares, spread):
+def add_integers(x, width, first, row, low, high, total, squares, spread, place, n):
     """Add the windows ``first[low[u]:high[u]]`` of each unit, and their squares if ``spread``.
 
     x (rows x width,) int16, from row ``row`` on, of which windows begin at the rows ``first`` and are n values
-    long; total (units, n) int32 or int64; squares (units, n) uint32 or int64.
+    long; they go to ``total[:, place : place + n]`` (units, ...) int32 or int64, and to squares, uint32 or int64.
     """
-    n = total.shape[1]
     for u in range(len(low)):
         for at in range(0, n, TILE):
             m = min(n - at, TILE)
-            sums = total[u, at : at + m]
+            sums = total[u, place + at : place + at + m]
             i = low[u]
             while i + 8 <= high[u]:
                 a, b = _part(x, width, first[i], row, at, m), _part(x, width, first[i + 1], row, at, m)
@@ -105,14 +142,14 @@ def add_integers(x, width, first, row, low, high, total, squares, spread):
                 if not spread:
                     _add8(sums, a, b, c, d, e, f, g, h)
                 elif squares.itemsize == 4:
-                    _add8_squares(sums, squares[u, at : at + m], a, b, c, d, e, f, g, h)
+                    _add8_squares(sums, squares[u, place + at : place + at + m], a, b, c, d, e, f, g, h)
                 else:
-                    _add8_wide_squares(sums, squares[u, at : at + m], a, b, c, d, e, f, g, h)
+                    _add8_wide_squares(sums, squares[u, place + at : place + at + m], a, b, c, d, e, f, g, h)
                 i += 8
             while i < high[u]:
                 a = _part(x, width, first[i], row, at, m)
                 if spread:
-                    _add1_squares(sums, squares[u, at : at + m], a)
+                    _add1_squares(sums, squares[u, place + at : place + at + m], a)
                 else:
                     _add1(sums, a)
                 i += 1
@@ -149,26 +186,26 @@ def _add1_float_squares(total, squares, a, shift):
 
 
 @jit
-def add_floats(x, width, first, row, low, high, shift, total, squares, spread):
+def add_floats(x, width, first, row, low, high, total, squares, spread, place, n, shift):
     """The same for floats less a shift, in float64: shift (tile,) is that of as many rows as a tile holds."""
-    n, tile = total.shape[1], len(shift)
+    tile = len(shift)
     for u in range(len(low)):
         for at in range(0, n, tile):
             m = min(n - at, tile)
-            sums, less = total[u, at : at + m], shift[:m]
+            sums, less = total[u, place + at : place + at + m], shift[:m]
             i = low[u]
             while i + 4 <= high[u]:
                 a, b = _part(x, width, first[i], row, at, m), _part(x, width, first[i + 1], row, at, m)
                 c, d = _part(x, width, first[i + 2], row, at, m), _part(x, width, first[i + 3], row, at, m)
                 if spread:
-                    _add4_float_squares(sums, squares[u, at : at + m], a, b, c, d, less)
+                    _add4_float_squares(sums, squares[u, place + at : place + at + m], a, b, c, d, less)
                 else:
                     _add4_floats(sums, a, b, c, d, less)
                 i += 4
             while i < high[u]:
                 a = _part(x, width, first[i], row, at, m)
                 if spread:
-                    _add1_float_squares(sums, squares[u, at : at + m], a, less)
+                    _add1_float_squares(sums, squares[u, place + at : place + at + m], a, less)
                 else:
                     _add1_float(sums, a, less)
                 i += 1

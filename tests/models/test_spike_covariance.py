@@ -307,6 +307,7 @@ def test_a_small_budget_takes_more_passes_and_finds_the_same(on_disk, serial_eng
         (whitened_average, {"ridge": -0.1}, lp.ConfigError, "ridge: -0.1 is no number of 0 or above"),
         (whitened_average, {"ridge": []}, lp.ConfigError, "ridge: is empty"),
         (whitened_average, {"ridge": 0}, lp.DataError, r"is singular: the least of 12 eigenvalues .* ridge=1e-3"),
+        (whitened_average, {"times": 0.0, "channels": [2]}, lp.DataError, "the chosen channels never change"),
         (whitened_average, {"window": (-3_000, 1)}, lp.PlanError, "4,096 are the most"),
         (whitened_average, {"nan": "propagate"}, lp.ConfigError, "nan: 'propagate' would spoil"),
         (whitened_average, {"exclude": [(0, 5_000)]}, lp.DataError, "no piece of it is 4 samples long"),
@@ -314,10 +315,10 @@ def test_a_small_budget_takes_more_passes_and_finds_the_same(on_disk, serial_eng
 )
 def test_what_makes_no_sense_is_refused(model, options, error, message):
     x = np.random.default_rng(0).standard_normal((5_000, 3))
-    x[:, 2] = x[:, 0]
-    window = options.pop("window", (-3, 1)) if "window" in options else (-3, 1)
+    asked = {"window": (-3, 1), "times": 1.0} | options
+    x[:, 2] = x[:, 0] * asked.pop("times")
     with pytest.raises(error, match=message):
-        model(x, {0: np.arange(10, 400, 7)}, window, **options)
+        model(x, {0: np.arange(10, 400, 7)}, **asked)
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs the H1 recording in ../shared/data")

@@ -171,7 +171,7 @@ def test_each_unit_is_tested_on_its_best_channel():
     average = lp.spike_triggered_average(x, spikes, (-19, 1))
     for u, channel in enumerate((2, 0, 3)):
         np.testing.assert_allclose(found.mean[u, :, 0], average.mean[u, :, channel], atol=1e-14)
-    for name in ARRAYS:
+    for name in set(ARRAYS) - {"significant"}:  # which knows that the channel was chosen
         np.testing.assert_array_equal(np.take(getattr(found, name), 2, -3), np.take(getattr(alone, name), 2, -3))
     assert np.isnan(found.mean[3]).all() and np.isnan(found.p_values[3]).all() and not found.significant[3].any()
     assert found.n_used.tolist()[3] == 0
@@ -199,6 +199,13 @@ def test_a_channel_that_never_changes_is_significant_nowhere():
     x = np.full(2_000, 1234.567)
     found = spike_triggered_significance(x, np.arange(50, 1_900, 7), WINDOW, n_bootstrap=5)
     assert (found.p_values == 1).all() and np.isnan(found.z).all() and not found.significant.any()
+
+
+def test_one_spike_has_a_mean_and_no_band():
+    x = np.random.default_rng(0).standard_normal(500)
+    found = spike_triggered_significance(x, [200], WINDOW, n_bootstrap=9)
+    np.testing.assert_allclose(found.mean[0, :, 0], x[194:202], rtol=1e-12)
+    assert np.isnan(found.band).all() and np.isfinite(found.z).all()
 
 
 def test_in_units_of_the_recording():
@@ -256,6 +263,7 @@ def test_a_small_budget_takes_more_passes_and_finds_the_same(long_recording, ser
         ({"channels": [3]}, "channels: 3 is no channel of .* which has 0 to 2"),
         ({"channels": [1, 1]}, "names one twice"),
         ({"channels": []}, "channels: is empty"),
+        ({"seed": -1}, "seed: -1 is no whole number of 0 or more"),
         ({"edges": "nan"}, "edges: 'nan' keeps windows in part"),
         ({"nan": "propagate"}, "nan: 'propagate' would spoil"),
     ],

@@ -255,3 +255,26 @@ def test_nan_anywhere_equals_plain_numpy(seed, chunk, n_bad, serial_engine):
     touched = (windows == FAR).any(axis=0)
     np.testing.assert_array_equal(np.isfinite(spoilt.mean[0]), ~touched)
     np.testing.assert_allclose(spoilt.mean[0][~touched], windows.mean(axis=0)[~touched], rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", ["int16", "float32"])
+@pytest.mark.parametrize("edges", ["drop", "nan"])
+def test_panels_of_channels_change_no_bit(dtype, edges, serial_engine, monkeypatch):
+    from lazypipe.stats import spike_triggered
+
+    rng = np.random.default_rng(6)
+    x = rng.integers(-900, 900, (9_000, 100)).astype(dtype)
+    spikes = {u: np.sort(rng.integers(0, 9_000, 300)) for u in range(4)}
+    monkeypatch.setattr(spike_triggered, "PANEL_REUSE", np.inf)
+    flat = average(x, spikes, (-90, 80), serial_engine, edges=edges)
+    monkeypatch.setattr(spike_triggered, "PANEL_REUSE", 0)
+    monkeypatch.setattr(spike_triggered, "PANEL_NBYTES", 2**15)
+    assert spike_triggered.panel_width(lp_windows(x, spikes), len(x), 100) == 32
+    for chunk in (700, 9_000):
+        assert_same(flat, average(x, spikes, (-90, 80), serial_engine, edges=edges, chunk_length=chunk))
+
+
+def lp_windows(x, spikes):
+    from lazypipe.models.spike_triggered.question import ask
+
+    return ask(x, spikes, (-90, 80)).windows

@@ -15,7 +15,7 @@ from lazypipe.models.spike_triggered.job import Job
 from lazypipe.models.spike_triggered.question import Question, ask
 from lazypipe.models.spike_triggered.result import SpikeTriggeredAverage
 from lazypipe.plan import Plan
-from lazypipe.stats.spike_triggered import SpikeTriggered
+from lazypipe.stats.spike_triggered import SpikeTriggered, panel_width
 
 RESULTS = ("float64", "float32")
 
@@ -139,6 +139,7 @@ def _statistic(question: Question, spread: bool, ddof: int, dtype: str) -> Spike
     if not isinstance(ddof, int | float | np.integer | np.floating) or not ddof >= 0:
         raise ConfigError(f"ddof: {ddof!r} is no number of 0 or above. Use 1 (unbiased) or 0.")
     recording = question.recording
+    panel = panel_width(question.windows, recording.n_samples, recording.n_channels)
     return SpikeTriggered(
-        question.windows, recording.columns, recording.dtype.name, None, spread, ddof, question.nan, dtype
+        question.windows, recording.columns, recording.dtype.name, None, spread, ddof, question.nan, dtype, panel
     )

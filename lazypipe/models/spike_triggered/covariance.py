@@ -32,6 +32,7 @@ from lazypipe.models.spike_triggered.stimulus import (
     plan_of,
     require_count,
     require_fraction,
+    require_seed,
     require_whole,
 )
 from lazypipe.plan import FoldPlan, Host, Plan, or_say_what_fits
@@ -151,6 +152,7 @@ def spike_triggered_covariance(
     require_whole(edges, nan)
     require_count("n_surrogates", n_surrogates)
     require_fraction("level", level)
+    require_seed(seed)
     require_ridge(ridge)
     if level * (1 + n_surrogates) * (1 + 1e-9) < 2:
         raise ConfigError(
@@ -278,6 +280,8 @@ def inverse_root(covariance: np.ndarray, ridge: float, uri: str) -> np.ndarray:
 
 def require_regular(eigenvalues: np.ndarray, ridge: float, uri: str) -> None:
     """DataError where the covariance of all windows has no inverse, which a ridge would give it."""
+    if not eigenvalues[-1] > 0:
+        raise DataError(f"{uri}: the chosen channels never change, so no filter can be told. Choose others.")
     least = eigenvalues[0] + ridge * eigenvalues.mean()
     if not least > SINGULAR * eigenvalues[-1]:
         raise DataError(

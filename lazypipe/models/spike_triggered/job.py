@@ -201,11 +201,13 @@ class Job:
 
         def context() -> dict[str, np.ndarray]:
             shift = _shift(recording)
-            return {} if shift is None else {"shift": shift[tile.channels.slice]}
+            shifts = {} if shift is None else {"shift": shift[tile.channels.slice]}
+            return {"panel": np.array(part.panel), **shifts}
 
         def make(context: dict[str, np.ndarray]) -> SpikeTriggered:
             nonlocal part
-            part = replace(part, shift=context.get("shift"))  # the saved one, where there is a state
+            # The saved ones, where there is a state: its sums lie as they did then.
+            part = replace(part, shift=context.get("shift"), panel=int(context["panel"]))
             return part
 
         def cut(span: Span) -> FoldPlan:

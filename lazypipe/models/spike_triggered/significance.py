@@ -23,6 +23,7 @@ from lazypipe.models.spike_triggered.stimulus import (
     plan_of,
     require_count,
     require_fraction,
+    require_seed,
     require_whole,
 )
 from lazypipe.plan import Plan
@@ -126,6 +127,7 @@ def spike_triggered_significance(
     require_count("shift_block", shift_block)
     require_fraction("confidence", confidence)
     require_fraction("level", level)
+    require_seed(seed)
     question = ask(recording, spikes, window, window_unit, edges, weights, nan, exclude)
     asked = checked_channels(channels, question.recording)
     with engine_or_own(engine) as running:

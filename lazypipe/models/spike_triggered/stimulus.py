@@ -142,8 +142,13 @@ def require_fraction(name: str, value: Any) -> None:
         raise ConfigError(f"{name}: {value!r} is not between 0 and 1.")
 
 
+def require_seed(seed: Any) -> None:
+    if not isinstance(seed, numbers.Integral) or int(seed) < 0:
+        raise ConfigError(f"seed: {seed!r} is no whole number of 0 or more.")
+
+
 def require_count(name: str, value: Any) -> None:
-    if not isinstance(value, numbers.Integral) or value < 1:
+    if not isinstance(value, numbers.Integral) or int(value) < 1:
         raise ConfigError(f"{name}: {value!r} is no whole number of 1 or more.")
 
 
