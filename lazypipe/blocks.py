@@ -55,11 +55,21 @@ def is_sparse(values: Any) -> bool:
 
 @dataclass(frozen=True)
 class Reads:
-    """How a statistic of windows wants its blocks: which columns, so many rows before each, in this dtype."""
+    """How a statistic of windows wants its blocks: which columns, so many rows before each, in this dtype.
+
+    With ``panel`` they come as (n_panels, rows, panel) columns, zeros where the last panel has fewer; else as
+    (rows, columns).
+    """
 
     columns: Span
     before: int
     dtype: str
+    panel: int = 0
+
+    def width(self) -> int:
+        """Values a row, with those that fill the last panel up."""
+        n = len(self.columns)
+        return n if not self.panel else -(-n // self.panel) * self.panel
 
 
 @dataclass(frozen=True)

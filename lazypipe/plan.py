@@ -228,34 +228,26 @@ def _with_step(
     while n_runs > 1 and live_states_of(n_runs) * state > host.memory // 2:
         n_runs = n_runs // 2
     cut = runs(span, step, n_runs)
+    read = matrix.nbytes * length // whole
     n_live = live_states_of(len(cut))
+    plan = FoldPlan(
+        title, statistic.axis, step, cut, mapped, state, n_live, task, reserved, 1, read, host.shared
+    )  # fmt: skip
+    return fitted(plan, matrix.uri, host)
 
-    def at(concurrency: int) -> FoldPlan:
-        return FoldPlan(
-            title,
-            statistic.axis,
-            step,
-            cut,
-            mapped,
-            state,
-            n_live,
-            task,
-            reserved,
-            concurrency,
-            matrix.nbytes * length // whole,
-            host.shared,
-        )
 
-    plan = at(1)
+def fitted(plan: FoldPlan, uri: str, host: Host) -> FoldPlan:
+    """A plan of one task at a time, with as many at once as fit; MemoryPlanError if one does not."""
     if plan.peak_nbytes > host.memory:
         raise MemoryPlanError(
-            f"{matrix.uri}: {title} needs {show_bytes(plan.peak_nbytes)} of arrays at least: "
-            f"{show_bytes(task)} a task, {n_live} x {show_bytes(state)} of state, "
-            f"{show_bytes(reserved)} on the driver; the budget is {show_bytes(host.memory)}."
+            f"{uri}: {plan.title} needs {show_bytes(plan.peak_nbytes)} of arrays at least: "
+            f"{show_bytes(plan.task_nbytes)} a task, {plan.live_states} x {show_bytes(plan.state_nbytes)} of state, "
+            f"{show_bytes(plan.reserved)} on the driver; the budget is {show_bytes(host.memory)}."
         )
-    for concurrency in range(min(host.threads, len(cut)), 1, -1):
-        if at(concurrency).peak_nbytes <= host.memory:
-            return at(concurrency)
+    for concurrency in range(min(host.threads, len(plan.runs)), 1, -1):
+        more = replace(plan, concurrency=concurrency)
+        if more.peak_nbytes <= host.memory:
+            return more
     return plan
 
 

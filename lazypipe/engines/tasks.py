@@ -11,11 +11,13 @@ from typing import Any, cast
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from lazypipe.blocks import Block, Run, Span, compute_dtype
+from lazypipe.blocks import Block, Reads, Run, Span, compute_dtype
 from lazypipe.engines import resident
-from lazypipe.io.matrix import Matrix
+from lazypipe.io.matrix import Matrix, Reader
 from lazypipe.plan import FAN_IN
 from lazypipe.stats.base import Axis, Statistic, Windowed
+
+SLAB_NBYTES = 2**19  # of rows on their way into panels
 
 
 @lru_cache(maxsize=1)
@@ -83,20 +85,49 @@ def fold_run(statistic: Statistic, matrix: Matrix, run: Run, mapped: bool) -> An
     return total
 
 
-def fold_windows(statistic: Windowed, matrix: Matrix, run: Run) -> Any:
-    """The state of the windows that belong to one run, of whose rows those are read that windows need."""
-    total, reads, dtype = statistic.empty(), statistic.reads, np.dtype(statistic.reads.dtype)
-    width = len(reads.columns)
+def fold_windows(statistic: Windowed, matrix: Matrix, run: Run, total: Any = None) -> Any:
+    """The state of the windows that belong to one run, of whose rows those are read that windows need.
+
+    In the memory of the state ``total``, of no window, where one is given.
+    """
+    reads, dtype = statistic.reads, np.dtype(statistic.reads.dtype)
+    total = statistic.empty() if total is None else total
+    most = (min(run.step, run.stop - run.start) + reads.before) * reads.width()
     with matrix.open() as reader:
         for span in run.spans():
             if not statistic.wants(span):
                 continue
             rows = Span(max(span.start - reads.before, 0), span.stop)
-            buffer = SCRATCH.array((min(run.step, run.stop - run.start) + reads.before) * width, dtype)
-            values = buffer[: len(rows) * width].reshape(len(rows), width)
-            reader.read(rows, reads.columns, values)
+            values = read_rows(reader, rows, reads, SCRATCH.array(most, dtype))
             total = statistic.add(total, Block(values, span, reads.columns, matrix.uri, span.start - rows.start))
     return total
+
+
+def read_rows(reader: Reader, rows: Span, reads: Reads, buffer: np.ndarray) -> np.ndarray:
+    """Those rows as ``reads`` wants them, in ``buffer``."""
+    if not reads.panel:
+        values = buffer[: len(rows) * len(reads.columns)].reshape(len(rows), -1)
+        reader.read(rows, reads.columns, values)
+        return values
+    n_panels = reads.width() // reads.panel
+    panels = buffer[: len(rows) * reads.width()].reshape(n_panels, len(rows), reads.panel)
+    # Rows pass through a buffer that stays in the caches: their panels are then written once, and read in place.
+    step = max(1, SLAB_NBYTES // (len(reads.columns) * buffer.itemsize))
+    slab = np.empty((min(step, len(rows)), len(reads.columns)), buffer.dtype)
+    for start in range(rows.start, rows.stop, step):
+        part = Span(start, min(start + step, rows.stop))
+        reader.read(part, reads.columns, slab[: len(part)])
+        to_panels(slab[: len(part)], panels[:, part.start - rows.start : part.stop - rows.start])
+    return panels
+
+
+def to_panels(rows: np.ndarray, panels: np.ndarray) -> None:
+    """Columns of ``rows`` (n, columns) to ``panels`` (n_panels, n, panel), and zeros after the last."""
+    n, panel = rows.shape[1], panels.shape[2]
+    for i, out in enumerate(panels):
+        part = rows[:, i * panel : min((i + 1) * panel, n)]
+        out[:, : part.shape[1]] = part
+        out[:, part.shape[1] :] = 0
 
 
 def merge_group(statistic: Statistic, group: list[Any]) -> Any:

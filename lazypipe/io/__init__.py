@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
@@ -10,22 +9,14 @@ import numpy as np
 
 from lazypipe.errors import DataError
 from lazypipe.io.array import from_array
+from lazypipe.io.formats import Format, format_of, suffixes_of, unknown
 from lazypipe.io.matrix import Matrix, Reader
-from lazypipe.io.sources import local_path, one_line
+from lazypipe.io.sources import local_path
 
 __all__ = ["Matrix", "Reader", "open_matrix"]
 
 
-@dataclass(frozen=True)
-class Format:
-    """How to recognise a format; ``module`` has ``open_source(path, column) -> Matrix``."""
-
-    module: str
-    suffixes: tuple[str, ...]
-    magic: bytes | None = None  # how a file begins
-    inside: tuple[str, ...] = ()  # what a directory holds, as glob patterns
-
-
+# Of each, ``module`` has ``open_source(path, column) -> Matrix``.
 FORMATS = (
     Format("lazypipe.io.npy", (".npy",), magic=b"\x93NUMPY"),
     Format("lazypipe.io.npz", (".npz",)),
@@ -62,30 +53,16 @@ def open_matrix(source: str | Path | np.ndarray | Matrix, column: str | None = N
 
 
 def _format_of(path: Path) -> Format:
-    """By suffix, else by the first bytes of a file or the contents of a directory."""
-    known = ", ".join(suffix for entry in FORMATS for suffix in entry.suffixes)
+    found, known = format_of(path, FORMATS), suffixes_of(FORMATS)
+    if found is not None:
+        return found
     if path.is_dir():
-        for entry in FORMATS:
-            if any(next(path.glob(pattern), None) for pattern in entry.inside):
-                return entry
         raise DataError(
             f"{path}: is a directory without data. Pass a directory of .parquet parts, a Zarr array, "
             f"or one file ({known})."
         )
-    for entry in FORMATS:
-        if path.suffix.lower() in entry.suffixes:
-            return entry
-    try:
-        with open(path, "rb") as file:
-            start = file.read(8)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({one_line(error)}). Check its rights.") from error
-    for entry in FORMATS:
-        if entry.magic and start.startswith(entry.magic):
-            return entry
     from lazypipe.io.svmlight import is_svmlight  # loads Arrow
 
     if is_svmlight(path):
         raise DataError(f"{path}: is svmlight text. Convert it to .arrow or .parquet, and open that.")
-    what = f"unknown suffix {path.suffix!r}" if path.suffix else "no suffix, and its first bytes tell nothing"
-    raise DataError(f"{path}: {what}. Known formats: {known}.")
+    raise DataError(f"{path}: {unknown(path)}. Known formats: {known}.")

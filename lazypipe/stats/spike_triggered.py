@@ -21,7 +21,7 @@ from lazypipe.stats.windows import Clipped, Windows
 
 NanPolicy = Literal["raise", "omit", "propagate"]
 TEMPORARY = 2**16  # sums that are finished at a time
-PANEL_NBYTES = 2**19  # of the rows of a panel: they stay in the second cache, which is three times as fast as the third
+PANEL_NBYTES = 2**20  # of the rows of a panel: they stay in the second cache, three times as fast as the third
 PANEL_LAGS, PANEL_CHANNELS = 128, 64  # of windows that are worth the copy
 PANEL_REUSE = 12  # windows that a sample has to be in
 PANEL = 32  # channels: 64 bytes of int16 are a line of the cache
@@ -38,6 +38,13 @@ class WindowSums(NamedTuple):
     total: np.ndarray  # (n_units, n) int32 or int64; float64 about the shift. By panel, lag, and channel in it
     squares: np.ndarray  # likewise uint32, int64 or float64; (n_units, 0) where no spread was asked for
     bound: np.ndarray  # (1,) int64, no sum of integer squares is larger
+
+
+class Moments(NamedTuple):
+    """Arrays (n_units, length, n_channels) for the mean, and the deviation where it is wanted."""
+
+    mean: np.ndarray
+    std: np.ndarray | None
 
 
 class WindowMoments(NamedTuple):
@@ -59,13 +66,13 @@ class SpikeTriggered:
     ddof: int = 1
     nan: NanPolicy = "raise"
     result: str = "float64"  # dtype of mean and deviation
-    panel: int = 0  # channels that are added at a time, from a copy; 0 adds them all where they lie
+    panel: int = 0  # channels that are read apart and added at a time; 0 for all
     axis: ClassVar[Axis] = "rows"
     State: ClassVar[type] = WindowSums
 
     @property
     def reads(self) -> Reads:
-        return Reads(self.columns, self.windows.length - 1, block_dtype(self.stored).name)
+        return Reads(self.columns, self.windows.length - 1, block_dtype(self.stored).name, self.panel)
 
     @property
     def _is_integer(self) -> bool:
@@ -73,7 +80,7 @@ class SpikeTriggered:
 
     @property
     def _shape(self) -> tuple[int, int]:
-        return self.windows.n_units, self.windows.length * len(self.columns)
+        return self.windows.n_units, self.windows.length * self.reads.width()
 
     def wants(self, rows: Span) -> bool:
         """Whether windows end in those rows."""
@@ -88,15 +95,16 @@ class SpikeTriggered:
         n = ending(windows.first, *edges, windows.length, rows.start, rows.stop, low, high)
         return low, high, n
 
-    def empty(self) -> WindowSums:
+    def empty(self, within: Moments | None = None) -> WindowSums:
+        """Sums of no window; in the memory of the arrays ``within`` that will hold their moments, where they fit."""
         n_units, n = self._shape
-        kinds = self._kinds
+        mean, std = within or (None, None)
         return WindowSums(
             np.zeros(n_units, np.int64),
             np.zeros((n_units, self.windows.length if len(self.windows.clipped.unit) else 0), np.int64),
             np.zeros(n_units, np.int64),
-            np.zeros((n_units, n), kinds[0]),
-            np.zeros((n_units, n if self.spread else 0), kinds[1]),
+            _zeros((n_units, n), self._kinds[0], mean),
+            _zeros((n_units, n if self.spread else 0), self._kinds[1], std),
             np.zeros(1, np.int64),
         )
 
@@ -133,13 +141,17 @@ class SpikeTriggered:
             np.add(total.used, used, out=total.used)
         row = block.rows.start - block.halo
         for unit, begin, lag, length, _ in zip(*clipped, strict=True):
-            for place, channels in self._panels:
-                part = values[begin - row :, channels.slice][:length].reshape(-1)
-                where = slice(place + lag * len(channels), place + (lag + length) * len(channels))
-                room = squares[unit, where] if self.spread else None
-                self._add_part(total.total[unit, where], room, part, channels)
+            for i, panel in enumerate(self._as_panels(values)):
+                part = panel[begin - row :][:length]
+                start = i * self.windows.length * part.shape[1] + lag * part.shape[1]
+                where = slice(start, start + part.size)
+                self._add_part(total.total[unit, where], squares[unit, where] if self.spread else None, part, i)
             total.clipped[unit, lag : lag + length] += 1
         return total._replace(squares=squares)
+
+    def _as_panels(self, values: np.ndarray) -> np.ndarray:
+        """(n_panels, rows, channels)"""
+        return values if self.panel else values[None]
 
     def _add_whole(
         self, sums: np.ndarray, squares: np.ndarray, block: Block, first: np.ndarray, low: np.ndarray, high: np.ndarray
@@ -149,33 +161,21 @@ class SpikeTriggered:
 
         add = kernel.add_integers if self._is_integer else kernel.add_floats
         length, row = self.windows.length, block.rows.start - block.halo
-        if not self.panel:
-            width = len(self.columns)
-            shift = () if self._is_integer else (self._patterns[0],)
-            flat = block.values.reshape(-1)
-            add(flat, width, first, row, low, high, sums, squares, self.spread, 0, length * width, *shift)
-            return
-        begin, end = np.empty((2, len(low)), np.int64)
-        step = max(PANEL_NBYTES // (self.panel * block.values.itemsize) - length, length)
-        buffer = np.empty((step + length) * self.panel, block.values.dtype)
+        step = len(block.rows)
+        if self.panel:
+            step = max(PANEL_NBYTES // (self.panel * block.values.itemsize) - length, length)
+        spans = []
         for start in range(block.rows.start, block.rows.stop, step):
+            begin, end = np.empty((2, len(low)), np.int64)
             stop = min(start + step, block.rows.stop)
-            if not kernel.ending(first, low, high, length, start, stop, begin, end):
-                continue
-            top = max(start - length + 1, row)
-            part = block.values[top - row : stop - row]
-            for i, (place, channels) in enumerate(self._panels):
-                width = len(channels)
-                flat = buffer[: len(part) * width]
-                kernel.copy_panel(part, channels.start, width, flat)
-                shift = () if self._is_integer else (self._patterns[i],)
-                add(flat, width, first, top, begin, end, sums, squares, self.spread, place, length * width, *shift)
-
-    @cached_property
-    def _panels(self) -> tuple[tuple[int, Span], ...]:
-        """Where the sums of each panel begin, and its channels."""
-        n, width = len(self.columns), self.panel or len(self.columns)
-        return tuple((start * self.windows.length, Span(start, min(start + width, n))) for start in range(0, n, width))
+            if kernel.ending(first, low, high, length, start, stop, begin, end):
+                spans.append((begin, end))
+        # The sums of one panel stay in the third cache from span to span, and a span of it in the second.
+        for i, panel in enumerate(self._as_panels(block.values)):
+            n, flat = length * panel.shape[1], panel.reshape(-1)
+            shift = () if self._is_integer else (self._patterns[i],)
+            for begin, end in spans:
+                add(flat, panel.shape[1], first, row, begin, end, sums, squares, self.spread, i * n, n, *shift)
 
     def _with_room(self, total: WindowSums, block: Block, n_windows: int) -> np.ndarray:
         """The squares in a dtype that holds so many windows of the block more."""
@@ -189,34 +189,39 @@ class SpikeTriggered:
             return total.squares.astype(np.int64)
         return total.squares
 
-    def _add_part(self, sums: np.ndarray, squares: np.ndarray | None, values: np.ndarray, channels: Span) -> None:
+    def _add_part(self, sums: np.ndarray, squares: np.ndarray | None, values: np.ndarray, panel: int) -> None:
+        """A part of a window, its rows (length, channels of the panel) added one to one."""
         if self._is_integer:
-            sums += values
+            sums += values.reshape(-1)
             if squares is not None:
-                squares += (values.astype(np.int32) ** 2).astype(squares.dtype)
+                squares += (values.astype(np.int32) ** 2).astype(squares.dtype).reshape(-1)
             return
-        less = (values.reshape(-1, len(channels)) - self._shift[channels.slice]).reshape(-1)
+        less = (values - self._shifts[panel]).reshape(-1)
         sums += less
         if squares is not None:
             squares += less**2
 
-    @property
-    def _shift(self) -> np.ndarray:
-        return np.zeros(len(self.columns)) if self.shift is None else self.shift
+    @cached_property
+    def _shifts(self) -> np.ndarray:
+        """(n_panels, channels) of the shift; 0 where the last panel is filled up."""
+        padded = np.zeros(self.reads.width())
+        if self.shift is not None:
+            padded[: len(self.shift)] = self.shift
+        return padded.reshape(-1, self.panel or len(padded))
 
     @cached_property
     def _patterns(self) -> list[np.ndarray]:
         """Of each panel the shift of as many whole rows as a tile holds."""
         from lazypipe.stats.window_kernel import TILE
 
-        return [np.tile(self._shift[channels.slice], max(1, TILE // len(channels))) for _, channels in self._panels]
+        return [np.tile(shift, max(1, TILE // len(shift))) for shift in self._shifts]
 
     def _without_nan(
         self, total: WindowSums, block: Block, low: np.ndarray, high: np.ndarray, clipped: Clipped
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Clipped]:
         """The windows that hold no NaN; DataError at the first that does, if that is the policy."""
         first_row = block.rows.start - block.halo
-        bad = ~np.isfinite(block.values).all(axis=1)
+        bad = ~np.isfinite(self._as_panels(block.values)).all(axis=(0, 2))
         so_far = np.concatenate([[0], np.cumsum(bad)])
         unit = np.repeat(np.arange(len(low)), high - low)
         first = np.concatenate([self.windows.first[a:b] for a, b in zip(low, high, strict=True)])
@@ -232,12 +237,13 @@ class SpikeTriggered:
 
     def _refuse(self, block: Block, bad: np.ndarray, after: int) -> None:
         row = int(after + np.argmax(bad[after:]))
-        channel = int(np.argmax(~np.isfinite(block.values[row])))
-        what = "NaN" if np.isnan(block.values[row, channel]) else "infinity"
+        values = self._as_panels(block.values)[:, row].reshape(-1)
+        channel = int(np.argmax(~np.isfinite(values)))
+        what = "NaN" if np.isnan(values[channel]) else "infinity"
         raise DataError(
-            f"{block.uri}: {what} at sample {block.rows.start - block.halo + row:,}, channel {channel:,}, within a "
-            f"window. Leave such windows out with nan='omit' (--nan omit), or let it spoil its lag and channel with "
-            f"nan='propagate'."
+            f"{block.uri}: {what} at sample {block.rows.start - block.halo + row:,}, channel "
+            f"{self.columns.start + channel:,}, within a window. Leave such windows out with nan='omit' (--nan omit), "
+            f"or let it spoil its lag and channel with nan='propagate'."
         )
 
     def merge(self, left: WindowSums, right: WindowSums) -> WindowSums:
@@ -252,29 +258,33 @@ class SpikeTriggered:
         """The sums themselves: windows that the end of the recording cuts off may come to them."""
         return total
 
-    def moments(self, total: WindowSums) -> WindowMoments:
-        """Mean and deviation, in the memory of the sums where their sizes are the same."""
+    def moments(self, total: WindowSums, into: Moments | None = None) -> WindowMoments:
+        """Mean and deviation: ``into`` these arrays, or in the memory of the sums where their sizes are the same."""
         n_units, length, n_channels = self.windows.n_units, self.windows.length, len(self.columns)
         counts = total.used[:, None] + total.clipped if total.clipped.size else total.used[:, None]
         shape = n_units, length, n_channels
-        mean = _in_place(total.total, self.result).reshape(shape)
-        std = _in_place(total.squares, self.result).reshape(shape) if self.spread else None
+        if into is None:
+            into = Moments(_in_place(total.total, self.result, shape), None)
+            if self.spread:
+                into = into._replace(std=_in_place(total.squares, self.result, shape))
+        mean, std = into
         average = np.empty((length, n_channels), self.result)
         deviation = np.empty_like(average) if self.spread else average
         with np.errstate(divide="ignore", invalid="ignore"):
             for u in range(n_units):
-                for place, channels in self._panels:
-                    step = max(1, TEMPORARY // len(channels))
-                    for lag in range(0, length, step):
-                        lags = slice(lag, min(lag + step, length))
+                for i, shift in enumerate(self._shifts):
+                    width = len(shift)
+                    channels = slice(i * width, min((i + 1) * width, n_channels))
+                    of_channels = slice(channels.stop - channels.start)
+                    for lag in range(0, length, max(1, TEMPORARY // width)):
+                        lags = slice(lag, min(lag + max(1, TEMPORARY // width), length))
                         count = counts[u, lags][:, None] if counts.shape[1] > 1 else counts[u]
-                        where = slice(place + lags.start * len(channels), place + lags.stop * len(channels))
-                        sums = total.total[u, where].reshape(-1, len(channels))
-                        shift = 0 if self._is_integer else self._shift[channels.slice]
-                        average[lags, channels.slice] = sums / count + shift
+                        where = slice((i * length + lags.start) * width, (i * length + lags.stop) * width)
+                        sums = total.total[u, where].reshape(-1, width)[:, of_channels]
+                        average[lags, channels] = sums / count + (0 if self._is_integer else shift[of_channels])
                         if self.spread:
-                            squares = total.squares[u, where].reshape(-1, len(channels))
-                            deviation[lags, channels.slice] = _deviation(sums, squares, count, self.ddof)
+                            squares = total.squares[u, where].reshape(-1, width)[:, of_channels]
+                            deviation[lags, channels] = _deviation(sums, squares, count, self.ddof)
                 mean[u] = average
                 if std is not None:
                     std[u] = deviation
@@ -292,12 +302,20 @@ class SpikeTriggered:
         n_units, n = self._shape
         return n_units * n * (np.dtype(self._kinds[0]).itemsize + (8 if self.spread else 0)) + 8 * 3 * n_units
 
+    def held_nbytes(self, shares: bool) -> int:
+        """Bytes of sums and moments beside the result; ``shares`` where sums may lie in its memory (``empty``)."""
+        held = self.state_nbytes(0, 0) + self.moments_nbytes()
+        if shares and self.reads.width() == len(self.columns):
+            wanted = np.dtype(self.result).itemsize
+            kinds = self._kinds if self.spread else self._kinds[:1]
+            held -= math.prod(self._shape) * sum(wanted for kind in kinds if np.dtype(kind).itemsize == wanted)
+        return held
+
     def scratch_nbytes(self, n_rows: int, n_columns: int, itemsize: int) -> int:
         """While squares move to 8 bytes the 4 are there too; masks where NaN are looked for."""
         n_units, n = self._shape
         masks = 0 if self._is_integer else n_rows * (n_columns + 16)
-        panels = 2 * PANEL_NBYTES + self.panel * (itemsize * 2 * self.windows.length + 8) if self.panel else 0
-        return (4 * n_units * n if self._is_integer and self.spread else 0) + masks + panels + 2**20
+        return (4 * n_units * n if self._is_integer and self.spread else 0) + masks + 2**20
 
 
 def panel_width(windows: Windows, n_rows: int, n_channels: int) -> int:
@@ -328,8 +346,23 @@ def _all_finite(values: np.ndarray) -> bool:
     return all(int(np.bitwise_and(bits[i : i + 2**16], limit).max()) < limit for i in range(0, len(bits), 2**16))
 
 
-def _in_place(sums: np.ndarray, result: str) -> np.ndarray:
-    return sums.view(result) if sums.itemsize == np.dtype(result).itemsize else np.empty(sums.shape, result)
+def _in_place(sums: np.ndarray, result: str, shape: tuple[int, int, int]) -> np.ndarray:
+    """An array of that shape; of each unit in the memory of its sums, where that has the same values a sum."""
+    if sums.itemsize != np.dtype(result).itemsize:
+        return np.empty(shape, result)
+    return sums.view(result)[:, : shape[1] * shape[2]].reshape(shape)
+
+
+def _zeros(shape: tuple[int, int], kind: type, memory: np.ndarray | None) -> np.ndarray:
+    """Of that shape, in the memory of another array where that is of the same size and contiguous."""
+    wanted = np.dtype(kind)
+    if memory is None or memory.itemsize != wanted.itemsize or memory.size != math.prod(shape):
+        return np.zeros(shape, kind)
+    if not memory.flags.c_contiguous:
+        return np.zeros(shape, kind)
+    zeros = memory.reshape(shape).view(wanted)
+    zeros[:] = 0
+    return zeros
 
 
 def _deviation(total: np.ndarray, squares: np.ndarray, count: np.ndarray, ddof: int) -> np.ndarray:

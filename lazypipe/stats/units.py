@@ -31,21 +31,21 @@ def unit_of(average: Any, index: int) -> Any:
 
 
 def best_channel(mean: np.ndarray) -> int | None:
-    """Of an average (n_lags, n_channels), the channel whose values lie furthest apart; None where it has no value."""
-    known = ~np.isnan(mean)
-    highest = np.where(known, mean, -np.inf).max(axis=0)
-    lowest = np.where(known, mean, np.inf).min(axis=0)
-    moved = np.where(known.any(axis=0), highest - lowest, -np.inf)
-    best = int(moved.argmax())
-    return best if np.isfinite(moved[best]) else None
+    """Of an average (n_lags, n_channels), the channel whose finite values lie furthest apart; None if none has any."""
+    finite = np.isfinite(mean)
+    highest = np.max(mean, axis=0, where=finite, initial=-np.inf)
+    lowest = np.min(mean, axis=0, where=finite, initial=np.inf)
+    best = int(np.argmax(highest - lowest))  # minus infinity for a channel without any
+    return best if finite[:, best].any() else None
 
 
 def peak_of(mean: np.ndarray) -> Peak:
-    """Of an average (n_lags,) that has a value.
+    """Of an average (n_lags,) that has a finite value.
 
     The baseline is the median over the lags: that of the lags where nothing happens, as long as these are most,
     and wherever in the window they are.
     """
+    mean = np.where(np.isfinite(mean), mean, np.nan)
     baseline = float(np.nanmedian(mean))
     at = int(np.nanargmax(np.abs(mean - baseline)))
     return Peak(at, float(mean[at]), baseline)

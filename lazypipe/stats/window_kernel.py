@@ -14,7 +14,6 @@ from numba import types
 from numba.extending import intrinsic
 
 TILE = 8192  # sums: 32 KiB of int32, as much again of squares
-PANEL = 32  # channels, as in spike_triggered
 jit = numba.njit(nogil=True, cache=True)
 
 
@@ -36,19 +35,6 @@ def _sum(a, b, c, d):
 @jit
 def _squares(a, b):
     return _plus(_times(a, a), _times(b, b))
-
-
-@jit
-def copy_panel(x, channel, width, out):
-    """Channels [channel, channel + width) of x (rows, channels) one row after another, into out (rows x width,)."""
-    if width == PANEL:
-        for r in range(x.shape[0]):
-            for c in range(PANEL):
-                out[r * PANEL + c] = x[r, channel + c]
-    else:
-        for r in range(x.shape[0]):
-            for c in range(width):
-                out[r * width + c] = x[r, channel + c]
 
 
 @jit
@@ -80,6 +66,12 @@ def _part(x, width, first, row, at, n):
 
 
 @jit
+def _add4(total, a, b, c, d):
+    for j in range(len(total)):
+        total[j] += _sum(np.int32(a[j]), np.int32(b[j]), np.int32(c[j]), np.int32(d[j]))
+
+
+@jit
 def _add8(total, a, b, c, d, e, f, g, h):
     for j in range(len(total)):
         first = _sum(np.int32(a[j]), np.int32(b[j]), np.int32(c[j]), np.int32(d[j]))
@@ -88,14 +80,16 @@ def _add8(total, a, b, c, d, e, f, g, h):
 
 
 @jit
-def _add1(total, a):
+def _add4_squares(total, squares, a, b, c, d):
+    """Squares modulo 2³²: their sum is known to be less."""
     for j in range(len(total)):
-        total[j] += np.int32(a[j])
+        p, q, r, s = np.int32(a[j]), np.int32(b[j]), np.int32(c[j]), np.int32(d[j])
+        total[j] += _sum(p, q, r, s)
+        squares[j] += np.uint32(_plus(_squares(p, q), _squares(r, s)))
 
 
 @jit
 def _add8_squares(total, squares, a, b, c, d, e, f, g, h):
-    """Squares modulo 2³²: their sum is known to be less."""
     for j in range(len(total)):
         p, q, r, s = np.int32(a[j]), np.int32(b[j]), np.int32(c[j]), np.int32(d[j])
         t, u, v, w = np.int32(e[j]), np.int32(f[j]), np.int32(g[j]), np.int32(h[j])
@@ -104,22 +98,12 @@ def _add8_squares(total, squares, a, b, c, d, e, f, g, h):
 
 
 @jit
-def _add8_wide_squares(total, squares, a, b, c, d, e, f, g, h):
+def _add4_wide_squares(total, squares, a, b, c, d):
     """The same into int64: two squares are 2³¹ at most, four overflow 32 bits."""
     for j in range(len(total)):
         p, q, r, s = np.int32(a[j]), np.int32(b[j]), np.int32(c[j]), np.int32(d[j])
-        t, u, v, w = np.int32(e[j]), np.int32(f[j]), np.int32(g[j]), np.int32(h[j])
-        total[j] += _plus(_sum(p, q, r, s), _sum(t, u, v, w))
+        total[j] += _sum(p, q, r, s)
         squares[j] += np.int64(np.uint32(_squares(p, q))) + np.int64(np.uint32(_squares(r, s)))
-        squares[j] += np.int64(np.uint32(_squares(t, u))) + np.int64(np.uint32(_squares(v, w)))
-
-
-@jit
-def _add1_squares(total, squares, a):
-    for j in range(len(total)):
-        p = np.int32(a[j])
-        total[j] += p
-        squares[j] += np.uint32(_times(p, p))
 
 
 @jit
@@ -128,31 +112,40 @@ def add_integers(x, width, first, row, low, high, total, squares, spread, place,
 
     x (rows x width,) int16, from row ``row`` on, of which windows begin at the rows ``first`` and are n values
     long; they go to ``total[:, place : place + n]`` (units, ...) int32 or int64, and to squares, uint32 or int64.
+    What is missing to four or eight windows is filled up with zeros: a pass over the sums costs more.
     """
+    zeros = np.zeros(TILE, x.dtype)
+    wide = spread and squares.itemsize == 8
     for u in range(len(low)):
         for at in range(0, n, TILE):
             m = min(n - at, TILE)
             sums = total[u, place + at : place + at + m]
-            i = low[u]
-            while i + 8 <= high[u]:
-                a, b = _part(x, width, first[i], row, at, m), _part(x, width, first[i + 1], row, at, m)
-                c, d = _part(x, width, first[i + 2], row, at, m), _part(x, width, first[i + 3], row, at, m)
-                e, f = _part(x, width, first[i + 4], row, at, m), _part(x, width, first[i + 5], row, at, m)
-                g, h = _part(x, width, first[i + 6], row, at, m), _part(x, width, first[i + 7], row, at, m)
-                if not spread:
-                    _add8(sums, a, b, c, d, e, f, g, h)
-                elif squares.itemsize == 4:
-                    _add8_squares(sums, squares[u, place + at : place + at + m], a, b, c, d, e, f, g, h)
-                else:
-                    _add8_wide_squares(sums, squares[u, place + at : place + at + m], a, b, c, d, e, f, g, h)
-                i += 8
-            while i < high[u]:
+            q = squares[u, place + at : place + at + m] if spread else squares[u, :0]
+            none = zeros[:m]
+            i, end = low[u], high[u]
+            while i < end:
                 a = _part(x, width, first[i], row, at, m)
+                b = _part(x, width, first[i + 1], row, at, m) if i + 1 < end else none
+                c = _part(x, width, first[i + 2], row, at, m) if i + 2 < end else none
+                d = _part(x, width, first[i + 3], row, at, m) if i + 3 < end else none
+                if i + 4 >= end or wide:
+                    if not spread:
+                        _add4(sums, a, b, c, d)
+                    elif wide:
+                        _add4_wide_squares(sums, q, a, b, c, d)
+                    else:
+                        _add4_squares(sums, q, a, b, c, d)
+                    i += 4
+                    continue
+                e = _part(x, width, first[i + 4], row, at, m)
+                f = _part(x, width, first[i + 5], row, at, m) if i + 5 < end else none
+                g = _part(x, width, first[i + 6], row, at, m) if i + 6 < end else none
+                h = _part(x, width, first[i + 7], row, at, m) if i + 7 < end else none
                 if spread:
-                    _add1_squares(sums, squares[u, place + at : place + at + m], a)
+                    _add8_squares(sums, q, a, b, c, d, e, f, g, h)
                 else:
-                    _add1(sums, a)
-                i += 1
+                    _add8(sums, a, b, c, d, e, f, g, h)
+                i += 8
 
 
 @jit

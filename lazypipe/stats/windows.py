@@ -100,7 +100,7 @@ def find_windows(
         first_of = np.ones(len(samples), bool)
         first_of[1:] = (samples[1:] != samples[:-1]) | (unit[1:] != unit[:-1])
         samples, unit = samples[first_of], unit[first_of]
-    pieces, rows = _without(stretches, exclude)
+    pieces, rows = recorded_pieces(stretches, exclude)
     starts, stops = pieces[:, 0], pieces[:, 1]
     begin, end = stretches[0].start, stretches[-1].stop
 
@@ -139,7 +139,7 @@ def find_windows(
     return Windows(found, new_edges, after - before, clipped), dropped
 
 
-def _without(stretches: Sequence[Span], exclude: Sequence[Span]) -> tuple[np.ndarray, np.ndarray]:
+def recorded_pieces(stretches: Sequence[Span], exclude: Sequence[Span]) -> tuple[np.ndarray, np.ndarray]:
     """``stretches`` less what is excluded: (n, 2) begin and end on the clock, and (n,) row of the matrix at each."""
     kept = np.array([(span.start, span.stop) for span in stretches], np.int64).reshape(-1, 2)
     rows = np.concatenate([[0], np.cumsum(kept[:, 1] - kept[:, 0])[:-1]])

@@ -1,8 +1,8 @@
 """Jobs that kill themselves. Run as a script it reads a job a line (JSON) and forks a child for each, so that
 a child costs no imports; the answer is the child's exit status, negative for a signal.
 
-A job: ``kind`` (covariance, pca, spikes, tiles), ``source``, ``state`` (a folder, or the store of tiles), ``log`` (a file
-that gets a line for each stage, task and tile), ``result`` (an .npz), ``options``, and ``die``: what, and its
+A job: ``kind`` (covariance, pca, spikes, tiles), ``source``, ``state`` (a folder, or the store of tiles), ``log`` (a
+file that gets a line for each stage, task and tile), ``result`` (an .npz), ``options``, and ``die``: what, and its
 how-manieth time, to die at. A test that wants many groups of little data gives ``run_nbytes``.
 """
 

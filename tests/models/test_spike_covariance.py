@@ -11,8 +11,9 @@ from spike_neurons import biphasic, coloured, cosine, energy_neuron, lagged, lin
 
 import lazypipe as lp
 from lazypipe.blocks import Block, Span
-from lazypipe.models.spike_triggered import spike_triggered_covariance, whitened_average
+from lazypipe.models.spike_triggered.covariance import spike_triggered_covariance
 from lazypipe.models.spike_triggered.step_down import p_values, step_down
+from lazypipe.models.spike_triggered.whitened import whitened_average
 from lazypipe.stats.train_products import TrainProducts, draw_moves
 from lazypipe.stats.window_products import Ends, WindowProducts
 from lazypipe.stats.windows import find_windows

@@ -12,7 +12,7 @@ from spike_neurons import biphasic, coloured, linear_neuron
 
 import lazypipe as lp
 from lazypipe.blocks import Span
-from lazypipe.models.spike_triggered import spike_triggered_significance
+from lazypipe.models.spike_triggered.significance import spike_triggered_significance
 from lazypipe.stats.shift_surrogates import circular, fft_size, shift_blocks
 
 SHARED = Path(__file__).parents[2] / "../shared/data"

@@ -162,6 +162,18 @@ def test_units_without_spikes_are_results_with_n_0(serial_engine):
     assert sta.best_channel.tolist() == [0, -1]
 
 
+def test_the_best_channel_is_looked_for_where_the_mean_is_finite(serial_engine):
+    x = np.zeros((100, 3), np.float32)
+    x[1] = 1, 5, 2
+    sta = average(x, np.array([0]), (-2, 3), serial_engine, edges="nan")
+    assert np.isnan(sta.mean[0, :2]).all() and sta.best_channel.tolist() == [1]
+    x[2, 1], x[:, 2] = np.inf, np.nan  # an infinity is left out like a NaN
+    sta = average(x, np.array([0]), (-2, 3), serial_engine, edges="nan", nan="propagate")
+    (line,) = lines_of(sta, lp.read_spikes(np.array([0])))
+    assert sta.best_channel.tolist() == [line.best_channel] == [1]
+    assert (line.peak_lag, line.peak_value, line.baseline) == (1, 5, 2.5)
+
+
 def test_spikes_beyond_the_end_are_counted_and_warned_of(serial_engine):
     with pytest.warns(lp.DroppedSpikesWarning, match="2 of 3 spikes lie beyond the end"):
         sta = average(np.arange(100.0), np.array([50, 100, 900]), (-2, 2), serial_engine)

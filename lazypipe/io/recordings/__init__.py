@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,6 +12,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from lazypipe.errors import ConfigError, DataError
 from lazypipe.io.array import ArrayMatrix
+from lazypipe.io.formats import Format, format_of, suffixes_of, unknown
 from lazypipe.io.matrix import Matrix
 from lazypipe.io.recordings.options import Options, checked_options
 from lazypipe.io.recordings.recording import Recording
@@ -25,16 +25,7 @@ __all__ = ["Recording", "open_recording"]
 Source: TypeAlias = str | Path | np.ndarray | Recording | Matrix
 
 
-@dataclass(frozen=True)
-class Format:
-    """How to recognise a format; ``module`` has ``open_source(path, options) -> Recording``."""
-
-    module: str
-    suffixes: tuple[str, ...]
-    magic: bytes | None = None  # how a file begins
-    inside: tuple[str, ...] = ()  # what a directory holds
-
-
+# Of each, ``module`` has ``open_source(path, options) -> Recording``.
 RAW = Format("raw", (".bin", ".dat", ".raw"))
 FORMATS = (
     RAW,
@@ -127,27 +118,13 @@ def _from_array(array: np.ndarray) -> Recording:
 
 
 def _format_of(path: Path, options: Options) -> Format:
-    """By suffix, else by the first bytes of a file or the contents of a directory."""
-    known = ", ".join(suffix for entry in FORMATS for suffix in entry.suffixes)
+    found, known = format_of(path, FORMATS), suffixes_of(FORMATS)
+    if found is not None:
+        return found
     if path.is_dir():
-        for entry in FORMATS:
-            if any((path / name).exists() for name in entry.inside):
-                return entry
         raise DataError(f"{path}: is a directory without a Zarr array. Pass that, or files ({known}), as a list.")
-    for entry in FORMATS:
-        if path.suffix.lower() in entry.suffixes:
-            return entry
-    try:
-        with open(path, "rb") as file:
-            start = file.read(8)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({one_line(error)}). Check its rights.") from error
-    for entry in FORMATS:
-        if entry.magic and start.startswith(entry.magic):
-            return entry
     if options.n_channels is not None and options.dtype is not None:
         return RAW
-    what = f"unknown suffix {path.suffix!r}" if path.suffix else "no suffix, and its first bytes tell nothing"
     raise ConfigError(
-        f"{path}: {what}. Known formats: {known}; of raw binary pass n_channels=, dtype= and sampling_rate=."
+        f"{path}: {unknown(path)}. Known formats: {known}; of raw binary pass n_channels=, dtype= and sampling_rate=."
     )

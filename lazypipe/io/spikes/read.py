@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from lazypipe.errors import ConfigError, DataError
-from lazypipe.io.sources import local_path, one_line
+from lazypipe.io.formats import Format, format_of, suffixes_of, unknown
+from lazypipe.io.sources import local_path
 from lazypipe.io.spikes.clock import PER_SECOND
 from lazypipe.io.spikes.memory import from_array, from_mapping, of_units
 from lazypipe.io.spikes.options import Options, checked_options
@@ -19,30 +20,22 @@ from lazypipe.io.spikes.spikes import Spikes
 
 
 @dataclass(frozen=True)
-class Format:
-    """How to recognise a format; ``module`` has ``read(path, options) -> Spikes``."""
+class SpikeFormat(Format):
+    """``module`` has ``read(path, options) -> Spikes``."""
 
-    module: str
-    suffixes: tuple[str, ...]
-    magic: bytes | None = None  # how a file begins
-    inside: tuple[str, ...] = ()  # what a directory holds, as glob patterns
     takes: tuple[str, ...] = ()  # options that mean something here, of those that not all formats take
 
 
+COLUMNS = ("unit_column", "time_column")
+TEXT = SpikeFormat("text", (".txt", ".csv"), takes=("counts",))
 FORMATS = (
-    Format("lazypipe.io.spikes.npz", (".npz",), magic=b"PK\x03\x04"),
-    Format("lazypipe.io.spikes.npy", (".npy",), magic=b"\x93NUMPY", takes=("counts",)),
-    Format("lazypipe.io.spikes.arrow", (".arrow", ".feather", ".ipc"), b"ARROW1", takes=("unit_column", "time_column")),
-    Format(
-        "lazypipe.io.spikes.parquet",
-        (".parquet", ".pq"),
-        magic=b"PAR1",
-        inside=("*.parquet", "*.pq"),
-        takes=("unit_column", "time_column"),
-    ),
-    Format("lazypipe.io.spikes.nwb", (".nwb",), magic=b"\x89HDF\r\n\x1a\n"),
-    Format("lazypipe.io.spikes.phy", (), inside=("spike_times.npy",), takes=("groups",)),
-    Format("lazypipe.io.spikes.text", (".txt", ".csv", ""), takes=("counts",)),
+    SpikeFormat("npz", (".npz",), magic=b"PK\x03\x04"),
+    SpikeFormat("npy", (".npy",), magic=b"\x93NUMPY", takes=("counts",)),
+    SpikeFormat("arrow", (".arrow", ".feather", ".ipc"), magic=b"ARROW1", takes=COLUMNS),
+    SpikeFormat("parquet", (".parquet", ".pq"), magic=b"PAR1", inside=("*.parquet", "*.pq"), takes=COLUMNS),
+    SpikeFormat("nwb", (".nwb",), magic=b"\x89HDF\r\n\x1a\n"),
+    SpikeFormat("phy", (), inside=("spike_times.npy",), takes=("groups",)),
+    TEXT,
 )
 IN_MEMORY = ("counts",)
 
@@ -102,7 +95,7 @@ def read_spikes(
         raise DataError(f"{path}: no such file or directory. Check the path.")
     format = _format_of(path)
     _require_taken(options, format.takes, str(path))
-    spikes: Spikes = import_module(format.module).read(path, options)
+    spikes: Spikes = import_module(f"lazypipe.io.spikes.{format.module}").read(path, options)
     return spikes
 
 
@@ -114,30 +107,15 @@ def _require_taken(options: Options, takes: tuple[str, ...], uri: str) -> None:
             raise ConfigError(f"{uri}: {name}={value!r} means nothing here. Leave it out.")
 
 
-def _format_of(path: Path) -> Format:
-    """By suffix, else by the first bytes of a file or the contents of a directory."""
-    known = ", ".join(suffix for entry in FORMATS for suffix in entry.suffixes if suffix)
+def _format_of(path: Path) -> SpikeFormat:
+    found, known = format_of(path, FORMATS), suffixes_of(FORMATS)
+    if found is not None:
+        return found
     if path.is_dir():
-        for entry in FORMATS:
-            if any(next(path.glob(pattern), None) for pattern in entry.inside):
-                return entry
         raise DataError(
             f"{path}: is a directory without spikes. Pass a Kilosort or phy folder with spike_times.npy, "
             f"a directory of .parquet parts, or one file ({known})."
         )
-    suffix = path.suffix.lower()
-    for entry in FORMATS:
-        if suffix and suffix in entry.suffixes:
-            return entry
-    try:
-        with open(path, "rb") as file:
-            start = file.read(8)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({one_line(error)}). Check its rights.") from error
-    for entry in FORMATS:
-        if entry.magic and start.startswith(entry.magic):
-            return entry
-    for entry in FORMATS:
-        if suffix in entry.suffixes:
-            return entry
-    raise DataError(f"{path}: unknown suffix {path.suffix!r}. Known formats: {known}.")
+    if not path.suffix:
+        return TEXT
+    raise DataError(f"{path}: {unknown(path)}. Known formats: {known}.")

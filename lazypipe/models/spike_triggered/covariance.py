@@ -14,6 +14,7 @@ from lazypipe.io.recordings.recording import Recording
 from lazypipe.models.spike_triggered.passes import REMEDY
 from lazypipe.models.spike_triggered.prior import Prior
 from lazypipe.models.spike_triggered.question import Question, ask
+from lazypipe.models.spike_triggered.result import OnLags
 from lazypipe.models.spike_triggered.spectra import (
     TITLE,
     BatchPlan,
@@ -27,8 +28,6 @@ from lazypipe.models.spike_triggered.spectra import (
 )
 from lazypipe.models.spike_triggered.step_down import step_down
 from lazypipe.models.spike_triggered.stimulus import (
-    OnLags,
-    dropped_of,
     plan_of,
     require_count,
     require_fraction,
@@ -163,9 +162,7 @@ def spike_triggered_covariance(
     prior = Prior.of(question, channels, exclude)
     with engine_or_own(engine) as running:
         planned = or_say_what_fits(lambda host: _plan(prior, host, running.slots, n_surrogates), running.host, REMEDY)
-        plan = plan_of(
-            JOB, question, running.host, planned.folds, sum(planned.reads), _answer_nbytes(prior)
-        )  # fmt: skip
+        plan = plan_of(JOB, question, running.host, planned.folds, sum(planned.reads), _answer_nbytes(prior))
         prior = prior.ready(running, planned.priors)
         return _find(question, prior, running, planned, plan, (n_surrogates, level, seed), (whiten, ridge))
 
@@ -256,7 +253,7 @@ def _find(
     return SpikeTriggeredCovariance(
         question.spikes.unit_ids, question.lags, prior.stimulus.channels, prior.in_units(whole.mean), prior_covariance,
         mean, covariance, eigenvalues, eigenvectors, significant, limits, whole.n, np.diff(prior.windows.edges),
-        dropped_of(question, prior.not_finite), whitens, level, question.recording, plan,
+        question.dropped_with(prior.not_finite), whitens, level, question.recording, plan,
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from lazypipe.building import building
 from lazypipe.checkpoint import StateFolder
 from lazypipe.engines import Engine
 from lazypipe.engines.checkpointed import Beside, Checkpointed
-from lazypipe.engines.tasks import fold_windows
+from lazypipe.engines.tasks import fold_windows, read_rows
 from lazypipe.errors import ConfigError
 from lazypipe.io.matrix import Matrix
 from lazypipe.io.recordings.recording import Recording
@@ -34,7 +34,14 @@ from lazypipe.models.spike_triggered.question import Question
 from lazypipe.plan import FoldPlan, Host, Plan, or_say_what_fits
 from lazypipe.sizes import show_bytes
 from lazypipe.stats.digests import digest
-from lazypipe.stats.spike_triggered import SpikeTriggered, WindowMoments, WindowSums, block_dtype, library_nbytes
+from lazypipe.stats.spike_triggered import (
+    Moments,
+    SpikeTriggered,
+    WindowMoments,
+    WindowSums,
+    block_dtype,
+    library_nbytes,
+)
 
 TITLE = "spike-triggered average"
 REMEDY = "or write it to disk (out='sta.zarr'; --arrays sta.zarr), or ask for dtype='float32' or fewer lags."
@@ -86,7 +93,7 @@ class Job:
             if self.state is not None:
                 return plan_saved(*asked, reserved, self.chunk_length)
             if self.out is not None:
-                return plan_in_tiles(*asked, self.engine.slots, reserved, self.chunk_length)
+                return plan_in_tiles(*asked, self.engine.slots, reserved, self.chunk_length, shares=False)
             return plan_windows(*asked, self.engine.slots, reserved, self.chunk_length)
 
         planned = or_say_what_fits(make, self.engine.host, REMEDY)
@@ -106,8 +113,15 @@ class Job:
         if not planned.tiles:
             total = with_open_windows(statistic, self.matrix, self._folded(statistic))
             return in_units(statistic.moments(total), self.question.recording)
-        work = MakeTile(statistic, self.question.recording, planned.fold.step)
-        return self._joined(planned, self.engine.map(work, planned.tiles, planned.fold))
+        recording, step = self.question.recording, planned.fold.step
+        if not self.engine.host.shared:
+            work = MakeTile(statistic, recording, step)
+            return self._joined(planned, self.engine.map(work, planned.tiles, planned.fold))
+        mean = np.empty(self.shape, statistic.result)
+        std = np.empty(self.shape, statistic.result) if statistic.spread else None
+        within = MakeTile(statistic, recording, step, Moments(mean, std))
+        counts = [store.TileCounts(*part[:2]) for part in self.engine.map(within, planned.tiles, planned.fold)]
+        return WindowMoments(*self._counts(planned.tiles, counts), mean, std)
 
     def _folded(self, statistic: SpikeTriggered) -> WindowSums:
         """Epoch after epoch."""
@@ -246,17 +260,23 @@ class Job:
 
 @dataclass(frozen=True, eq=False)
 class MakeTile:
-    """A task: the moments of one tile, from the whole recording."""
+    """A task: the moments of one tile, from the whole recording; within arrays that tasks of a process share."""
 
     statistic: SpikeTriggered
     recording: Recording
     step: int
+    within: Moments | None = None  # of all tiles
 
     def __call__(self, tile: Tile) -> WindowMoments:
         matrix = self.recording.matrix
-        part = part_of(self.statistic, tile)
-        total = fold_windows(part, matrix, Run(0, 0, matrix.shape[0], self.step))
-        return in_units(part.moments(with_open_windows(part, matrix, total)), self.recording, tile.channels)
+        part, within = part_of(self.statistic, tile), None
+        if self.within is not None:
+            place = tile.units.slice, slice(None), tile.channels.slice
+            mean, std = self.within
+            within = Moments(mean[place], None if std is None else std[place])
+        total = fold_windows(part, matrix, Run(0, 0, matrix.shape[0], self.step), part.empty(within))
+        total = with_open_windows(part, matrix, total)
+        return in_units(part.moments(total, within), self.recording, tile.channels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -296,9 +316,8 @@ def with_open_windows(statistic: SpikeTriggered, matrix: Matrix, total: WindowSu
         return total
     reads = statistic.reads
     rows = Span(max(0, n_rows - reads.before), n_rows)
-    values = np.empty((len(rows), len(reads.columns)), reads.dtype)
     with matrix.open() as reader:
-        reader.read(rows, reads.columns, values)
+        values = read_rows(reader, rows, reads, np.empty(len(rows) * reads.width(), reads.dtype))
     return statistic.add_open(total, Block(values, Span(n_rows, n_rows), reads.columns, matrix.uri, len(rows)))
 
 

@@ -12,10 +12,9 @@ import numpy as np
 from lazypipe.blocks import Run, Span, runs
 from lazypipe.engines import Engine
 from lazypipe.engines.tasks import fold_windows
-from lazypipe.errors import MemoryPlanError
 from lazypipe.io.matrix import Matrix
-from lazypipe.plan import RUN_NBYTES, FoldPlan, Host, between, live_states_of
-from lazypipe.sizes import KIB, MIB, show_bytes
+from lazypipe.plan import RUN_NBYTES, FoldPlan, Host, between, fitted, live_states_of
+from lazypipe.sizes import KIB, MIB
 from lazypipe.stats.base import Windowed
 
 CHUNK_NBYTES = 8 * MIB  # of a block in float64, which products go over again and again
@@ -71,24 +70,9 @@ def fitting(
     bytes_read: int | None = None,
 ) -> FoldPlan:
     """The plan with as many tasks at once as fit; MemoryPlanError if one does not."""
-
-    def at(concurrency: int) -> FoldPlan:
-        read = matrix.nbytes if bytes_read is None else bytes_read
-        return FoldPlan(
-            title, "rows", cut[0].step, cut, 0, state, live, task, reserved, concurrency, read, host.shared
-        )  # fmt: skip
-
-    plan = at(1)
-    if plan.peak_nbytes > host.memory:
-        raise MemoryPlanError(
-            f"{matrix.uri}: {title} needs {show_bytes(plan.peak_nbytes)} of arrays at least: {show_bytes(task)} a "
-            f"task, {live} x {show_bytes(state)} of sums, {show_bytes(reserved)} of results and spikes on the driver; "
-            f"the budget is {show_bytes(host.memory)}."
-        )
-    for concurrency in range(min(host.threads, len(cut)), 1, -1):
-        if at(concurrency).peak_nbytes <= host.memory:
-            return at(concurrency)
-    return plan
+    read = matrix.nbytes if bytes_read is None else bytes_read
+    plan = FoldPlan(title, "rows", cut[0].step, cut, 0, state, live, task, reserved, 1, read, host.shared)
+    return fitted(plan, matrix.uri, host)
 
 
 def time_blocks(n_rows: int, n_blocks: int, step: int) -> tuple[Run, ...]:

@@ -16,13 +16,15 @@ import numpy as np
 
 from lazypipe import plan as plans
 from lazypipe.blocks import Run, Span
+from lazypipe.engines.tasks import SLAB_NBYTES
 from lazypipe.errors import MemoryPlanError
 from lazypipe.io.matrix import Matrix
 from lazypipe.plan import MAX_RUNS, FoldPlan, Host, between, live_states_of
 from lazypipe.sizes import KIB, MIB, show_bytes
 from lazypipe.stats.spike_triggered import SpikeTriggered
 
-CHUNK_NBYTES = 32 * MIB  # of a block: beyond it the sums are not read from memory any less often
+CHUNK_NBYTES = 6 * MIB  # of a block, which is read and added while it is in the caches
+PANELS_NBYTES = 32 * MIB  # likewise, in panels: the longer, the less often all the sums pass through the caches
 LEAST_RUNS = 8
 MANY_RUNS = 64  # that fit the budget: all of the recording is then one epoch
 STATES_A_RUN = 4  # a run reads at least so many times the bytes of its state
@@ -64,10 +66,9 @@ def plan_windows(
     ``reserved`` bytes are held on the driver besides: the result, and the spikes.
     """
     epoch = epoch_rows(statistic, matrix, host)
-    if epoch < matrix.shape[0]:
-        reserved += statistic.state_nbytes(*matrix.shape)  # of the epochs before
+    before = statistic.state_nbytes(*matrix.shape) if epoch < matrix.shape[0] else 0  # of the epochs that are done
     try:
-        fold = plan_in_time(title, statistic, matrix, host, reserved, chunk_length, Span(0, epoch))
+        fold = plan_in_time(title, statistic, matrix, host, reserved + before, chunk_length, Span(0, epoch))
         if len(fold.runs) > 1 or epoch <= fold.step:
             return WindowPlan(replace(fold, bytes_read=matrix.nbytes))
     except MemoryPlanError:
@@ -146,8 +147,12 @@ def plan_in_tiles(
     slots: int,
     reserved: int,
     chunk_length: int | None = None,
+    shares: bool = True,
 ) -> WindowPlan:
-    """As few tiles as fit, and as many as there are tasks at once: each reads the recording."""
+    """As few tiles as fit, and as many as there are tasks at once: each reads the recording.
+
+    ``shares`` where tasks of one process put their sums in the memory of the result, which is ``reserved``.
+    """
     step = chunk_length or _chunk_length(statistic, matrix, host)
     n_units, n_channels = statistic.windows.n_units, len(statistic.columns)
     error: MemoryPlanError | None = None
@@ -156,8 +161,7 @@ def plan_in_tiles(
         part = part_of(statistic, _largest(tiles))
         runs = tuple(Run(i, 0, matrix.shape[0], step) for i in range(len(tiles)))
         try:
-            held = part.state_nbytes(*matrix.shape) + part.moments_nbytes()
-            fold = _fitting(title, part, matrix, host, runs, 0, 1, reserved, held)
+            fold = _fitting(title, part, matrix, host, runs, 0, 1, reserved, part.held_nbytes(shares and host.shared))
         except MemoryPlanError as refused:
             error = refused
             continue
@@ -172,7 +176,7 @@ def _grids(n_units: int, n_channels: int, slots: int) -> Iterator[tuple[int, int
     groups = min(slots, n_units)
     while groups < n_units:
         yield groups, 1
-        groups = min(n_units, groups + max(1, groups // 2))
+        groups = min(n_units, groups + slots)  # whole rounds of all tasks
     slices = 1
     while slices < n_channels:
         yield n_units, slices
@@ -201,13 +205,13 @@ def _even(n: int, parts: int) -> tuple[Span, ...]:
 
 
 def _row_nbytes(statistic: SpikeTriggered) -> int:
-    return len(statistic.columns) * np.dtype(statistic.reads.dtype).itemsize
+    return statistic.reads.width() * np.dtype(statistic.reads.dtype).itemsize
 
 
 def _chunk_length(statistic: SpikeTriggered, matrix: Matrix, host: Host) -> int:
     """Rows a block: as many bytes as a share of the budget, more where windows are long."""
     row = _row_nbytes(statistic)
-    chunk = between(host.memory // 32, 256 * KIB, CHUNK_NBYTES)
+    chunk = between(host.memory // 32, 256 * KIB, PANELS_NBYTES if statistic.panel else CHUNK_NBYTES)
     return between(max(chunk // row, min(4 * statistic.reads.before, host.memory // 8 // row)), 1, matrix.shape[0])
 
 
@@ -224,11 +228,15 @@ def _fitting(
 ) -> FoldPlan:
     """The plan with as many tasks at once as fit; MemoryPlanError if one does not."""
     step = min(runs[0].step, max(run.stop - run.start for run in runs))
-    rows, columns = step + statistic.reads.before, len(statistic.columns)
+    rows, columns = step + statistic.reads.before, statistic.reads.width()
     itemsize = np.dtype(statistic.reads.dtype).itemsize
     task = task_state + rows * columns * itemsize + statistic.scratch_nbytes(rows, columns, itemsize)
     nbytes = matrix.nbytes * (runs[-1].stop - runs[0].start) // matrix.shape[0]
-    task += matrix.reader_nbytes(rows, columns) + (0 if host.shared else statistic.windows.nbytes)
+    task += (
+        matrix.reader_nbytes(rows, len(statistic.columns))
+        + (SLAB_NBYTES if statistic.panel else 0)
+        + (0 if host.shared else statistic.windows.nbytes)
+    )
 
     def at(concurrency: int) -> FoldPlan:
         return FoldPlan(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -41,12 +42,12 @@ class Prior:
     n_segments: int = 1
 
     @classmethod
-    def of(cls, question: Question, channels: object, exclude: object, n_segments: int = 1) -> Prior:
+    def of(cls, question: Question, channels: Any, exclude: Any, n_segments: int = 1) -> Prior:
         """From metadata alone: the shift is yet zero, and NaN are still there."""
         recording, length = question.recording, len(question.lags)
         chosen = checked_channels(channels, recording)
         require_dimensions(length, chosen, recording.uri)
-        stimulus = Stimulus.of(recording, chosen, pieces_of(recording, exclude))  # type: ignore[arg-type]
+        stimulus = Stimulus.of(recording, chosen, pieces_of(recording, exclude))
         require_data(question, stimulus)
         none = np.zeros(question.windows.n_units, np.int64)
         return cls(question, stimulus, question.windows, none, np.zeros(len(chosen)), n_segments)

@@ -83,7 +83,7 @@ def ask(
         spikes.edges,
         lags,
         recording.spans,
-        _excluded(exclude),
+        excluded_spans(exclude),
         cast(Edges, edges),
         cast(Weights, weights),
     )
@@ -125,7 +125,8 @@ def window_in_samples(window: Any, unit: str, rate: float | None) -> tuple[int, 
     return found
 
 
-def _excluded(intervals: Any) -> tuple[Span, ...]:
+def excluded_spans(intervals: Any) -> tuple[Span, ...]:
+    """``exclude`` as spans; ConfigError for an interval that is none."""
     spans = []
     for interval in intervals:
         try:

@@ -9,10 +9,26 @@ import numpy as np
 from lazypipe.errors import ConfigError
 from lazypipe.io.recordings.recording import Recording
 from lazypipe.plan import Plan
+from lazypipe.stats.units import best_channel
+
+
+class OnLags:
+    """What results about a window have in common."""
+
+    lags: np.ndarray
+    recording: Recording
+
+    @property
+    def times(self) -> np.ndarray:
+        """(n_lags,) seconds from the spike. ConfigError where the recording has no sampling rate."""
+        rate = self.recording.sampling_rate
+        if rate is None:
+            raise ConfigError(f"{self.recording.uri}: its sampling rate is not known. Open it with sampling_rate=.")
+        return self.lags / rate
 
 
 @dataclass(frozen=True, eq=False)
-class SpikeTriggeredAverage:
+class SpikeTriggeredAverage(OnLags):
     """What ``spike_triggered_average`` found; arrays are (n_units, n_lags, n_channels).
 
     ``mean`` and ``std`` are NumPy's, or, where they were written to a store, Zarr's: index them, unit by unit.
@@ -29,14 +45,6 @@ class SpikeTriggeredAverage:
     n_new_samples: int  # read now; the others came from the state
 
     @property
-    def times(self) -> np.ndarray:
-        """(n_lags,) seconds from the spike. ConfigError where the recording has no sampling rate."""
-        rate = self.recording.sampling_rate
-        if rate is None:
-            raise ConfigError(f"{self.recording.uri}: its sampling rate is not known. Open it with sampling_rate=.")
-        return self.lags / rate
-
-    @property
     def sem(self) -> np.ndarray | None:
         """Standard error of the mean: ``std / sqrt(n_used)``; computed anew each time."""
         if self.std is None:
@@ -47,14 +55,9 @@ class SpikeTriggeredAverage:
 
     @property
     def best_channel(self) -> np.ndarray:
-        """(n_units,) the channel whose mean moves most between its lags; -1 where no spike was used."""
-        best = np.full(len(self.unit_ids), -1)
-        for i in range(len(best)):
-            mean = self.mean[i]
-            moved = mean.max(axis=0) - mean.min(axis=0)
-            if not np.isnan(moved).all():
-                best[i] = np.nanargmax(moved)
-        return best
+        """(n_units,) the channel whose mean moves most between its lags; -1 where nothing of it is finite."""
+        found = (best_channel(self.mean[i]) for i in range(len(self.unit_ids)))
+        return np.array([-1 if channel is None else channel for channel in found], np.int64)
 
     def in_shape(self, values: np.ndarray) -> np.ndarray:
         """An array (..., n_channels) in the shape of a sample: (..., height, width) of a movie."""

@@ -14,11 +14,10 @@ from lazypipe.errors import DroppedSpikesWarning
 from lazypipe.io.recordings.recording import Recording
 from lazypipe.models.spike_triggered.average import spike_triggered_average
 from lazypipe.models.spike_triggered.question import Question, ask
+from lazypipe.models.spike_triggered.result import OnLags
 from lazypipe.models.spike_triggered.shuffling import MOST_SHIFTED, TITLE, Found, Job
 from lazypipe.models.spike_triggered.stimulus import (
-    OnLags,
     checked_channels,
-    dropped_of,
     pieces_of,
     plan_of,
     require_count,
@@ -149,7 +148,7 @@ def spike_triggered_significance(
     return Significance(
         question.spikes.unit_ids, question.lags, np.where(whole.used[:, None] > 0, chosen, -1), whole.mean,
         whole.null_mean, whole.null_std, whole.z, whole.p_values, whole.significant, np.moveaxis(whole.band, 1, 0),
-        whole.used, dropped_of(question, whole.not_finite), job.n_shifts, job.n_blocks, level, confidence,
+        whole.used, question.dropped_with(whole.not_finite), job.n_shifts, job.n_blocks, level, confidence,
         question.recording, plan,
     )  # fmt: skip
 

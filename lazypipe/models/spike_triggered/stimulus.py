@@ -17,28 +17,13 @@ from lazypipe.io.matrix import Matrix
 from lazypipe.io.recordings.chosen import chosen_columns
 from lazypipe.io.recordings.recording import Recording
 from lazypipe.models.spike_triggered.passes import chunk_length, fitting, time_blocks
-from lazypipe.models.spike_triggered.question import Question, _excluded
+from lazypipe.models.spike_triggered.question import Question, excluded_spans
 from lazypipe.plan import FoldPlan, Host, Plan
 from lazypipe.stats.spike_triggered import block_dtype
-from lazypipe.stats.windows import Windows, _without
+from lazypipe.stats.windows import Windows, recorded_pieces
 
 MOST_DIMENSIONS = 4096  # lags x channels: its square is 128 MiB, and an eigendecomposition takes a minute or two
 SHIFT_ROWS = 256
-
-
-class OnLags:
-    """What results about a window have in common."""
-
-    lags: np.ndarray
-    recording: Recording
-
-    @property
-    def times(self) -> np.ndarray:
-        """(n_lags,) seconds from the spike. ConfigError where the recording has no sampling rate."""
-        rate = self.recording.sampling_rate
-        if rate is None:
-            raise ConfigError(f"{self.recording.uri}: its sampling rate is not known. Open it with sampling_rate=.")
-        return self.lags / rate
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +83,7 @@ class Stimulus:
 
 def pieces_of(recording: Recording, exclude: Sequence[tuple[int, int]]) -> np.ndarray:
     """(n, 2) rows of the matrix: each stretch less what is excluded, in which windows may lie."""
-    pieces, rows = _without(recording.spans, _excluded(exclude))
+    pieces, rows = recorded_pieces(recording.spans, excluded_spans(exclude))
     return np.column_stack([rows, rows + pieces[:, 1] - pieces[:, 0]])
 
 
@@ -210,12 +195,6 @@ def _around(piece: np.ndarray, missing: np.ndarray) -> Iterator[tuple[int, int]]
 def may_miss(stored: str) -> bool:
     """Whether samples of that dtype may be NaN."""
     return block_dtype(stored) != np.int16 and np.dtype(stored).kind == "f"
-
-
-def dropped_of(question: Question, not_finite: np.ndarray) -> dict[str, np.ndarray]:
-    """(n_units,) spikes that were not used, by reason."""
-    edge, gap, beyond_end = question.dropped
-    return {"edge": edge, "gap": gap, "nan": not_finite, "beyond_end": beyond_end}
 
 
 def plan_of(job: str, question: Question, host: Host, folds: Sequence[FoldPlan], passes: int, output: int) -> Plan:

@@ -22,8 +22,9 @@ from lazypipe.models.spike_triggered.passes import (
 )
 from lazypipe.models.spike_triggered.prior import Prior
 from lazypipe.models.spike_triggered.question import ask
+from lazypipe.models.spike_triggered.result import OnLags
 from lazypipe.models.spike_triggered.spectra import in_units
-from lazypipe.models.spike_triggered.stimulus import OnLags, dropped_of, plan_of, require_whole
+from lazypipe.models.spike_triggered.stimulus import plan_of, require_whole
 from lazypipe.plan import FoldPlan, Host, Plan, or_say_what_fits
 from lazypipe.stats.block_sums import SumsByChannel
 from lazypipe.stats.spike_triggered import block_dtype
@@ -139,7 +140,7 @@ def whitened_average(
     return WhitenedAverage(
         question.spikes.unit_ids, question.lags, prior.stimulus.channels, filters.reshape(shape),
         prior.in_units(mean).reshape(shape), prior.in_units(whole.windows.mean).reshape(shape[1:]), covariance,
-        ridge_of, ridges, scores, whole.windows.n, whole.spikes, dropped_of(question, prior.not_finite),
+        ridge_of, ridges, scores, whole.windows.n, whole.spikes, question.dropped_with(prior.not_finite),
         question.recording, plan,
     )  # fmt: skip
 

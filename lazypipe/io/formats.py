@@ -1,0 +1,52 @@
+"""How a path tells its format: by suffix, by the first bytes of a file, by what a directory holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from lazypipe.errors import DataError
+from lazypipe.io.sources import one_line
+
+
+@dataclass(frozen=True)
+class Format:
+    """How to recognise a format, and the module that reads it."""
+
+    module: str
+    suffixes: tuple[str, ...]
+    magic: bytes | None = None  # how a file begins
+    inside: tuple[str, ...] = ()  # what a directory holds, as glob patterns
+
+
+AnyFormat = TypeVar("AnyFormat", bound=Format)
+
+
+def format_of(path: Path, formats: Sequence[AnyFormat]) -> AnyFormat | None:
+    """The format of a file by its suffix, else by its first bytes; of a directory by what it holds; None for neither.
+
+    Raises DataError for a file that cannot be read.
+    """
+    if path.is_dir():
+        return next((one for one in formats if any(next(path.glob(name), None) for name in one.inside)), None)
+    for one in formats:
+        if path.suffix.lower() in one.suffixes:
+            return one
+    try:
+        with open(path, "rb") as file:
+            start = file.read(8)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({one_line(error)}). Check its rights.") from error
+    return next((one for one in formats if one.magic and start.startswith(one.magic)), None)
+
+
+def suffixes_of(formats: Sequence[Format]) -> str:
+    """All suffixes, for a message."""
+    return ", ".join(suffix for one in formats for suffix in one.suffixes)
+
+
+def unknown(path: Path) -> str:
+    """What a message says of a file that no format knows."""
+    return f"unknown suffix {path.suffix!r}" if path.suffix else "no suffix, and its first bytes tell nothing"
