@@ -28,34 +28,36 @@ class WindowsConfig(Config):
     """A recording, its spikes, and the window around each."""
 
     source: Uri | tuple[Uri, ...] = Field(
-        description="recording to read, time first: raw binary, SpikeGLX, .npy, Arrow IPC, HDF5, NWB or Zarr; "
-        "several files follow one another, with a gap that no window crosses"
+        description="recording to read, samples x channels: raw binary (.bin, .dat, .raw), SpikeGLX, .npy, Arrow IPC, "
+        "HDF5, NWB or Zarr; several files are stretches of one recording, and no window crosses from one to the next"
     )
     spikes: str = Field(
         min_length=1,
-        description="spikes to read: .npz (samples, units), .npy or text (one unit), Arrow IPC or Parquet (a row a "
-        "spike), a Kilosort or phy folder, NWB",
+        description="spikes to read: .npz with arrays samples and units, .npy or text (one unit), Arrow IPC or Parquet "
+        "(a row a spike), a Kilosort or phy folder, NWB",
     )
     window: Annotated[tuple[Number, Number], BeforeValidator(pair)] = Field(
-        description="start and stop of the window from the spike, stop not in it: -149 1 ends with the spike's own "
-        "sample; written -149 1 or -149,1"
+        description="start and stop of the window, counted from the spike; the stop is not in it, so -149 1 ends with "
+        "the spike's own sample; written -149 1 or -149,1"
     )
-    window_unit: Literal["samples", "s", "ms"] = Field("samples", description="what the window is in")
+    window_unit: Literal["samples", "s", "ms"] = Field("samples", description="unit of start and stop")
     edges: Literal["drop", "nan"] = Field(
         "drop",
-        description="windows that reach beyond the recording or a gap: left out, or used at the lags that they have",
+        description="windows that reach beyond the recording, or into a gap: leave them out (drop), or average the "
+        "part that was recorded (nan: lags that no window has are NaN)",
     )
     weights: Literal["count", "binary"] = Field(
-        "count", description="several spikes of a unit in one sample count each, or as one"
+        "count", description="several spikes of a unit in one sample: each counts (count), or they count as one (binary)"
     )
     nan: Literal["raise", "omit", "propagate"] = Field(
         "raise",
-        description="what a NaN is: an error, a reason to leave its window out, or NaN at that lag and channel",
+        description="a NaN or infinity in a window: an error (raise), a reason to leave the window out (omit), or NaN "
+        "at its lag and channel (propagate)",
     )
     exclude: Annotated[str | tuple[tuple[int, int], ...] | None, BeforeValidator(path_or_pairs)] = Field(
         None,
-        description="stretches that no window may touch, start,stop in samples, stop not in it: 100,200 5000,6000, or "
-        "a .npy or .csv of two columns",
+        description="stretches that no window may touch, such as artefacts, as start,stop in samples, stop not in it: "
+        "100,200 5000,6000, or a .npy or .csv file of two columns",
     )
 
 
@@ -63,31 +65,32 @@ class ReadingConfig(Config):
     """What a recording and spikes do not tell of themselves."""
 
     sampling_rate: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="samples a second (Hz), where the recording does not tell it"
+        None, gt=0, allow_inf_nan=False, description="samples a second (Hz), where the recording's files do not tell it"
     )
-    n_channels: int | None = Field(None, ge=1, description="channels of raw binary")
+    n_channels: int | None = Field(None, ge=1, description="how many channels raw binary has")
     dtype: str | None = Field(None, description="type of the values of raw binary, such as int16")
-    column: str | None = Field(None, description="dataset, series, array or column of the source, where it has several")
+    column: str | None = Field(None, description="dataset, series, array or column of the source to read, where it has several")
     starts: Annotated[tuple[int, ...] | None, BeforeValidator(numbers)] = Field(
-        None, description="sample at which each of several sources begins; without it each follows the one before"
+        None, description="first sample of each of several sources, such as 0 950000; without it each follows the one before"
     )
-    offset_bytes: int = Field(0, ge=0, description="bytes before the values of raw binary")
-    gain: Numbers = Field(None, description="units a stored count: one number, or one a channel")
-    offset: Numbers = Field(None, description="units added after the gain: one number, or one a channel")
-    unit: str | None = Field(None, description="unit of the values times gain, such as µV")
+    offset_bytes: int = Field(0, ge=0, description="length of the header that raw binary begins with")
+    gain: Numbers = Field(None, description="what stored values are multiplied by, such as 2.34 (µV a count): one number, or one a channel")
+    offset: Numbers = Field(None, description="what is added after that: one number, or one a channel")
+    unit: str | None = Field(None, description="name of the unit that values then have, such as µV")
     times: Literal["samples", "s", "ms"] | None = Field(
-        None, description="how spike times are stored; without it what the format says, else samples"
+        None, description="what the spikes file gives times in; without it what the format says, else samples"
     )
     start_time: float | None = Field(
         None,
         allow_inf_nan=False,
-        description="seconds at sample 0, on the clock of spike times; without it what the recording says, else 0",
+        description="when sample 0 was, in seconds on the clock of spike times in s or ms; without it what the "
+        "recording says, else 0",
     )
     units: Annotated[tuple[int | str, ...] | None, BeforeValidator(ids)] = Field(
-        None, description="units to take, in that order, such as 3 5 8; without it all"
+        None, description="ids of the units (neurons) to take, in that order, such as 3 5 8; without it all"
     )
-    counts: bool = Field(False, description="the spikes file holds spikes a sample (.npy, text), not their samples")
-    unit_column: str | None = Field(None, description="column of a table of spikes that names the unit")
+    counts: bool = Field(False, description="the spikes file (.npy, text) holds how many spikes each sample has, not when they were")
+    unit_column: str | None = Field(None, description="column of a table of spikes that holds the unit's id")
     time_column: str | None = Field(None, description="column of a table of spikes that holds samples or times")
     groups: Annotated[tuple[str, ...] | None, BeforeValidator(words)] = Field(
         None, description="labels of the units to take from a Kilosort or phy folder, such as good"

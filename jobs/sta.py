@@ -42,43 +42,43 @@ LOGGED = 20  # units with metrics of their own; past about 100 metrics MLflow's 
 
 
 class StaConfig(RunConfig, RecordingConfig):
-    """The average of a recording around the spikes of each unit, with its spread: what the cell saw before it
-    fired, or what the field did around it.
+    """The average of a recording around the spikes of each unit (neuron), with its spread: what a cell saw before
+    it fired, its waveform on a probe, or what a field potential did around it.
 
       python -m jobs sta --source rec.dat --n-channels 384 --dtype int16 --sampling-rate 30000 --gain 2.34 --unit µV \\
         --spikes spikes.npz --window -1 2 --window-unit ms --out results/waveforms
 
-    spikes.npz holds samples and units of the same length: numpy.savez("spikes.npz", samples=..., units=...).
+    spikes.npz holds, for each spike, its sample and its unit: numpy.savez("spikes.npz", samples=..., units=...).
     """
 
     spread: bool = Field(
-        True, description="standard deviation and error, too; false: the mean alone, in half the memory"
+        True, description="standard deviation and standard error, too; false: the mean alone, in half the memory"
     )
-    ddof: int = Field(1, ge=0, description="the variance divides by spikes - ddof")
-    result_dtype: Literal["float64", "float32"] = Field("float64", description="type of mean and deviation")
+    ddof: int = Field(1, ge=0, description="the variance divides by the number of spikes less ddof")
+    result_dtype: Literal["float64", "float32"] = Field("float64", description="type of mean and standard deviation as they are saved")
     chunk_length: int | None = Field(
-        None, ge=1, description="samples a block; without it what suits the budget; changes no bit of the answer"
+        None, ge=1, description="samples to read at a time; without it what suits the budget; changes no bit of the answer"
     )
     state: str | None = Field(
         None,
-        description="folder that keeps the sums: after a kill the job goes on where it was, and on a recording that "
-        "grew it reads the new samples alone",
+        description="folder that keeps the sums so far: after a kill the job goes on where it was, and on a recording "
+        "that grew it reads the new samples alone",
     )
     restart: bool = Field(False, description="forget what the state folder holds, and start over")
     arrays: str | None = Field(
         None,
-        description="write mean and std to this .zarr as they are made, for more of them than memory holds; killed and "
-        "started again, the job goes on with what is missing",
+        description="write mean and standard deviation to this .zarr as they are made, where they are larger than "
+        "memory; killed and started again, the job goes on with what is missing",
     )
     significance: bool = Field(
         False,
-        description="test each lag of each unit's best channel against circular shifts of its spikes, with a bootstrap "
-        "band; three more passes",
+        description="test each lag of each unit's best channel against all circular shifts of its spikes, with a "
+        "confidence band by bootstrap; two or three more passes over the recording",
     )
-    level: float = Field(0.05, gt=0, lt=1, description="of significance: false discoveries among the lags of a unit")
-    confidence: float = Field(0.95, gt=0, lt=1, description="of significance: share of bootstrap means in the band")
-    n_bootstrap: int = Field(1000, ge=1, description="of significance: draws of the bootstrap")
-    seed: int = Field(0, ge=0, description="of significance: of the bootstrap")
+    level: float = Field(0.05, gt=0, lt=1, description="with significance: rate of false discoveries among the lags of a unit")
+    confidence: float = Field(0.95, gt=0, lt=1, description="with significance: share of the bootstrap's means that the band holds")
+    n_bootstrap: int = Field(1000, ge=1, description="with significance: how often the bootstrap draws")
+    seed: int = Field(0, ge=0, description="with significance: of the bootstrap's random draws")
 
     @field_validator("significance")
     @classmethod

@@ -104,39 +104,32 @@ def find_windows(
     starts, stops = pieces[:, 0], pieces[:, 1]
     begin, end = stretches[0].start, stretches[-1].stop
 
-    piece = np.searchsorted(starts, samples, side="right") - 1
-    inside = piece >= 0
-    inside[inside] = samples[inside] < stops[piece[inside]]
-    beyond, early = samples >= end, samples < begin
-    piece = np.maximum(piece, 0)
-    lower, upper = starts[piece], stops[piece]
-    too_early = inside & (samples + before < lower)
-    too_late = inside & (samples + after > upper)
-    whole = inside & ~too_early & ~too_late
-    kept = whole
-    lost = np.maximum(samples + before, lower) >= np.minimum(samples + after, upper)  # nothing of it was recorded
-    if at_edges == "nan":
-        kept = inside & ~lost
-    edge = early | (~kept & ((too_early & (lower == begin)) | (too_late & (upper == end))))
-    gap = ~kept & ~beyond & ~edge
+    if len(pieces) == 1:
+        lower, upper, to_row = (
+            np.broadcast_to(bound, samples.shape) for bound in (starts[0], stops[0], rows[0] - starts[0])
+        )
+    else:
+        piece = np.maximum(np.searchsorted(starts, samples, side="right") - 1, 0)
+        lower, upper, to_row = starts[piece], stops[piece], (rows - starts)[piece]
+    inside = (samples >= lower) & (samples < upper)
+    whole = inside & (samples >= lower - before) & (samples <= upper - after)
+    first = samples[whole] + (to_row[whole] + before)
     n_units = len(edges) - 1
-    dropped = Dropped(*(np.bincount(unit[mask], minlength=n_units) for mask in (edge, gap, beyond)))
-
-    to_row = rows[piece] - lower  # what turns the clock into rows
-    found = samples[whole] + before + to_row[whole]
-    cut = kept & ~whole
-    low, high = np.maximum(samples + before, lower)[cut], np.minimum(samples + after, upper)[cut]
-    last = np.where(too_late[cut], upper[cut], high - 1)  # beyond the last row of the matrix at its end
-    order = np.argsort(last + to_row[cut], kind="stable")
-    clipped = Clipped(
-        unit[cut][order],
-        (low + to_row[cut])[order],
-        (low - samples[cut] - before)[order],
-        (high - low)[order],
-        (last + to_row[cut])[order],
-    )
     new_edges = np.searchsorted(unit[whole], np.arange(n_units + 1))
-    return Windows(found, new_edges, after - before, clipped), dropped
+
+    rest = ~whole  # few: what became of each
+    t, unit, inside, lower, upper, to_row = (a[rest] for a in (samples, unit, inside, lower, upper, to_row))
+    beyond, early = t >= end, t < begin
+    too_early, too_late = t + before < lower, t + after > upper
+    low, high = np.maximum(t + before, lower), np.minimum(t + after, upper)
+    cut = inside & (low < high) if at_edges == "nan" else np.zeros(len(t), bool)
+    edge = early | (inside & ~cut & ((too_early & (lower == begin)) | (too_late & (upper == end))))
+    gap = ~cut & ~beyond & ~edge
+    dropped = Dropped(*(np.bincount(unit[mask], minlength=n_units) for mask in (edge, gap, beyond)))
+    last = np.where(too_late, upper, high - 1) + to_row  # beyond the last row of the matrix at its end
+    order = np.flatnonzero(cut)[np.argsort(last[cut], kind="stable")]
+    clipped = Clipped(*(a[order] for a in (unit, low + to_row, low - t - before, high - low, last)))
+    return Windows(first, new_edges, after - before, clipped), dropped
 
 
 def recorded_pieces(stretches: Sequence[Span], exclude: Sequence[Span]) -> tuple[np.ndarray, np.ndarray]:

@@ -12,6 +12,7 @@ from spike_reference import moments_of, windows_of
 import lazypipe as lp
 from lazypipe.blocks import Span
 from lazypipe.io.recordings.recording import Recording
+from lazypipe.models.spike_triggered.record import lines_of
 from lazypipe.sizes import MIB
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -168,10 +169,10 @@ def test_the_best_channel_is_looked_for_where_the_mean_is_finite(serial_engine):
     sta = average(x, np.array([0]), (-2, 3), serial_engine, edges="nan")
     assert np.isnan(sta.mean[0, :2]).all() and sta.best_channel.tolist() == [1]
     x[2, 1], x[:, 2] = np.inf, np.nan  # an infinity is left out like a NaN
-    sta = average(x, np.array([0]), (-2, 3), serial_engine, edges="nan", nan="propagate")
+    sta = average(x, np.array([0]), (-2, 4), serial_engine, edges="nan", nan="propagate")
     (line,) = lines_of(sta, lp.read_spikes(np.array([0])))
     assert sta.best_channel.tolist() == [line.best_channel] == [1]
-    assert (line.peak_lag, line.peak_value, line.baseline) == (1, 5, 2.5)
+    assert (line.peak_lag, line.peak_value, line.baseline) == (1, 5, 0)
 
 
 def test_spikes_beyond_the_end_are_counted_and_warned_of(serial_engine):
