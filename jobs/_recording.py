@@ -47,7 +47,7 @@ class WindowsConfig(Config):
         "part that was recorded (nan: lags that no window has are NaN)",
     )
     weights: Literal["count", "binary"] = Field(
-        "count", description="several spikes of a unit in one sample: each counts (count), or they count as one (binary)"
+        "count", description="several spikes of a unit in one sample: all of them count, or as one (binary)"
     )
     nan: Literal["raise", "omit", "propagate"] = Field(
         "raise",
@@ -69,12 +69,19 @@ class ReadingConfig(Config):
     )
     n_channels: int | None = Field(None, ge=1, description="how many channels raw binary has")
     dtype: str | None = Field(None, description="type of the values of raw binary, such as int16")
-    column: str | None = Field(None, description="dataset, series, array or column of the source to read, where it has several")
-    starts: Annotated[tuple[int, ...] | None, BeforeValidator(numbers)] = Field(
-        None, description="first sample of each of several sources, such as 0 950000; without it each follows the one before"
+    column: str | None = Field(
+        None, description="dataset, series, array or column of the source to read, where it has several"
     )
-    offset_bytes: int = Field(0, ge=0, description="length of the header that raw binary begins with")
-    gain: Numbers = Field(None, description="what stored values are multiplied by, such as 2.34 (µV a count): one number, or one a channel")
+    starts: Annotated[tuple[int, ...] | None, BeforeValidator(numbers)] = Field(
+        None,
+        description="sample at which each of several sources begins, such as 0 950000; without it each follows the "
+        "one before",
+    )
+    offset_bytes: int = Field(0, ge=0, description="bytes of header that raw binary begins with")
+    gain: Numbers = Field(
+        None,
+        description="what stored values are multiplied by, such as 2.34 (µV a count): one number, or one a channel",
+    )
     offset: Numbers = Field(None, description="what is added after that: one number, or one a channel")
     unit: str | None = Field(None, description="name of the unit that values then have, such as µV")
     times: Literal["samples", "s", "ms"] | None = Field(
@@ -89,7 +96,9 @@ class ReadingConfig(Config):
     units: Annotated[tuple[int | str, ...] | None, BeforeValidator(ids)] = Field(
         None, description="ids of the units (neurons) to take, in that order, such as 3 5 8; without it all"
     )
-    counts: bool = Field(False, description="the spikes file (.npy, text) holds how many spikes each sample has, not when they were")
+    counts: bool = Field(
+        False, description="the spikes file (.npy, text) holds how many spikes each sample has, not when they were"
+    )
     unit_column: str | None = Field(None, description="column of a table of spikes that holds the unit's id")
     time_column: str | None = Field(None, description="column of a table of spikes that holds samples or times")
     groups: Annotated[tuple[str, ...] | None, BeforeValidator(words)] = Field(

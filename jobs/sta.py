@@ -55,9 +55,11 @@ class StaConfig(RunConfig, RecordingConfig):
         True, description="standard deviation and standard error, too; false: the mean alone, in half the memory"
     )
     ddof: int = Field(1, ge=0, description="the variance divides by the number of spikes less ddof")
-    result_dtype: Literal["float64", "float32"] = Field("float64", description="type of mean and standard deviation as they are saved")
+    result_dtype: Literal["float64", "float32"] = Field(
+        "float64", description="type of mean and standard deviation as they are saved"
+    )
     chunk_length: int | None = Field(
-        None, ge=1, description="samples to read at a time; without it what suits the budget; changes no bit of the answer"
+        None, ge=1, description="samples read at a time; without it what suits the budget; changes no bit of the answer"
     )
     state: str | None = Field(
         None,
@@ -75,8 +77,12 @@ class StaConfig(RunConfig, RecordingConfig):
         description="test each lag of each unit's best channel against all circular shifts of its spikes, with a "
         "confidence band by bootstrap; two or three more passes over the recording",
     )
-    level: float = Field(0.05, gt=0, lt=1, description="with significance: rate of false discoveries among the lags of a unit")
-    confidence: float = Field(0.95, gt=0, lt=1, description="with significance: share of the bootstrap's means that the band holds")
+    level: float = Field(
+        0.05, gt=0, lt=1, description="with significance: rate of false discoveries among the lags of a unit"
+    )
+    confidence: float = Field(
+        0.95, gt=0, lt=1, description="with significance: share of the bootstrap's means that the band holds"
+    )
     n_bootstrap: int = Field(1000, ge=1, description="with significance: how often the bootstrap draws")
     seed: int = Field(0, ge=0, description="with significance: of the bootstrap's random draws")
 

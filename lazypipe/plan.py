@@ -25,6 +25,7 @@ STRIPE_ROW_NBYTES = 32 * KIB
 RUN_NBYTES = 128 * MIB
 MAX_RUNS = 4096
 FAN_IN = 4
+COMPILER_NBYTES = 128 * MIB  # numba and LLVM, once a process
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,12 @@ class Host:
     threads: int  # tasks at once in one worker process
     shared: bool  # True where the workers live in the driver's own process
     base: int  # bytes the interpreter and its libraries take
+    compiler: bool = False  # numba and LLVM among them
+
+    @property
+    def compiling(self) -> Host:
+        """The same, for work whose loops are compiled."""
+        return self if self.compiler else replace(self, base=self.base + COMPILER_NBYTES, compiler=True)
 
 
 @dataclass(frozen=True)
@@ -263,7 +270,7 @@ def or_say_what_fits(make: Callable[[Host], PlanType], host: Host, remedy: str) 
         while memory < 2**50:
             memory = memory * 5 // 4
             try:
-                make(Host(memory, host.threads, host.shared, host.base))
+                make(replace(host, memory=memory))
             except MemoryPlanError:
                 continue
             raise MemoryPlanError(f"{error} It fits in memory={show_bytes(_round_up(memory))!r}; {remedy}") from None

@@ -99,7 +99,8 @@ class DaskEngine:
             silence_logs=logging.CRITICAL,
         )
         self.client = Client(self._cluster)
-        self.host = Host(memory, threads, shared=True, base=resident.base_nbytes(threads))
+        base, compiler = resident.base_nbytes(threads), resident.has_compiler()
+        self.host = Host(memory, threads, shared=True, base=base, compiler=compiler)
         self.slots = threads
 
     def _connect(self, address: str, memory: int | None) -> None:

@@ -38,6 +38,11 @@ def base_nbytes(threads: int) -> int:
     return resident_nbytes() + LIBRARY_SLACK + threads * BLAS_SLACK
 
 
+def has_compiler() -> bool:
+    """Whether numba and LLVM are among what this process has loaded."""
+    return "numba" in sys.modules
+
+
 def reset_peak() -> None:
     """Restart the high-water mark of this process. Linux only: elsewhere it stays."""
     try:

@@ -29,7 +29,8 @@ class SerialEngine:
         if address is not None:
             raise ConfigError(f"engine: serial has no address ({address}). Leave it out, or use dask or spark.")
         self.progress = progress
-        self.host = Host(memory or DEFAULT_MEMORY, 1, shared=True, base=resident.base_nbytes(1))
+        base, compiler = resident.base_nbytes(1), resident.has_compiler()
+        self.host = Host(memory or DEFAULT_MEMORY, 1, shared=True, base=base, compiler=compiler)
         self._limit = threadpool_limits(1)
 
     def fold(self, statistic: Statistic, matrix: Matrix, plan: FoldPlan) -> Any:

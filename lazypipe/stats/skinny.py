@@ -10,11 +10,8 @@ find. Where the processor has no AVX-512, or the block is not float32, NumPy mul
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
-
-from lazypipe.stats.compiled import loading_nbytes
 
 LANES = 16  # floats a vector, and vectors of a basis multiplied at once
 WIDTH = 2 * LANES  # columns a step of the first product
@@ -66,11 +63,6 @@ def has_avx512() -> bool:
 def scratch_nbytes(n: int, p: int) -> int:
     """Bytes that ``gram_product`` takes for u (n, p): two copies in float32, and two results in float64."""
     return n * -(-p // LANES) * LANES * (4 + 4 + 8 + 8)
-
-
-def library_nbytes() -> int:
-    """Bytes that a process will take to load the loops; 0 where it has, or never will."""
-    return loading_nbytes("lazypipe.stats.skinny_kernel") if has_avx512() else 0
 
 
 @lru_cache(maxsize=1)

@@ -16,7 +16,6 @@ import numpy as np
 from lazypipe.blocks import Block, Reads, Span
 from lazypipe.errors import DataError
 from lazypipe.stats.base import Axis
-from lazypipe.stats.compiled import loading_nbytes
 from lazypipe.stats.windows import Clipped, Windows
 
 NanPolicy = Literal["raise", "omit", "propagate"]
@@ -323,11 +322,6 @@ def panel_width(windows: Windows, n_rows: int, n_channels: int) -> int:
     reuse = len(windows.first) * windows.length / n_rows
     long = windows.length >= PANEL_LAGS and n_channels >= PANEL_CHANNELS
     return PANEL if long and reuse >= PANEL_REUSE else 0
-
-
-def library_nbytes() -> int:
-    """Bytes that a process will take to load the loops."""
-    return loading_nbytes("lazypipe.stats.window_kernel")
 
 
 def block_dtype(stored: Any) -> np.dtype:

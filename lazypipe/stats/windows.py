@@ -118,7 +118,8 @@ def find_windows(
     new_edges = np.searchsorted(unit[whole], np.arange(n_units + 1))
 
     rest = ~whole  # few: what became of each
-    t, unit, inside, lower, upper, to_row = (a[rest] for a in (samples, unit, inside, lower, upper, to_row))
+    t, unit, inside = samples[rest], unit[rest], inside[rest]
+    lower, upper, to_row = lower[rest], upper[rest], to_row[rest]
     beyond, early = t >= end, t < begin
     too_early, too_late = t + before < lower, t + after > upper
     low, high = np.maximum(t + before, lower), np.minimum(t + after, upper)

@@ -18,7 +18,7 @@ from lazypipe.models.preparation import Preparation, plan_moments, to_plan_with
 from lazypipe.plan import FoldPlan, Host, Plan, plan_fold
 from lazypipe.sizes import show_bytes
 from lazypipe.stats import AdjointProduct, Centring, ColumnProduct, Gram, RowProduct, Statistic
-from lazypipe.stats.skinny import library_nbytes
+from lazypipe.stats.skinny import has_avx512
 
 Solver = Literal["auto", "gradient", "deflation", "gram", "covariance"]
 EXTRA_COLUMNS = 6
@@ -263,7 +263,7 @@ def _planned(choice: Choice, wanted: Wanted, passes: int | None) -> Choice:
         matrix.uri,
         matrix.shape,
         str(matrix.dtype),
-        replace(wanted.host, base=wanted.host.base + _loaded_nbytes(choice)),
+        wanted.host.compiling if _is_compiled(choice) else wanted.host,
         tuple(fold for fold in (choice.product, choice.stripes, choice.moments) if fold is not None),
         passes,
         choice.solver,
@@ -273,9 +273,9 @@ def _planned(choice: Choice, wanted: Wanted, passes: int | None) -> Choice:
     return replace(choice, plan=plan)
 
 
-def _loaded_nbytes(choice: Choice) -> int:
-    """What the libraries of the passes take, where they are not loaded yet."""
-    return library_nbytes() if choice.side == "rows" and choice.solver in ("gradient", "deflation") else 0
+def _is_compiled(choice: Choice) -> bool:
+    """Whether the loops of the passes are."""
+    return has_avx512() and choice.side == "rows" and choice.solver in ("gradient", "deflation")
 
 
 def _layout(matrix: Matrix, step: int) -> list[str]:

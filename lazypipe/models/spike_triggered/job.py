@@ -40,7 +40,6 @@ from lazypipe.stats.spike_triggered import (
     WindowMoments,
     WindowSums,
     block_dtype,
-    library_nbytes,
 )
 
 TITLE = "spike-triggered average"
@@ -100,10 +99,10 @@ class Job:
         notes = (
             () if self.out is None else (f"written to {self.out}; {show_bytes(free_nbytes(self.out))} of disk free",)
         )
-        host = replace(self.engine.host, base=self.engine.host.base + library_nbytes())
+        shape = recording.n_samples, recording.n_channels
         plan = Plan(
-            TITLE, recording.uri, (recording.n_samples, recording.n_channels), str(recording.dtype), host,
-            (planned.fold,), max(1, len(planned.tiles)), output_nbytes=output, nbytes=self.matrix.nbytes, notes=notes,
+            TITLE, recording.uri, shape, str(recording.dtype), self.engine.host.compiling, (planned.fold,),
+            max(1, len(planned.tiles)), output_nbytes=output, nbytes=self.matrix.nbytes, notes=notes,
         )  # fmt: skip
         return planned, plan
 

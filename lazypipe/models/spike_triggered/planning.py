@@ -24,7 +24,7 @@ from lazypipe.sizes import KIB, MIB, show_bytes
 from lazypipe.stats.spike_triggered import SpikeTriggered
 
 CHUNK_NBYTES = 6 * MIB  # of a block, which is read and added while it is in the caches
-PANELS_NBYTES = 32 * MIB  # likewise, in panels: the longer, the less often all the sums pass through the caches
+PANELS_NBYTES = 20 * MIB  # likewise, in panels: the longer, the less often all the sums pass through the caches
 LEAST_RUNS = 8
 MANY_RUNS = 64  # that fit the budget: all of the recording is then one epoch
 STATES_A_RUN = 4  # a run reads at least so many times the bytes of its state
@@ -61,7 +61,7 @@ def plan_windows(
     reserved: int,
     chunk_length: int | None = None,
 ) -> WindowPlan:
-    """In time if a run or more for each of two tasks fits, else in tiles; MemoryPlanError if nothing fits.
+    """In time if several runs fit, else in tiles; MemoryPlanError if nothing fits.
 
     ``reserved`` bytes are held on the driver besides: the result, and the spikes.
     """
@@ -69,7 +69,7 @@ def plan_windows(
     before = statistic.state_nbytes(*matrix.shape) if epoch < matrix.shape[0] else 0  # of the epochs that are done
     try:
         fold = plan_in_time(title, statistic, matrix, host, reserved + before, chunk_length, Span(0, epoch))
-        if len(fold.runs) > 1 or epoch <= fold.step:
+        if len(fold.runs) >= LEAST_RUNS or epoch <= fold.step:
             return WindowPlan(replace(fold, bytes_read=matrix.nbytes))
     except MemoryPlanError:
         pass
