@@ -10,6 +10,7 @@ find. Where the processor has no AVX-512, or the block is not float32, NumPy mul
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
