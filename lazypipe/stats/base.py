@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from lazypipe.blocks import Block, Reads, Span, is_sparse
 from lazypipe.errors import DataError
 
 Axis = Literal["rows", "columns"]
+AnyArrays = TypeVar("AnyArrays", bound=tuple[np.ndarray, ...])
 
 
 class Statistic(Protocol):
@@ -59,6 +60,13 @@ def accumulate(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     if left.dtype != np.float64:
         left = left.astype(np.float64)
     left += right
+    return left
+
+
+def add_each(left: AnyArrays, right: AnyArrays) -> AnyArrays:
+    """``left + right``, array by array, in the memory of ``left``."""
+    for mine, other in zip(left, right, strict=True):
+        np.add(mine, other, out=mine)
     return left
 
 

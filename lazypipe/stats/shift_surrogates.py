@@ -19,7 +19,7 @@ from scipy import fft
 
 from lazypipe.blocks import Block, Reads, Run, Span
 from lazypipe.errors import DataError
-from lazypipe.stats.base import Axis
+from lazypipe.stats.base import Axis, add_each
 from lazypipe.stats.spike_triggered import block_dtype
 from lazypipe.stats.windows import Windows
 
@@ -147,9 +147,7 @@ class ShiftSums:
         )
 
     def merge(self, left: ShiftTotals, right: ShiftTotals) -> ShiftTotals:
-        for mine, other in zip(left, right, strict=True):
-            np.add(mine, other, out=mine)
-        return left
+        return add_each(left, right)
 
     def finish(self, total: ShiftTotals) -> ShiftTotals:
         return total

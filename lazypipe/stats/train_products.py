@@ -15,7 +15,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from lazypipe.blocks import Block, Reads, Span
-from lazypipe.stats.base import Axis
+from lazypipe.stats.base import Axis, add_each
 from lazypipe.stats.spike_triggered import block_dtype
 from lazypipe.stats.window_products import Moments
 from lazypipe.stats.windows import Windows
@@ -109,9 +109,7 @@ class TrainProducts:
         return total
 
     def merge(self, left: TrainSums, right: TrainSums) -> TrainSums:
-        for mine, other in zip(left, right, strict=True):
-            np.add(mine, other, out=mine)
-        return left
+        return add_each(left, right)
 
     def finish(self, total: TrainSums) -> TrainSums:
         return total

@@ -16,7 +16,7 @@ import numpy as np
 
 from lazypipe.blocks import Block, Reads, Span
 from lazypipe.errors import DataError
-from lazypipe.stats.base import Axis
+from lazypipe.stats.base import Axis, add_each
 from lazypipe.stats.spike_triggered import block_dtype
 
 SLAB = 2**14  # values: 128 KiB, which pass through a cache once for all lags
@@ -140,9 +140,7 @@ class WindowProducts:
         )
 
     def merge(self, left: FirstProducts, right: FirstProducts) -> FirstProducts:
-        for mine, other in zip(left, right, strict=True):
-            np.add(mine, other, out=mine)
-        return left
+        return add_each(left, right)
 
     def finish(self, total: FirstProducts) -> FirstProducts:
         """The products themselves: ``completed`` wants the ends of the ranges too."""
