@@ -17,7 +17,7 @@ from lazypipe.io.matrix import Matrix, Reader
 from lazypipe.plan import FAN_IN
 from lazypipe.stats.base import Axis, Statistic, Windowed
 
-SLAB_NBYTES = 2**19  # of rows on their way into panels
+SLAB_NBYTES = 2**18  # of rows on their way into panels
 
 
 @lru_cache(maxsize=1)
@@ -109,6 +109,8 @@ def read_rows(reader: Reader, rows: Span, reads: Reads, buffer: np.ndarray) -> n
         values = buffer[: len(rows) * len(reads.columns)].reshape(len(rows), -1)
         reader.read(rows, reads.columns, values)
         return values
+    from lazypipe.stats.window_kernel import to_panels
+
     n_panels = reads.width() // reads.panel
     panels = buffer[: len(rows) * reads.width()].reshape(n_panels, len(rows), reads.panel)
     # Rows pass through a buffer that stays in the caches: their panels are then written once, and read in place.
@@ -119,15 +121,6 @@ def read_rows(reader: Reader, rows: Span, reads: Reads, buffer: np.ndarray) -> n
         reader.read(part, reads.columns, slab[: len(part)])
         to_panels(slab[: len(part)], panels[:, part.start - rows.start : part.stop - rows.start])
     return panels
-
-
-def to_panels(rows: np.ndarray, panels: np.ndarray) -> None:
-    """Columns of ``rows`` (n, columns) to ``panels`` (n_panels, n, panel), and zeros after the last."""
-    n, panel = rows.shape[1], panels.shape[2]
-    for i, out in enumerate(panels):
-        part = rows[:, i * panel : min((i + 1) * panel, n)]
-        out[:, : part.shape[1]] = part
-        out[:, part.shape[1] :] = 0
 
 
 def merge_group(statistic: Statistic, group: list[Any]) -> Any:

@@ -38,6 +38,21 @@ def _squares(a, b):
 
 
 @jit
+def to_panels(rows, panels):
+    """The columns of ``rows`` (n, columns) to ``panels`` (n_panels, n, panel), and zeros after the last one."""
+    n, n_columns = rows.shape
+    n_panels, _, panel = panels.shape
+    for r in range(n):
+        for p in range(n_columns // panel):
+            for c in range(panel):
+                panels[p, r, c] = rows[r, p * panel + c]
+        for c in range(n_columns, n_panels * panel):
+            panels[n_panels - 1, r, c - (n_panels - 1) * panel] = 0
+        for c in range(n_columns // panel * panel, n_columns):
+            panels[n_panels - 1, r, c - (n_panels - 1) * panel] = rows[r, c]
+
+
+@jit
 def ending(first, low, high, length, start, stop, begin, end):
     """Of the windows ``first[low[u]:high[u]]`` those that end in the rows [start, stop), as begin and end; how many."""
     n = 0
