@@ -69,11 +69,11 @@ class SpikeTriggered:
     axis: ClassVar[Axis] = "rows"
     State: ClassVar[type] = WindowSums
 
-    @property
+    @cached_property
     def reads(self) -> Reads:
         return Reads(self.columns, self.windows.length - 1, block_dtype(self.stored).name, self.panel)
 
-    @property
+    @cached_property
     def _is_integer(self) -> bool:
         return block_dtype(self.stored) == np.int16
 

@@ -24,7 +24,7 @@ from lazypipe.sizes import KIB, MIB, show_bytes
 from lazypipe.stats.spike_triggered import SpikeTriggered
 
 CHUNK_NBYTES = 6 * MIB  # of a block, which is read and added while it is in the caches
-PANELS_NBYTES = 20 * MIB  # likewise, in panels: the longer, the less often all the sums pass through the caches
+PANELS_NBYTES = 40 * MIB  # likewise, in panels: the longer, the less often all the sums pass through the caches
 LEAST_RUNS = 8
 MANY_RUNS = 64  # that fit the budget: all of the recording is then one epoch
 STATES_A_RUN = 4  # a run reads at least so many times the bytes of its state
@@ -211,7 +211,9 @@ def _row_nbytes(statistic: SpikeTriggered) -> int:
 def _chunk_length(statistic: SpikeTriggered, matrix: Matrix, host: Host) -> int:
     """Rows a block: as many bytes as a share of the budget, more where windows are long."""
     row = _row_nbytes(statistic)
-    chunk = between(host.memory // 32, 256 * KIB, PANELS_NBYTES if statistic.panel else CHUNK_NBYTES)
+    chunk = between(host.memory // 32, 256 * KIB, CHUNK_NBYTES)
+    if statistic.panel:
+        chunk = between(host.memory // (32 if statistic.spread else 12), 256 * KIB, PANELS_NBYTES)
     return between(max(chunk // row, min(4 * statistic.reads.before, host.memory // 8 // row)), 1, matrix.shape[0])
 
 
