@@ -14,7 +14,7 @@ import lazypipe as lp
 from jobs._config import Config
 from jobs._values import ids, numbers, one_or_more_numbers, pair, path_or_pairs, words
 from lazypipe.io.recordings import Recording
-from lazypipe.io.spikes import Spikes
+from lazypipe.io.spikes import Spikes, is_in_seconds
 
 IN_TIME = ("s", "ms")
 
@@ -150,7 +150,7 @@ def open_inputs(config: RecordingConfig) -> Inputs:
     )
     start_time = config.start_time
     if start_time is None:  # of samples there is none
-        in_time = config.times in IN_TIME or (config.times is None and Path(config.spikes).suffix == ".nwb")
+        in_time = config.times in IN_TIME or (config.times is None and is_in_seconds(config.spikes))
         start_time = recording.start_time if in_time else 0.0
     spikes = lp.read_spikes(
         config.spikes,
@@ -178,7 +178,7 @@ def excluded(intervals: str | tuple[tuple[int, int], ...] | None) -> tuple[tuple
         return tuple((_sample(start), _sample(stop)) for start, stop in rows)
     except OSError as error:
         raise lp.DataError(f"{path}: cannot be read: {error.strerror or error}. Check the path.") from error
-    except (ValueError, TypeError, UnicodeDecodeError) as error:
+    except (ValueError, TypeError, OverflowError, EOFError, csv.Error) as error:
         raise lp.DataError(
             f"{path}: holds no rows of start, stop in whole samples. Write two integers a row."
         ) from error
@@ -188,9 +188,19 @@ def _csv_rows(path: Path) -> list[list[Any]]:
     """Rows that hold something; a first one that holds no number is the head."""
     with open(path, newline="", encoding="utf-8-sig") as file:
         rows = [row for row in csv.reader(file) if row and not row[0].lstrip().startswith("#")]
-    if rows and len(rows[0]) == 2 and not any(cell.strip().lstrip("-").isdecimal() for cell in rows[0]):
+    if rows and not any(_is_number(cell) for cell in rows[0]):
         rows = rows[1:]
+    if not rows:
+        raise ValueError("no rows")
     return [[float(cell) for cell in row] for row in rows]
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return any(character.isdigit() for character in cell)  # "1 000" is a number written wrongly, and no head
+    return True
 
 
 def _sample(value: Any) -> int:

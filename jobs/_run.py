@@ -228,10 +228,21 @@ def _require_apart(config: RunConfig, out: Path) -> None:
     """Raise ConfigError where another output lies in the result folder, which is moved into place at the end."""
     for name in ("state", "tiles", "scores", "arrays"):
         given = getattr(config, name, None)
-        if given and Path(given).expanduser().absolute().is_relative_to(out.absolute()):
+        if given and _lies_in(given, out):
             raise lp.ConfigError(
                 f"{name}: {given} lies in the result folder {out}, which is put in place whole. Name one beside it."
             )
+    for name in ("source", "spikes", "exclude", "row_weights"):
+        given = getattr(config, name, None)
+        for one in (given,) if isinstance(given, str) else given or ():
+            if isinstance(one, str) and _lies_in(one, out):
+                raise lp.ConfigError(
+                    f"{name}: {one} lies in the result folder {out}, which would replace it. Move one."
+                )
+
+
+def _lies_in(path: str, folder: Path) -> bool:
+    return Path(path).expanduser().resolve().is_relative_to(folder.resolve())
 
 
 def _tracked(config: RunConfig, name: str, data: Data, plan: Plan) -> Any:

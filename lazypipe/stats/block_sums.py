@@ -117,7 +117,7 @@ def some_units(windows: Windows, units: np.ndarray) -> Windows:
     parts = [windows.first[windows.edges[unit] : windows.edges[unit + 1]] for unit in units]
     edges = np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64)
     none = windows.of_units(Span(0, 0)).clipped
-    return Windows(np.concatenate(parts), edges, windows.length, none)
+    return Windows(np.concatenate(parts), edges, windows.length, none, windows.reach)
 
 
 def bootstrap_band(used: np.ndarray, total: np.ndarray, drawn: np.ndarray, confidence: float) -> np.ndarray:

@@ -71,11 +71,16 @@ class SpikeTriggered:
 
     @cached_property
     def reads(self) -> Reads:
-        return Reads(self.columns, self.windows.length - 1, block_dtype(self.stored).name, self.panel)
+        return Reads(self.columns, self.windows.reach - 1, block_dtype(self.stored).name, self.panel)
 
     @cached_property
     def _is_integer(self) -> bool:
         return block_dtype(self.stored) == np.int16
+
+    @property
+    def omits(self) -> bool:
+        """Whether a value that is not finite leaves its window out."""
+        return self.nan == "omit" and not self._is_integer
 
     @property
     def _shape(self) -> tuple[int, int]:
@@ -91,7 +96,7 @@ class SpikeTriggered:
         windows = self.windows
         low, high = np.empty((2, windows.n_units), np.int64)
         edges = windows.edges[:-1], windows.edges[1:]
-        n = ending(windows.first, *edges, windows.length, rows.start, rows.stop, low, high)
+        n = ending(windows.first, *edges, windows.reach, rows.start, rows.stop, low, high)
         return low, high, n
 
     def empty(self, within: Moments | None = None) -> WindowSums:
@@ -100,7 +105,7 @@ class SpikeTriggered:
         mean, std = within or (None, None)
         return WindowSums(
             np.zeros(n_units, np.int64),
-            np.zeros((n_units, self.windows.length if len(self.windows.clipped.unit) else 0), np.int64),
+            np.zeros((n_units, self.windows.length if self.windows.clips else 0), np.int64),
             np.zeros(n_units, np.int64),
             _zeros((n_units, n), self._kinds[0], mean),
             _zeros((n_units, n if self.spread else 0), self._kinds[1], std),
@@ -126,6 +131,7 @@ class SpikeTriggered:
     def add_open(self, total: WindowSums, block: Block) -> WindowSums:
         """The windows cut off by the end of the recording, from a block that ends there."""
         none = np.zeros(self.windows.n_units, np.int64)
+        total = self._with_wide_total(total, len(self.windows.clipped.unit))
         return self._add(total, block, none, none, self.windows.clipped_of(Span(block.rows.stop, block.rows.stop + 1)))
 
     def _add(self, total: WindowSums, block: Block, low: np.ndarray, high: np.ndarray, clipped: Clipped) -> WindowSums:
@@ -167,7 +173,7 @@ class SpikeTriggered:
         for start in range(block.rows.start, block.rows.stop, step):
             begin, end = np.empty((2, len(low)), np.int64)
             stop = min(start + step, block.rows.stop)
-            if kernel.ending(first, low, high, length, start, stop, begin, end):
+            if kernel.ending(first, low, high, self.windows.reach, start, stop, begin, end):
                 spans.append((begin, end))
         # The sums of one panel stay in the third cache from span to span, and a span of it in the second.
         for i, panel in enumerate(self._as_panels(block.values)):
@@ -181,6 +187,13 @@ class SpikeTriggered:
         from lazypipe.stats.window_kernel import largest
 
         return self._widened(total, n_windows * int(largest(block.values.reshape(-1))) ** 2)
+
+    def _with_wide_total(self, total: WindowSums, more: int) -> WindowSums:
+        """``total`` with sums that hold so many windows of each unit more: a state may be of a shorter recording."""
+        counts = total.used + total.clipped.max(axis=1, initial=0)
+        if total.total.dtype != np.int32 or int(counts.max(initial=0)) + more <= MOST_IN_INT32:
+            return total
+        return total._replace(total=total.total.astype(np.int64))
 
     def _widened(self, total: WindowSums, more: int) -> np.ndarray:
         total.bound[0] += more
@@ -246,6 +259,8 @@ class SpikeTriggered:
         )
 
     def merge(self, left: WindowSums, right: WindowSums) -> WindowSums:
+        more = right.used + right.clipped.max(axis=1, initial=0)
+        left = self._with_wide_total(left, int(more.max(initial=0)))
         squares = left.squares
         if self._is_integer and self.spread:
             squares = self._widened(left, int(right.bound[0]))

@@ -28,7 +28,8 @@ class Clipped(NamedTuple):
 class Windows:
     """Windows of ``length`` rows, unit after unit, each in order of time.
 
-    A whole window belongs to its last row, so that rows that follow never change what was added. One that
+    A whole window belongs to its last row or to its spike's, whichever is later, so that rows that follow never
+    change what was added. One that
     is cut off by a gap belongs to the first row after it, and at the end of the recording to none: more
     rows may come, and it grow.
     """
@@ -37,6 +38,8 @@ class Windows:
     edges: np.ndarray  # (n_units + 1,) those of unit i are first[edges[i]:edges[i + 1]]
     length: int
     clipped: Clipped
+    reach: int  # rows from the first one to the last or to the spike, whichever is later
+    clips: bool = False  # whether windows that are not whole are used
 
     @property
     def n_units(self) -> int:
@@ -56,11 +59,13 @@ class Windows:
             edges - edges[0],
             self.length,
             clipped._replace(unit=clipped.unit - units.start),
+            self.reach,
+            self.clips,
         )
 
     def belonging_to(self, rows: Span) -> np.ndarray:
         """All that tells which windows belong to those rows, as one array of integers."""
-        whole = (self.first + self.length > rows.start) & (self.first + self.length <= rows.stop)
+        whole = (self.first + self.reach > rows.start) & (self.first + self.reach <= rows.stop)
         unit = np.repeat(np.arange(self.n_units), np.diff(self.edges))
         return np.concatenate([self.first[whole], unit[whole], *self.clipped_of(rows)])
 
@@ -127,10 +132,10 @@ def find_windows(
     edge = early | (inside & ~cut & ((too_early & (lower == begin)) | (too_late & (upper == end))))
     gap = ~cut & ~beyond & ~edge
     dropped = Dropped(*(np.bincount(unit[mask], minlength=n_units) for mask in (edge, gap, beyond)))
-    last = np.where(too_late, upper, high - 1) + to_row  # beyond the last row of the matrix at its end
+    last = np.where(too_late, upper, np.maximum(high - 1, t)) + to_row  # beyond the last row of the matrix at its end
     order = np.flatnonzero(cut)[np.argsort(last[cut], kind="stable")]
     clipped = Clipped(*(a[order] for a in (unit, low + to_row, low - t - before, high - low, last)))
-    return Windows(first, new_edges, after - before, clipped), dropped
+    return Windows(first, new_edges, after - before, clipped, max(after, 1) - before, at_edges == "nan"), dropped
 
 
 def recorded_pieces(stretches: Sequence[Span], exclude: Sequence[Span]) -> tuple[np.ndarray, np.ndarray]:

@@ -85,6 +85,8 @@ def _open_one(source: Any, options: Options) -> Recording:
         if not options.given:
             return source
         recording = source
+    elif isinstance(source, np.ma.MaskedArray):
+        raise DataError("<array>: is masked, which recordings are not. Fill it with NaN: array.filled(np.nan).")
     elif isinstance(source, np.ndarray):
         recording = _from_array(source)
     elif isinstance(source, (str, Path)):

@@ -81,11 +81,17 @@ class Clock:
 
     def _require_fine(self, values: np.ndarray, uri: str) -> None:
         """DataError if neighbouring float32 are a sample or more apart at the largest time: at 30 kHz after 8.5 min."""
-        if self.sampling_rate is None or len(values) == 0 or values.dtype.itemsize >= 8:
+        if len(values) == 0 or values.dtype.itemsize >= 8 or values.dtype.kind != "f":
             return
         largest = max(abs(values.min()), abs(values.max()))
         if not np.isfinite(largest):
             return  # told where each value is looked at
+        if self.sampling_rate is None:
+            if np.spacing(largest) > 1:
+                raise DataError(
+                    f"{uri}: {values.dtype} cannot tell neighbouring samples apart at {largest:,.0f}. Store integers."
+                )
+            return
         spacing = float(np.spacing(largest)) / PER_SECOND[self.times]
         if spacing * self.sampling_rate >= 1:
             raise DataError(

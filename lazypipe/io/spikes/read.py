@@ -119,3 +119,9 @@ def _format_of(path: Path) -> SpikeFormat:
     if not path.suffix:
         return TEXT
     raise DataError(f"{path}: {unknown(path)}. Known formats: {known}.")
+
+
+def is_in_seconds(source: str | Path) -> bool:
+    """Whether the format of a file says that its times are in seconds: NWB, whatever its name."""
+    path = local_path(source)
+    return path.exists() and _format_of(path).module == "nwb"

@@ -34,6 +34,7 @@ from lazypipe.models.spike_triggered.question import Question
 from lazypipe.plan import FoldPlan, Host, Plan, or_say_what_fits
 from lazypipe.sizes import show_bytes
 from lazypipe.stats.digests import digest
+from lazypipe.stats.provisional import typical_values
 from lazypipe.stats.spike_triggered import (
     Moments,
     SpikeTriggered,
@@ -44,7 +45,6 @@ from lazypipe.stats.spike_triggered import (
 
 TITLE = "spike-triggered average"
 REMEDY = "or write it to disk (out='sta.zarr'; --arrays sta.zarr), or ask for dtype='float32' or fewer lags."
-SHIFT_ROWS = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +80,8 @@ class Job:
 
     def plan(self) -> tuple[WindowPlan, Plan]:
         """MemoryPlanError, with what would do, where nothing fits the budget."""
-        if self.chunk_length is not None and self.chunk_length < 1:
+        chunk = self.chunk_length
+        if chunk is not None and (not isinstance(chunk, int | np.integer) or chunk < 1):
             raise ConfigError(
                 f"chunk_length: {self.chunk_length} is no number of samples. Give 1 or more, or leave it out."
             )
@@ -145,16 +146,19 @@ class Job:
         identity = {
             "source": recording.uri,
             "fingerprint": self.matrix.fingerprint(),
+            "gain": _digest_of(recording.gain),
+            "offset": _digest_of(recording.offset),
+            "unit": recording.unit,
             "window": list(question.window),
             "edges": question.edges,
             "nan": question.nan,
             "spread": self.statistic.spread,
             "ddof": self.statistic.ddof,
             "dtype": self.statistic.result,
-            "spikes": f"{digest(windows.belonging_to(Span(0, self.matrix.shape[0] + windows.length)))[0]:016x}",
+            "spikes": f"{digest(windows.belonging_to(Span(0, self.matrix.shape[0] + windows.reach)))[0]:016x}",
             "tiles": len(planned.tiles),
         }
-        told = {"sampling_rate": recording.sampling_rate, "unit": recording.unit}
+        told = {"sampling_rate": recording.sampling_rate}
 
         def create(partial: Path) -> None:
             store.create(
@@ -196,6 +200,7 @@ class Job:
         identity = {
             "statistic": "spike-triggered moments",
             "source": recording.uri,
+            "within": _within(recording.matrix),
             "n_channels": recording.n_channels,
             "dtype": str(recording.dtype),
             "window": list(question.window),
@@ -308,6 +313,17 @@ def in_units(found: WindowMoments, recording: Recording, channels: Span | None =
     return found
 
 
+def _digest_of(values: np.ndarray | None) -> str:
+    """Of a gain or an offset, to tell one from another."""
+    return "" if values is None else f"{digest(np.atleast_1d(values).astype(np.float64))[0]:016x}"
+
+
+def _within(matrix: Matrix) -> str:
+    """Which part of its file a matrix is: the name of an array, or where its rows begin."""
+    name, segments = getattr(matrix, "name", ""), getattr(matrix, "segments", ())
+    return f"{name} at byte {segments[0].offset:,}" if segments else str(name)
+
+
 def with_open_windows(statistic: SpikeTriggered, matrix: Matrix, total: WindowSums) -> WindowSums:
     """``total`` and the windows that the end of the recording cuts off, where these are wanted."""
     n_rows = matrix.shape[0]
@@ -321,18 +337,7 @@ def with_open_windows(statistic: SpikeTriggered, matrix: Matrix, total: WindowSu
 
 
 def _shift(recording: Recording) -> np.ndarray | None:
-    """A value (n_channels,) that each channel takes near its begin, to take off floats before they are squared.
-
-    A value of the data, and not a mean: differences of numbers with few digits then have few digits too, and
-    sums of them round nothing.
-    """
+    """What to take off floats before they are squared (n_channels,); None for integers."""
     if block_dtype(recording.dtype) == np.int16:
         return None
-    rows = Span(0, min(SHIFT_ROWS, recording.n_samples))
-    values = np.empty((len(rows), recording.n_channels), np.float64)
-    with recording.matrix.open() as reader:
-        reader.read(rows, recording.columns, values)
-    values[~np.isfinite(values)] = np.nan
-    values.sort(axis=0)  # NaN last
-    middle = np.maximum((~np.isnan(values)).sum(axis=0) - 1, 0) // 2
-    return np.nan_to_num(values[middle, np.arange(values.shape[1])])
+    return typical_values(recording.matrix, recording.columns)

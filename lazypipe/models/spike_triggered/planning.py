@@ -69,7 +69,8 @@ def plan_windows(
     before = statistic.state_nbytes(*matrix.shape) if epoch < matrix.shape[0] else 0  # of the epochs that are done
     try:
         fold = plan_in_time(title, statistic, matrix, host, reserved + before, chunk_length, Span(0, epoch))
-        if len(fold.runs) >= LEAST_RUNS or epoch <= fold.step:
+        # Not by the blocks asked for: they change no bit.
+        if len(fold.runs) >= LEAST_RUNS or epoch <= _chunk_length(statistic, matrix, host):
             return WindowPlan(replace(fold, bytes_read=matrix.nbytes))
     except MemoryPlanError:
         pass
@@ -101,7 +102,7 @@ def plan_saved(
     The state as it was saved and a copy of it are held on the driver besides.
     """
     error: MemoryPlanError | None = None
-    for grid in _grids(statistic.windows.n_units, len(statistic.columns), 1):
+    for grid in _grids(statistic, 1):
         tiles = _tiles(statistic, *grid)
         part = part_of(statistic, _largest(tiles))
         state = part.state_nbytes(*matrix.shape)
@@ -154,9 +155,8 @@ def plan_in_tiles(
     ``shares`` where tasks of one process put their sums in the memory of the result, which is ``reserved``.
     """
     step = chunk_length or _chunk_length(statistic, matrix, host)
-    n_units, n_channels = statistic.windows.n_units, len(statistic.columns)
     error: MemoryPlanError | None = None
-    for n_groups, n_slices in _grids(n_units, n_channels, slots):
+    for n_groups, n_slices in _grids(statistic, slots):
         tiles = _tiles(statistic, n_groups, n_slices)
         part = part_of(statistic, _largest(tiles))
         runs = tuple(Run(i, 0, matrix.shape[0], step) for i in range(len(tiles)))
@@ -171,8 +171,12 @@ def plan_in_tiles(
     raise error
 
 
-def _grids(n_units: int, n_channels: int, slots: int) -> Iterator[tuple[int, int]]:
-    """Numbers of unit groups and of channel slices to try, from few tiles to many."""
+def _grids(statistic: SpikeTriggered, slots: int) -> Iterator[tuple[int, int]]:
+    """Numbers of unit groups and of channel slices to try, from few tiles to many.
+
+    Where a NaN leaves a window out, all channels have to be looked at: there is one slice.
+    """
+    n_units, n_channels = statistic.windows.n_units, 1 if statistic.omits else len(statistic.columns)
     groups = min(slots, n_units)
     while groups < n_units:
         yield groups, 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
@@ -22,6 +22,7 @@ from lazypipe.stats.windows import Dropped, Edges, Weights, Windows, find_window
 WindowUnit = Literal["samples", "s", "ms"]
 SECONDS = {"s": 1.0, "ms": 1e-3}
 SAME_RATE = 1e-9  # relative
+FARTHEST = 2**40  # samples
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,8 +104,8 @@ def window_in_samples(window: Any, unit: str, rate: float | None) -> tuple[int, 
     try:
         start, stop = window
         bounds = float(start), float(stop)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"window: {window!r} is no pair. Give (start, stop), for instance (-149, 1).") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ConfigError(f"window: {window!r:.60} is no pair. Give (start, stop), for instance (-149, 1).") from error
     if not all(map(math.isfinite, bounds)):
         raise ConfigError(f"window: {window!r} is not finite. Give (start, stop), for instance (-149, 1).")
     if unit in SECONDS:
@@ -119,6 +120,10 @@ def window_in_samples(window: Any, unit: str, rate: float | None) -> tuple[int, 
         found = int(start), int(stop)
     else:
         raise ConfigError(f"window_unit: {unit!r} is not one of samples, s, ms.")
+    if max(map(abs, found)) > FARTHEST:
+        raise ConfigError(
+            f"window: {window!r:.60} {unit} reaches farther than {FARTHEST:,} samples. Give a nearer one."
+        )
     if found[0] >= found[1]:
         told = f"{window!r} {unit}" + ("" if unit == "samples" else f", {found} samples,")
         raise ConfigError(f"window: {told} holds no sample. Its start must be before its stop, which is not in it.")
@@ -128,11 +133,15 @@ def window_in_samples(window: Any, unit: str, rate: float | None) -> tuple[int, 
 def excluded_spans(intervals: Any) -> tuple[Span, ...]:
     """``exclude`` as spans; ConfigError for an interval that is none."""
     spans = []
+    if not isinstance(intervals, Iterable):
+        raise ConfigError(f"exclude: {intervals!r} is no list of intervals. Give [(start, stop), ...] in samples.")
     for interval in intervals:
         try:
             start, stop = (int(bound) for bound in interval)
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"exclude: {interval!r} is no (start, stop) in samples.") from error
+            if (start, stop) != tuple(interval):
+                raise ValueError
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ConfigError(f"exclude: {interval!r} is no (start, stop) in whole samples.") from error
         if start > stop:
             raise ConfigError(f"exclude: {interval!r} ends before it starts. Give (start, stop) in samples, half open.")
         spans.append(Span(start, stop))

@@ -19,11 +19,11 @@ from lazypipe.io.recordings.recording import Recording
 from lazypipe.models.spike_triggered.passes import chunk_length, fitting, time_blocks
 from lazypipe.models.spike_triggered.question import Question, excluded_spans
 from lazypipe.plan import FoldPlan, Host, Plan
+from lazypipe.stats.provisional import typical_values
 from lazypipe.stats.spike_triggered import block_dtype
 from lazypipe.stats.windows import Windows, recorded_pieces
 
 MOST_DIMENSIONS = 4096  # lags x channels: its square is 128 MiB, and an eigendecomposition takes a minute or two
-SHIFT_ROWS = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,15 +70,8 @@ class Stimulus:
         return values
 
     def shift(self) -> np.ndarray:
-        """(k,) a value that each channel takes near its begin: sums of differences from it round little.
-
-        One of the data, and no mean: differences of numbers with few digits have few digits too.
-        """
-        values = self.read(Span(0, min(SHIFT_ROWS, self.matrix.shape[0])))
-        values[~np.isfinite(values)] = np.nan
-        values.sort(axis=0)  # NaN last
-        middle = np.maximum((~np.isnan(values)).sum(axis=0) - 1, 0) // 2
-        return np.nan_to_num(values[middle, np.arange(values.shape[1])])
+        """(k,) a value that each channel takes: sums of differences from it round little."""
+        return typical_values(self.matrix, Span(0, len(self.channels)))
 
 
 def pieces_of(recording: Recording, exclude: Sequence[tuple[int, int]]) -> np.ndarray:
