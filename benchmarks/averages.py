@@ -7,7 +7,6 @@ be another one, whose libraries do not go with lazypipe's.
 
 import contextlib
 import json
-import os
 import statistics
 import sys
 import threading
@@ -23,7 +22,7 @@ from typing import Any
 import numpy as np
 import psutil
 from common import Memory
-from contenders import LONG, SHORT, limit_memory, tell, what_failed
+from contenders import LONG, SHORT, in_time, limit_memory, tell, what_failed
 from numpy.lib.stride_tricks import sliding_window_view
 
 WARM_SECONDS = 0.2  # what is shorter is run more often, and for that long before it counts
@@ -207,26 +206,6 @@ def watched(tree: bool) -> Iterator[Memory]:
     finally:
         over.set()
         thread.join()
-
-
-def in_time(run: Callable[[], Answer], limit: float) -> tuple[float, Answer]:
-    """Seconds and answer; past the limit the process says so and ends."""
-
-    def give_up() -> None:
-        tell(over=limit)
-        for child in psutil.Process().children(recursive=True):
-            child.kill()
-        os._exit(0)
-
-    timer = threading.Timer(limit, give_up)
-    timer.daemon = True
-    timer.start()
-    begun = time.perf_counter()
-    try:
-        answer = run()
-        return time.perf_counter() - begun, answer
-    finally:
-        timer.cancel()
 
 
 def warm_up(one: Contender, job: Job, setting: dict[str, Any]) -> None:

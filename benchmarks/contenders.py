@@ -117,25 +117,31 @@ def tell(**what: Any) -> None:
     print(json.dumps(what), flush=True)
 
 
+def in_time(run: Callable[[], Any], limit: float, peak: Memory | None = None) -> tuple[float, Any]:
+    """Seconds and answer; past the limit the process says so, and its memory, and ends, whatever the run is at."""
+
+    def give_up() -> None:
+        tell(over=limit, **({} if peak is None else vars(peak)))
+        for child in psutil.Process().children(recursive=True):
+            child.kill()
+        os._exit(0)
+
+    timer = threading.Timer(limit, give_up)
+    timer.daemon = True
+    timer.start()
+    begun = time.perf_counter()
+    try:
+        answer = run()
+        return time.perf_counter() - begun, answer
+    finally:
+        timer.cancel()
+
+
 def run_in_time(run: Callable[[], Answer], limit: float, tree: bool) -> tuple[float, Memory, Answer]:
-    """Seconds, memory and answer; past the limit the process says so and ends, whatever the run is at."""
+    """Seconds, memory and answer."""
     with watched_memory(tree=tree) as peak:
-
-        def give_up() -> None:
-            tell(over=limit, anonymous=peak.anonymous, resident=peak.resident)
-            for child in psutil.Process().children(recursive=True):
-                child.kill()
-            os._exit(0)
-
-        timer = threading.Timer(limit, give_up)
-        timer.daemon = True
-        timer.start()
-        begun = time.perf_counter()
-        try:
-            answer = run()
-            return time.perf_counter() - begun, peak, answer
-        finally:
-            timer.cancel()
+        took, answer = in_time(run, limit, peak)
+        return took, peak, answer
 
 
 def limit_memory() -> None:

@@ -16,7 +16,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import signal
 import subprocess
 import sys
 import tempfile
@@ -31,6 +30,7 @@ os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
 import contenders_covariance  # noqa: F401  (registers its contenders)
 import contenders_pca  # noqa: F401
 import numpy as np
+from apart import in_own_process
 from common import covariance64, describe_machine, gemm_rate, warm
 from contenders import CONTENDERS, Contender, contend
 
@@ -61,42 +61,21 @@ def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def in_own_process(name: str, spec: Path, limit: float, *arguments: str) -> tuple[list[dict], str]:
-    """The lines of JSON it printed, and what became of it if it did not end by itself."""
-    command = [sys.executable, str(HERE / "peers.py"), "--contender", name, "--spec", str(spec), *arguments]
-    with tempfile.TemporaryFile("w+") as errors:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True)
-        try:
-            output, ended = process.communicate(timeout=limit)[0], ""
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            output, ended = process.communicate()[0], f"> {limit:g} s, preparation included"
-        errors.seek(0)
-        said = [line for line in errors.read().splitlines() if line.strip()]
-    if not ended and process.returncode:
-        killed = process.returncode == -signal.SIGKILL
-        ended = "killed by the system: out of memory" if killed else (said or ["failed"])[-1]
-    lines = []
-    for line in output.splitlines():
-        with contextlib.suppress(json.JSONDecodeError):
-            lines.append(json.loads(line))
-    return [line for line in lines if isinstance(line, dict)], ended
-
-
 def row_of(one: Contender, spec: Path, path: Path, limit: float) -> dict[str, Any]:
     row = {"name": one.name, "title": one.title, "ours": one.ours, "spark": one.spark}
+    command = [sys.executable, str(HERE / "peers.py"), "--contender", one.name, "--spec", str(spec)]
     first = {**dict(*one.part[:1]), **dict(*one.whole[:1])}
     ranked = [first]
     if first:
         warm(path)
-        lines, _ = in_own_process(one.name, spec, 3 * limit + PREPARING, "--trial")
+        lines, _ = in_own_process([*command, "--trial"], 3 * limit + PREPARING)
         last = next((line["ranked"] for line in reversed(lines) if "ranked" in line), [{}])
         ranked = [{**first, **setting} for setting in last[:3]]
         if len(lines) > 1 and "over" in lines[-1] and lines[-2].get("whole") in one.whole[:1]:
             return {**row, "setting": as_text(ranked[0]), **lines[-1]}  # the cheapest on the whole was too slow
     for setting in ranked:  # what was fastest on a part may be too large for the whole
         warm(path)
-        lines, ended = in_own_process(one.name, spec, 3 * limit + PREPARING, "--setting", json.dumps(setting))
+        lines, ended = in_own_process([*command, "--setting", json.dumps(setting)], 3 * limit + PREPARING)
         found = {**row, "setting": as_text(setting), **(lines[-1] if lines else {"failure": ended})}
         if "memory" not in found.get("failure", "").lower():
             break

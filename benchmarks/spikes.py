@@ -37,6 +37,7 @@ for name in ("OPENBLAS_CORETYPE", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MK
 
 import contenders_spikes  # noqa: F401  (registers its contenders)
 import numpy as np
+from apart import in_own_process
 from averages import CONTENDERS, Contender, contend, read_job, save_exact
 from common import cores, describe_machine, warm
 from recordings import MARGIN, Recording
@@ -104,48 +105,23 @@ def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def in_own_process(python: str, limit: float, *arguments: str) -> tuple[list[dict], str]:
-    """The lines of JSON it printed, and what became of it if it did not end by itself."""
-    command = [python, "-W", "ignore", str(HERE / "spikes.py"), *arguments]
-    with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True, start_new_session=True)
-        try:
-            output, ended = process.communicate(timeout=limit)[0], ""
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            output, ended = process.communicate()[0], f"> {limit:g} s, preparation included"
-        except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise
-        said.seek(0)
-        errors = [line for line in said.read().splitlines() if line.strip()]
-    if not ended and process.returncode:
-        killed = process.returncode == -signal.SIGKILL
-        ended = "killed by the system: out of memory" if killed else (errors or ["failed"])[-1]
-    lines = []
-    for line in output.splitlines():
-        with contextlib.suppress(json.JSONDecodeError):
-            lines.append(json.loads(line))
-    return [line for line in lines if isinstance(line, dict)], ended
-
-
 def row_of(one: Contender, spec: Path, options: argparse.Namespace) -> dict[str, Any]:
     """The best of the settings that were fastest on the part, measured on the whole."""
     row = {"name": one.name, "title": one.title, "ours": one.ours}
     python = options.peers_python if one.apart else sys.executable
     limit = 20 * options.limit + PREPARING
-    asked = ("--contender", one.name, "--spec", str(spec))
+    command = [python, "-W", "ignore", str(HERE / "spikes.py"), "--contender", one.name, "--spec", str(spec)]
     job = read_job(spec)
     ranked, tried = list(one.tries(job)), []
     if len(ranked) > 1:
         warm(job.part[0])
-        lines, _ = in_own_process(python, limit, *asked, "--trial")
+        lines, _ = in_own_process([*command, "--trial"], limit)
         found = next((line for line in reversed(lines) if "ranked" in line), {})
         ranked, tried = found.get("ranked", ranked), found.get("tried", [])
     rows = []
     for setting in finalists(ranked):
         warm(job.path)
-        lines, ended = in_own_process(python, limit, *asked, "--setting", json.dumps(setting))
+        lines, ended = in_own_process([*command, "--setting", json.dumps(setting)], limit)
         rows.append({**row, "setting": as_text(setting), **(lines[-1] if lines else {"failure": ended})})
     finals = {found["setting"]: found.get("seconds") for found in rows}
     return {**min(rows, key=lambda found: found.get("seconds", math.inf)), "tried": tried, "finals": finals}
