@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,12 @@ class Span:
     @property
     def slice(self) -> slice:
         return slice(self.start, self.stop)
+
+
+def evenly(span: Span, n: int) -> tuple[Span, ...]:
+    """``span`` in n parts of equal length, but for one."""
+    edges = [span.start + len(span) * i // n for i in range(n)] + [span.stop]
+    return tuple(Span(a, b) for a, b in pairwise(edges))
 
 
 @dataclass

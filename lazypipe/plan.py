@@ -232,8 +232,7 @@ def _with_step(
     block_nbytes = matrix.block_nbytes(*shape, itemsize)
     task = block_nbytes + statistic.scratch_nbytes(*shape, itemsize) + matrix.reader_nbytes(*shape)
     n_runs = between(-(-total_nbytes // RUN_NBYTES), min(8, -(-length // step)), MAX_RUNS)
-    while n_runs > 1 and live_states_of(n_runs) * state > host.memory // 2:
-        n_runs = n_runs // 2
+    n_runs = runs_that_fit(n_runs, state, host.memory // 2)
     cut = runs(span, step, n_runs)
     read = matrix.nbytes * length // whole
     n_live = live_states_of(len(cut))
@@ -275,6 +274,13 @@ def or_say_what_fits(make: Callable[[Host], PlanType], host: Host, remedy: str) 
                 continue
             raise MemoryPlanError(f"{error} It fits in memory={show_bytes(_round_up(memory))!r}; {remedy}") from None
         raise
+
+
+def runs_that_fit(n_runs: int, state_nbytes: int, nbytes: int) -> int:
+    """``n_runs``, halved until the states that may wait at once take no more than ``nbytes``; 1 at least."""
+    while n_runs > 1 and live_states_of(n_runs) * state_nbytes > nbytes:
+        n_runs //= 2
+    return n_runs
 
 
 def live_states_of(n_runs: int) -> int:

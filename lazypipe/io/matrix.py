@@ -101,6 +101,27 @@ class Unmapped:
         return None
 
 
+class OverMatrix:
+    """What a matrix that reads another one, ``matrix``, has of it."""
+
+    matrix: Matrix
+
+    @property
+    def uri(self) -> str:
+        return self.matrix.uri
+
+    @property
+    def nbytes(self) -> int:
+        return self.matrix.nbytes
+
+    @property
+    def reads_columns(self) -> bool:
+        return self.matrix.reads_columns
+
+    def pieces(self) -> tuple[Piece, ...]:
+        return self.matrix.pieces()
+
+
 class Dense:
     """What formats of dense entries have in common, unless they say otherwise."""
 

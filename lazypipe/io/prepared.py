@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from lazypipe.blocks import Span, compute_dtype
-from lazypipe.io.matrix import Matrix, Piece, Unmapped
+from lazypipe.io.matrix import Matrix, OverMatrix, Unmapped
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class Prepared(OverMatrix):
     """``root (x - centre) gain`` of a matrix, in its compute dtype.
 
     ``centre`` (n_columns,) is taken off dense entries only: a sparse matrix keeps its zeros, and what is
@@ -30,24 +30,12 @@ class Prepared:
     filling: np.ndarray | None = None  # (n_columns,) in place of NaN
 
     @property
-    def uri(self) -> str:
-        return self.matrix.uri
-
-    @property
     def shape(self) -> tuple[int, int]:
         return self.matrix.shape
 
     @property
     def dtype(self) -> np.dtype:
         return compute_dtype(self.matrix.dtype)
-
-    @property
-    def nbytes(self) -> int:
-        return self.matrix.nbytes
-
-    @property
-    def reads_columns(self) -> bool:
-        return self.matrix.reads_columns
 
     @property
     def sparse(self) -> bool:
@@ -75,9 +63,6 @@ class Prepared:
 
     def block_nbytes(self, n_rows: int, n_columns: int, itemsize: int) -> int:
         return self.matrix.block_nbytes(n_rows, n_columns, itemsize)
-
-    def pieces(self) -> tuple[Piece, ...]:
-        return self.matrix.pieces()
 
     def fingerprint(self) -> str:
         """Of the source and of all that is done to it."""

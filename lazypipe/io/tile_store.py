@@ -7,7 +7,6 @@ is computed from), each whole or not there, with the CRC32C that Zarr's codec of
 from __future__ import annotations
 
 import contextlib
-import json
 import mmap
 import os
 from pathlib import Path
@@ -21,6 +20,7 @@ from zarr.codecs import Crc32cCodec
 from lazypipe.atomic import replacing
 from lazypipe.errors import DataError
 from lazypipe.io.sources import one_line
+from lazypipe.io.stores import attributes_of_kind
 
 NAME = "covariance"
 KIND = "lazypipe tiles"
@@ -50,13 +50,7 @@ def create(path: Path, n: int, tile: int, dtype: np.dtype, attributes: dict[str,
 
 def attributes_of(path: Path) -> dict[str, Any]:
     """Those of a store. Raises DataError where there is none."""
-    try:
-        attributes: dict[str, Any] = json.loads((path / "zarr.json").read_text())["attributes"]
-        if attributes["kind"] != KIND:
-            raise KeyError("kind")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: is no store of covariance tiles ({one_line(error)}). Check the path.") from error
-    return attributes
+    return attributes_of_kind(path, KIND, "is no store of covariance tiles")
 
 
 def tile_path(path: Path, i: int, j: int) -> Path:

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 from scipy import fft
 
-from lazypipe.blocks import Block, Reads, Run, Span
+from lazypipe.blocks import Block, Reads, Run, Span, evenly
 from lazypipe.errors import DataError
 from lazypipe.stats.base import Axis, add_each
 from lazypipe.stats.spike_triggered import block_dtype
@@ -46,9 +45,8 @@ def shift_blocks(pieces: np.ndarray, most: int, length: int) -> tuple[tuple[Span
     """
     blocks: list[Span] = []
     for start, stop in pieces.tolist():
-        n = -(-(stop - start) // most) if stop - start >= length else 0
-        edges = [start + (stop - start) * i // n for i in range(n)] + [stop]
-        blocks += [Span(a, b) for a, b in pairwise(edges)]
+        if stop - start >= length:
+            blocks += evenly(Span(start, stop), -(-(stop - start) // most))
     if not blocks:
         return (), 0
     lengths = np.sort([len(block) for block in blocks])[::-1]

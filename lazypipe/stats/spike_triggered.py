@@ -365,9 +365,8 @@ def _in_place(sums: np.ndarray, result: str, shape: tuple[int, int, int]) -> np.
 def _zeros(shape: tuple[int, int], kind: type, memory: np.ndarray | None) -> np.ndarray:
     """Of that shape, in the memory of another array where that is of the same size and contiguous."""
     wanted = np.dtype(kind)
-    if memory is None or memory.itemsize != wanted.itemsize or memory.size != math.prod(shape):
-        return np.zeros(shape, kind)
-    if not memory.flags.c_contiguous:
+    fits = memory is not None and memory.itemsize == wanted.itemsize and memory.size == math.prod(shape)
+    if memory is None or not fits or not memory.flags.c_contiguous:
         return np.zeros(shape, kind)
     zeros = memory.reshape(shape).view(wanted)
     zeros[:] = 0

@@ -297,3 +297,17 @@ def lp_windows(x, spikes):
     from lazypipe.models.spike_triggered.question import ask
 
     return ask(x, spikes, (-90, 80)).windows
+
+
+@pytest.mark.parametrize("memory", ["64MiB", "128MiB"])
+def test_where_tiles_fit_one_at_a_time_they_are_made_one_at_a_time(memory):
+    x, spikes = np.zeros(3_000_000), {u: np.array([1_500_000]) for u in range(2)}
+    with lp.open_engine("dask", workers=2, memory=memory) as engine:
+        question = x, spikes, (-500_000, 500_000)
+        try:
+            plan = lp.plan_spike_triggered_average(*question, engine=engine)
+        except lp.MemoryPlanError as error:
+            assert memory == "64MiB" and "It fits in memory=" in str(error)
+        else:
+            assert memory != "64MiB" and plan.arrays_nbytes <= engine.host.memory
+            assert (plan.passes, plan.folds[0].concurrency) == (2, 1)

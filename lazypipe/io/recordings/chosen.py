@@ -11,21 +11,17 @@ from typing import Any
 import numpy as np
 
 from lazypipe.blocks import Span
-from lazypipe.io.matrix import Dense, Matrix, Piece, Unmapped
+from lazypipe.io.matrix import Dense, Matrix, OverMatrix, Unmapped
 
 SLAB_NBYTES = 4 * 1024**2  # of rows read at once to pick columns from: they stay in the caches
 
 
 @dataclass(frozen=True, eq=False)
-class ChosenColumns(Dense):
+class ChosenColumns(OverMatrix, Dense):
     """The ``columns`` of ``matrix`` in that order; what lies between the first and the last is read with them."""
 
     matrix: Matrix
     columns: tuple[int, ...]
-
-    @property
-    def uri(self) -> str:
-        return self.matrix.uri
 
     @property
     def shape(self) -> tuple[int, int]:  # type: ignore[override]
@@ -34,15 +30,6 @@ class ChosenColumns(Dense):
     @property
     def dtype(self) -> np.dtype:
         return self.matrix.dtype
-
-    @property
-    def nbytes(self) -> int:
-        """Of the matrix: formats of rows are read whole."""
-        return self.matrix.nbytes
-
-    @property
-    def reads_columns(self) -> bool:
-        return self.matrix.reads_columns
 
     @property
     def around(self) -> Span:
@@ -59,10 +46,6 @@ class ChosenColumns(Dense):
         """That of the matrix, and a slab of whole rows."""
         width = len(self.around)
         return self.matrix.reader_nbytes(n_rows, width) + max(SLAB_NBYTES, 8 * width)
-
-    def pieces(self) -> tuple[Piece, ...]:
-        """Those of the matrix."""
-        return self.matrix.pieces()
 
     def fingerprint(self) -> str:
         """Of the matrix and of which columns."""

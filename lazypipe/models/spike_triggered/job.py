@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 
 from lazypipe.atomic import free_nbytes
-from lazypipe.blocks import Block, Run, Span
+from lazypipe.blocks import Span
 from lazypipe.building import building
 from lazypipe.checkpoint import StateFolder
 from lazypipe.engines import Engine
 from lazypipe.engines.checkpointed import Beside, Checkpointed
-from lazypipe.engines.tasks import fold_windows, read_rows
 from lazypipe.errors import ConfigError
 from lazypipe.io.matrix import Matrix
 from lazypipe.io.recordings.recording import Recording
 from lazypipe.models.spike_triggered import store
+from lazypipe.models.spike_triggered.making import MakeTile, WriteTile, in_units, with_open_windows
 from lazypipe.models.spike_triggered.planning import (
     Tile,
     WindowPlan,
@@ -262,57 +262,6 @@ class Job:
         return used, not_finite
 
 
-@dataclass(frozen=True, eq=False)
-class MakeTile:
-    """A task: the moments of one tile, from the whole recording; within arrays that tasks of a process share."""
-
-    statistic: SpikeTriggered
-    recording: Recording
-    step: int
-    within: Moments | None = None  # of all tiles
-
-    def __call__(self, tile: Tile) -> WindowMoments:
-        matrix = self.recording.matrix
-        part, within = part_of(self.statistic, tile), None
-        if self.within is not None:
-            place = tile.units.slice, slice(None), tile.channels.slice
-            mean, std = self.within
-            within = Moments(mean[place], None if std is None else std[place])
-        total = fold_windows(part, matrix, Run(0, 0, matrix.shape[0], self.step), part.empty(within))
-        total = with_open_windows(part, matrix, total)
-        return in_units(part.moments(total, within), self.recording, tile.channels)
-
-
-@dataclass(frozen=True, eq=False)
-class WriteTile:
-    """A task: the same, into a store, unless it is there."""
-
-    make: MakeTile
-    target: store.Store
-
-    def __call__(self, tile: Tile) -> store.TileCounts:
-        done = self.target.counts_of(tile)
-        if done is not None:
-            return done
-        found = self.make(tile)
-        counts = store.TileCounts(found.used, found.not_finite)
-        self.target.write(tile, found.mean, found.std, counts)
-        return counts
-
-
-def in_units(found: WindowMoments, recording: Recording, channels: Span | None = None) -> WindowMoments:
-    """Counts as the recording's units, in their own memory."""
-    place = slice(None) if channels is None else channels.slice
-    for array in (found.mean, found.std):
-        if array is not None and recording.gain is not None:
-            np.multiply(array, np.broadcast_to(recording.gain, recording.n_channels)[place], out=array)
-    if found.std is not None and recording.gain is not None:
-        np.abs(found.std, out=found.std)
-    if recording.offset is not None:
-        np.add(found.mean, np.broadcast_to(recording.offset, recording.n_channels)[place], out=found.mean)
-    return found
-
-
 def _digest_of(values: np.ndarray | None) -> str:
     """Of a gain or an offset, to tell one from another."""
     return "" if values is None else f"{digest(np.atleast_1d(values).astype(np.float64))[0]:016x}"
@@ -322,18 +271,6 @@ def _within(matrix: Matrix) -> str:
     """Which part of its file a matrix is: the name of an array, or where its rows begin."""
     name, segments = getattr(matrix, "name", ""), getattr(matrix, "segments", ())
     return f"{name} at byte {segments[0].offset:,}" if segments else str(name)
-
-
-def with_open_windows(statistic: SpikeTriggered, matrix: Matrix, total: WindowSums) -> WindowSums:
-    """``total`` and the windows that the end of the recording cuts off, where these are wanted."""
-    n_rows = matrix.shape[0]
-    if not len(statistic.windows.clipped_of(Span(n_rows, n_rows + 1)).unit):
-        return total
-    reads = statistic.reads
-    rows = Span(max(0, n_rows - reads.before), n_rows)
-    with matrix.open() as reader:
-        values = read_rows(reader, rows, reads, np.empty(len(rows) * reads.width(), reads.dtype))
-    return statistic.add_open(total, Block(values, Span(n_rows, n_rows), reads.columns, matrix.uri, len(rows)))
 
 
 def _shift(recording: Recording) -> np.ndarray | None:

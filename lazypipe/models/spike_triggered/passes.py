@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from lazypipe.blocks import Run, Span, runs
+from lazypipe.blocks import Run, Span, evenly, runs
 from lazypipe.engines import Engine
 from lazypipe.engines.tasks import fold_windows
 from lazypipe.io.matrix import Matrix
-from lazypipe.plan import RUN_NBYTES, FoldPlan, Host, between, fitted, live_states_of
+from lazypipe.plan import RUN_NBYTES, FoldPlan, Host, between, fitted, live_states_of, runs_that_fit
 from lazypipe.sizes import KIB, MIB
 from lazypipe.stats.base import Windowed
 
@@ -35,8 +34,7 @@ def fold_in_time(title: str, statistic: Any, matrix: Matrix, host: Host, reserve
     step = chunk_length(matrix, statistic.reads.before, host)
     state = statistic.state_nbytes(*matrix.shape)
     n_runs = between(matrix.nbytes // RUN_NBYTES, LEAST_RUNS, MOST_RUNS)
-    while n_runs > 1 and live_states_of(n_runs) * state > host.memory // 4:
-        n_runs //= 2
+    n_runs = runs_that_fit(n_runs, state, host.memory // 4)
     return fold_of_runs(title, statistic, matrix, host, runs(Span(0, matrix.shape[0]), step, n_runs), reserved)
 
 
@@ -77,14 +75,13 @@ def fitting(
 
 def time_blocks(n_rows: int, n_blocks: int, step: int) -> tuple[Run, ...]:
     """Equal parts of the recording, each a run of its own."""
-    edges = [n_rows * i // n_blocks for i in range(n_blocks + 1)]
     step = min(step, -(-n_rows // n_blocks))
-    return tuple(Run(i, a, b, step) for i, (a, b) in enumerate(pairwise(edges)))
+    return tuple(Run(i, part.start, part.stop, step) for i, part in enumerate(evenly(Span(0, n_rows), n_blocks)))
 
 
 def as_tasks(blocks: Sequence[Run]) -> list[tuple[Run, ...]]:
     """Neighbouring blocks in ``TASKS`` tasks or fewer: a thousand tasks cost a cluster more than their work."""
-    return [tuple(blocks[span.slice]) for span in in_groups(len(blocks), min(TASKS, len(blocks)))]
+    return [tuple(blocks[span.slice]) for span in evenly(Span(0, len(blocks)), min(TASKS, len(blocks)))]
 
 
 def fold_of_blocks(
@@ -113,8 +110,3 @@ class SumBlocks:
 
     def __call__(self, blocks: tuple[Run, ...]) -> list[Any]:
         return [self.statistic.finish(fold_windows(self.statistic, self.matrix, block)) for block in blocks]
-
-
-def in_groups(n: int, n_groups: int) -> Sequence[Span]:
-    """n things in about equal groups of neighbours."""
-    return [Span(n * i // n_groups, n * (i + 1) // n_groups) for i in range(n_groups)]

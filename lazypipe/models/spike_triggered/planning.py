@@ -7,26 +7,26 @@ it holds: all states together are one, however many tasks there are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
 from lazypipe import plan as plans
-from lazypipe.blocks import Run, Span
+from lazypipe.blocks import Run, Span, evenly
 from lazypipe.engines.tasks import SLAB_NBYTES
 from lazypipe.errors import MemoryPlanError
 from lazypipe.io.matrix import Matrix
-from lazypipe.plan import MAX_RUNS, FoldPlan, Host, between, live_states_of
-from lazypipe.sizes import KIB, MIB, show_bytes
+from lazypipe.plan import MAX_RUNS, FoldPlan, Host, between, fitted, live_states_of, runs_that_fit
+from lazypipe.sizes import KIB, MIB
 from lazypipe.stats.spike_triggered import SpikeTriggered
 
 CHUNK_NBYTES = 6 * MIB  # of a block, which is read and added while it is in the caches
 PANELS_NBYTES = 40 * MIB  # likewise, in panels: the longer, the less often all the sums pass through the caches
 LEAST_RUNS = 8
 MANY_RUNS = 64  # that fit the budget: all of the recording is then one epoch
+TILES_A_SLOT = 4  # beyond so many, that not all tasks work at once is no reason for more
 STATES_A_RUN = 4  # a run reads at least so many times the bytes of its state
 
 
@@ -80,9 +80,8 @@ def plan_windows(
 def epoch_rows(statistic: SpikeTriggered, matrix: Matrix, host: Host) -> int:
     """Rows of the recording that are cut into runs at a time: all of them, or, where few states fit, as many as
     make so many runs. Epochs are folded one after another into one state, which is what can be saved."""
-    state, n_runs = statistic.state_nbytes(*matrix.shape), MAX_RUNS
-    while n_runs > 1 and live_states_of(n_runs) * state > host.memory // 2:
-        n_runs //= 2
+    state = statistic.state_nbytes(*matrix.shape)
+    n_runs = runs_that_fit(MAX_RUNS, state, host.memory // 2)
     if n_runs >= MANY_RUNS:
         return matrix.shape[0]
     nbytes = n_runs * max(plans.RUN_NBYTES, STATES_A_RUN * state)
@@ -101,20 +100,12 @@ def plan_saved(
 
     The state as it was saved and a copy of it are held on the driver besides.
     """
-    error: MemoryPlanError | None = None
-    for grid in _grids(statistic, 1):
-        tiles = _tiles(statistic, *grid)
-        part = part_of(statistic, _largest(tiles))
-        state = part.state_nbytes(*matrix.shape)
-        epoch = epoch_rows(part, matrix, host)
-        try:
-            fold = plan_in_time(title, part, matrix, host, reserved + 2 * state, chunk_length, Span(0, epoch))
-        except MemoryPlanError as refused:
-            error = refused
-            continue
-        return WindowPlan(replace(fold, bytes_read=matrix.nbytes * len(tiles)), tiles)
-    assert error is not None
-    raise error
+
+    def plan(part: SpikeTriggered, n_tiles: int) -> FoldPlan:
+        held = reserved + 2 * part.state_nbytes(*matrix.shape)
+        return plan_in_time(title, part, matrix, host, held, chunk_length, Span(0, epoch_rows(part, matrix, host)))
+
+    return _first_that_fits(statistic, matrix, 1, plan)
 
 
 def plan_in_time(
@@ -132,11 +123,9 @@ def plan_in_time(
     state = statistic.state_nbytes(*matrix.shape)
     total = len(span) * _row_nbytes(statistic)
     n_runs = between(total // plans.RUN_NBYTES, LEAST_RUNS, MAX_RUNS)
-    n_runs = between(total // (STATES_A_RUN * state), 1, n_runs)
-    while n_runs > 1 and live_states_of(n_runs) * state > host.memory // 2:
-        n_runs //= 2
-    edges = [span.start + len(span) * i // n_runs for i in range(n_runs + 1)]
-    runs = tuple(Run(i, a, b, step) for i, (a, b) in enumerate(pairwise(edges)) if a < b)
+    n_runs = runs_that_fit(between(total // (STATES_A_RUN * state), 1, n_runs), state, host.memory // 2)
+    parts = [part for part in evenly(span, n_runs) if len(part)]
+    runs = tuple(Run(i, part.start, part.stop, step) for i, part in enumerate(parts))
     return _fitting(title, statistic, matrix, host, runs, state, live_states_of(n_runs), reserved)
 
 
@@ -155,18 +144,43 @@ def plan_in_tiles(
     ``shares`` where tasks of one process put their sums in the memory of the result, which is ``reserved``.
     """
     step = chunk_length or _chunk_length(statistic, matrix, host)
+
+    def plan(part: SpikeTriggered, n_tiles: int) -> FoldPlan:
+        runs = tuple(Run(i, 0, matrix.shape[0], step) for i in range(n_tiles))
+        return _fitting(title, part, matrix, host, runs, 0, 1, reserved, part.held_nbytes(shares and host.shared))
+
+    def keeps_busy(fold: FoldPlan) -> bool:
+        n_tiles = len(fold.runs)
+        return fold.concurrency >= min(host.threads, n_tiles) or n_tiles >= TILES_A_SLOT * slots
+
+    return _first_that_fits(statistic, matrix, slots, plan, keeps_busy)
+
+
+def _first_that_fits(
+    statistic: SpikeTriggered,
+    matrix: Matrix,
+    slots: int,
+    plan: Callable[[SpikeTriggered, int], FoldPlan],
+    is_good: Callable[[FoldPlan], bool] = lambda fold: True,
+) -> WindowPlan:
+    """The fewest tiles whose fold is good, else the most that fit; MemoryPlanError if no number of them does.
+
+    ``plan`` makes a fold for the largest of so many tiles.
+    """
+    found: WindowPlan | None = None
     error: MemoryPlanError | None = None
-    for n_groups, n_slices in _grids(statistic, slots):
-        tiles = _tiles(statistic, n_groups, n_slices)
-        part = part_of(statistic, _largest(tiles))
-        runs = tuple(Run(i, 0, matrix.shape[0], step) for i in range(len(tiles)))
+    for grid in _grids(statistic, slots):
+        tiles = _tiles(statistic, *grid)
         try:
-            fold = _fitting(title, part, matrix, host, runs, 0, 1, reserved, part.held_nbytes(shares and host.shared))
+            fold = plan(part_of(statistic, _largest(tiles)), len(tiles))
         except MemoryPlanError as refused:
             error = refused
             continue
-        if fold.concurrency >= min(host.threads, len(tiles)) or n_groups * n_slices >= 4 * slots:
-            return WindowPlan(replace(fold, bytes_read=matrix.nbytes * len(tiles)), tiles)
+        found = WindowPlan(replace(fold, bytes_read=matrix.nbytes * len(tiles)), tiles)
+        if is_good(fold):
+            return found
+    if found is not None:
+        return found
     assert error is not None
     raise error
 
@@ -189,7 +203,7 @@ def _grids(statistic: SpikeTriggered, slots: int) -> Iterator[tuple[int, int]]:
 
 
 def _tiles(statistic: SpikeTriggered, n_groups: int, n_slices: int) -> tuple[Tile, ...]:
-    groups = _even(statistic.windows.n_units, n_groups)
+    groups = evenly(Span(0, statistic.windows.n_units), n_groups)
     slices = _wide(len(statistic.columns), n_slices)
     return tuple(Tile(units, channels) for units in groups for channels in slices)
 
@@ -202,10 +216,6 @@ def _wide(n: int, parts: int) -> tuple[Span, ...]:
     """Spans of one width, but for the last: so that each is a chunk of an array on disk."""
     width = -(-n // parts)
     return tuple(Span(start, min(start + width, n)) for start in range(0, n, width))
-
-
-def _even(n: int, parts: int) -> tuple[Span, ...]:
-    return tuple(Span(n * i // parts, n * (i + 1) // parts) for i in range(parts))
 
 
 def _row_nbytes(statistic: SpikeTriggered) -> int:
@@ -244,19 +254,5 @@ def _fitting(
         + (0 if host.shared else statistic.windows.nbytes)
     )
 
-    def at(concurrency: int) -> FoldPlan:
-        return FoldPlan(
-            title, "rows", runs[0].step, runs, 0, state, live, task, reserved, concurrency, nbytes, host.shared
-        )
-
-    plan = at(1)
-    if plan.peak_nbytes > host.memory:
-        raise MemoryPlanError(
-            f"{matrix.uri}: {title} needs {show_bytes(plan.peak_nbytes)} of arrays at least: {show_bytes(task)} a "
-            f"task, {live} x {show_bytes(state)} of sums, {show_bytes(reserved)} of results and spikes on the driver; "
-            f"the budget is {show_bytes(host.memory)}."
-        )
-    for concurrency in range(min(host.threads, len(runs)), 1, -1):
-        if at(concurrency).peak_nbytes <= host.memory:
-            return at(concurrency)
-    return plan
+    plan = FoldPlan(title, "rows", runs[0].step, runs, 0, state, live, task, reserved, 1, nbytes, host.shared)
+    return fitted(plan, matrix.uri, host)

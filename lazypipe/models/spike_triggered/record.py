@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from lazypipe.io.spikes import Spikes
 from lazypipe.models.spike_triggered.result import SpikeTriggeredAverage
+from lazypipe.models.spike_triggered.store import AXES
 from lazypipe.results import Group, Stored, Table
 from lazypipe.stats.units import best_channel, peak_of, unit_of
 
 if TYPE_CHECKING:
     from lazypipe.models.spike_triggered.significance import Significance
-
-AXES = ("unit", "lag", "channel")
 
 
 @dataclass(frozen=True)

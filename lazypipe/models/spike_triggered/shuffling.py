@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import false_discovery_control
 
-from lazypipe.blocks import Run, Span
+from lazypipe.blocks import Run, Span, evenly
 from lazypipe.engines import Engine
 from lazypipe.errors import MemoryPlanError, PlanError
 from lazypipe.io.matrix import Matrix
@@ -17,13 +17,12 @@ from lazypipe.models.spike_triggered.passes import (
     chunk_length,
     fold_of_blocks,
     fold_of_runs,
-    in_groups,
     sums_of_blocks,
     time_blocks,
 )
 from lazypipe.models.spike_triggered.question import Question
 from lazypipe.models.spike_triggered.stimulus import Stimulus, require_data
-from lazypipe.plan import FoldPlan, Host, live_states_of, or_say_what_fits
+from lazypipe.plan import FoldPlan, Host, or_say_what_fits, runs_that_fit
 from lazypipe.stats.block_sums import MOST_NUMBERS, Sums, SumsByChannel, bootstrap_band
 from lazypipe.stats.shift_surrogates import CutRun, ShiftSums, ShiftTotals, fft_size, null_of, shift_blocks
 from lazypipe.stats.spike_triggered import block_dtype
@@ -101,7 +100,7 @@ class Job:
             error: MemoryPlanError | None = None
             for n_groups in dict.fromkeys([*(2**i for i in range(n_units.bit_length()) if 2**i < n_units), n_units]):
                 try:
-                    found = [Group(units, self.folds(units, host)) for units in in_groups(n_units, n_groups)]
+                    found = [Group(units, self.folds(units, host)) for units in evenly(Span(0, n_units), n_groups)]
                 except MemoryPlanError as refused:
                     error = refused
                     continue
@@ -143,11 +142,9 @@ class Job:
         reserved = self.question.nbytes + answer
         state = shifts.state_nbytes(*matrix.shape)
         blocks = self.blocks[0]
-        n_runs = max(1, min(16, len(blocks) // 2))
-        while n_runs > 1 and live_states_of(n_runs) * state > host.memory // 2:
-            n_runs //= 2
+        n_runs = runs_that_fit(max(1, min(16, len(blocks) // 2)), state, host.memory // 2)
         longest = max(len(block) for block in blocks)
-        parts = [blocks[span.slice] for span in in_groups(len(blocks), n_runs)]
+        parts = [blocks[span.slice] for span in evenly(Span(0, len(blocks)), n_runs)]
         cut = tuple(CutRun(i, part[0].start, part[-1].stop, longest, part) for i, part in enumerate(parts))
         ranking = 8 * 8 * self.blocks[1]
         first = fold_of_runs(f"{TITLE}, shifts", shifts, matrix, host, cut, reserved + ranking)

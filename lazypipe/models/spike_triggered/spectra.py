@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lazypipe.blocks import Run, Span
+from lazypipe.blocks import Run, Span, evenly
 from lazypipe.engines import Engine
 from lazypipe.engines.tasks import fold_windows
 from lazypipe.io.matrix import Matrix
-from lazypipe.models.spike_triggered.passes import block_nbytes, chunk_length, fitting, in_groups
+from lazypipe.models.spike_triggered.passes import block_nbytes, chunk_length, fitting
 from lazypipe.plan import FoldPlan, Host
 from lazypipe.stats.train_products import TrainProducts
 from lazypipe.stats.window_products import Moments
@@ -134,7 +134,7 @@ def spectra_of(
     """unit -> (n_moves, d) eigenvalues of each of ``units``, moved by each of ``moves`` (n_moves, n_circles)."""
     pairs = [(unit, i) for unit in units.tolist() for i in range(len(moves))]
     batches = []
-    for span in in_groups(len(pairs), -(-len(pairs) // plan.size)):
+    for span in evenly(Span(0, len(pairs)), -(-len(pairs) // plan.size)):
         among, which = (np.array(column) for column in zip(*pairs[span.slice], strict=True))
         batches.append(Batch(among, moves[which], {u: bases[u] for u in set(among.tolist()) if u in bases}))
     cut = tuple(plan.fold.runs[i % len(plan.fold.runs)] for i in range(len(batches)))
@@ -146,6 +146,6 @@ def spectra_of(
 def moments_of(engine: Engine, work: MomentsOfBatch, n_units: int, plan: BatchPlan) -> list[Moments]:
     """Those of each unit's own spikes."""
     n_circles = len(work.statistic.circles)
-    spans: list[Span] = list(in_groups(n_units, -(-n_units // plan.size)))
+    spans = evenly(Span(0, n_units), -(-n_units // plan.size))
     batches = [Batch(np.arange(s.start, s.stop), np.zeros((len(s), n_circles), np.int64), {}) for s in spans]
     return [moments for batch in engine.map(work, batches, plan.fold) for moments in batch]

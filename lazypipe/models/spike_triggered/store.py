@@ -5,7 +5,6 @@ Zarr is loaded where it is used: averages in memory do without it.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,8 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lazypipe.atomic import replacing
-from lazypipe.errors import DataError
-from lazypipe.io.sources import one_line
+from lazypipe.io.stores import attributes_of_kind
 from lazypipe.models.spike_triggered.planning import Tile
 
 KIND = "lazypipe spike-triggered average"
@@ -57,13 +55,7 @@ def create(
 
 def attributes_of(path: Path) -> dict[str, Any]:
     """Those of a store. Raises DataError where there is none."""
-    try:
-        attributes: dict[str, Any] = json.loads((path / "zarr.json").read_text())["attributes"]
-        if attributes["kind"] != KIND:
-            raise KeyError("kind")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: holds no spike-triggered averages ({one_line(error)}). Check the path.") from error
-    return attributes
+    return attributes_of_kind(path, KIND, "holds no spike-triggered averages")
 
 
 @dataclass(frozen=True)
