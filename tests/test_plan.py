@@ -134,7 +134,7 @@ import numpy as np
 import lazypipe as lp
 from lazypipe.engines import resident
 kind, what, path, memory = sys.argv[1:]
-lp.PCA, lp.LinearRegression, lp.covariance, lp.open_matrix(path)  # libraries, loaded where they are first used
+lp.PCA, lp.LinearRegression, lp.covariance, lp.convert, lp.open_matrix(path)  # libraries, loaded where first used
 with lp.open_engine(kind, memory=memory, workers=2) as engine:
     before = resident.resident_nbytes()
     engine.reset_peak()
@@ -215,7 +215,7 @@ def test_measured_peak_stays_under_the_plan(kind, what, name, large):
     peak, planned, arrays, before = map(int, done.stdout.split())
     told = f"peak {show_bytes(peak)}, planned {show_bytes(planned)}, {show_bytes(before)} before"
     assert peak <= planned, told
-    assert arrays <= 96 * MIB and peak - before < 224 * MIB, told  # nothing of the size of the data
+    assert arrays <= 96 * MIB and peak - before < 200 * MIB, told  # nothing of the size of the data
 
 
 @pytest.mark.parametrize(
