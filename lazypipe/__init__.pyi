@@ -36,4 +36,7 @@ from lazypipe.models.spike_triggered.significance import Significance as Signifi
 from lazypipe.models.spike_triggered.significance import spike_triggered_significance as spike_triggered_significance
 from lazypipe.models.spike_triggered.whitened import WhitenedAverage as WhitenedAverage
 from lazypipe.models.spike_triggered.whitened import whitened_average as whitened_average
+from lazypipe.models.sweep import RegularizationSweep as RegularizationSweep
+from lazypipe.models.sweep import plan_regularization_sweep as plan_regularization_sweep
+from lazypipe.models.sweep import regularization_sweep as regularization_sweep
 from lazypipe.models.tiled import TiledCovariance as TiledCovariance

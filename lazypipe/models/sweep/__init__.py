@@ -1,0 +1,12 @@
+"""Regularization × sample size: would more data, more regularization or a bigger model help?
+
+``running`` is what people call; ``grid`` and ``problem`` check what is asked and given; ``planning`` makes tasks of
+it, ``task`` is one of them, ``records`` keeps what is done, ``result`` and ``verdict`` are what comes out. A model is
+one file (``logistic``, ``sgd``, ``mlp``, ``ridge``) that fits all strengths of a prefix (``rows``); ``logistic`` has
+its coordinates in ``space`` and its iteration in ``lbfgs``.
+"""
+
+from lazypipe.models.sweep.result import RegularizationSweep
+from lazypipe.models.sweep.running import plan_regularization_sweep, regularization_sweep
+
+__all__ = ["RegularizationSweep", "plan_regularization_sweep", "regularization_sweep"]

@@ -1,0 +1,135 @@
+"""The grid of a sweep: sizes × strengths × seeds × models, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, TypeVar
+
+import numpy as np
+
+from lazypipe.errors import ConfigError, DataError
+from lazypipe.models.sweep.fitted import Model, Options
+
+SIZES = (50, *range(200, 1001, 100), *range(2000, 5001, 1000), 10_000, 50_000, 100_000, 200_000)
+STRENGTHS = (1.0, 0.1, 0.01, 0.001)
+MODELS = ("logistic", "sgd", "mlp", "ridge")  # one file each, beside this one
+REGRESSIONS = ("ridge",)
+SHOWN = 8
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What is asked for. ``seeds`` (None,): the rows as given."""
+
+    models: tuple[str, ...]
+    sizes: tuple[int, ...]
+    strengths: tuple[float, ...]
+    seeds: tuple[int | None, ...]
+
+    @property
+    def regression(self) -> bool:
+        return self.models[0] in REGRESSIONS
+
+    @property
+    def n_cells(self) -> int:
+        return len(self.models) * len(self.sizes) * len(self.strengths) * len(self.seeds)
+
+
+def model_of(name: str) -> Model:
+    """The functions of a model, from its file."""
+    module: Any = import_module(f"lazypipe.models.sweep.{name}")
+    return module  # type: ignore[no-any-return]
+
+
+def grid_of(models: Any, sizes: Any, strengths: Any, seeds: Any) -> Grid:
+    """The grid as given, sizes rising and strengths falling; ConfigError for what cannot be.
+
+    ``sizes`` None stays empty: the default ones that the data have (``fit_to``).
+    """
+    names = _several(models, "model", str)
+    for name in names:
+        if name not in MODELS:
+            raise ConfigError(f"model: {name!r} is not one of {', '.join(MODELS)}.")
+    if len({name in REGRESSIONS for name in names}) > 1:
+        raise ConfigError("model: ridge is a regression, the others sort into classes. Sweep them apart.")
+    counts = () if sizes is None else _several(sizes, "sizes", int)
+    for count in counts:
+        if count < 1:
+            raise ConfigError(f"sizes: {count} is no number of rows. Give 1 or more.")
+    given = _several(STRENGTHS if strengths is None else strengths, "strengths", float)
+    for strength in given:
+        if not 0 < strength < np.inf:
+            raise ConfigError(
+                f"strengths: C = {strength:g} is no strength. Give numbers above 0; less regularizes more."
+            )
+    order: tuple[int | None, ...] = (None,) if seeds is None else _several(seeds, "seeds", int)
+    for seed in order:
+        if seed is not None and seed < 0:
+            raise ConfigError(f"seeds: {seed} is negative. Give 0 or more.")
+    return Grid(names, tuple(sorted(counts)), tuple(sorted(given, reverse=True)), order)
+
+
+def fit_to(grid: Grid, n_rows: int, uri: str, allow_smaller: bool) -> Grid:
+    """The grid with sizes that the data have; DataError names those beyond, unless those may be left out."""
+    if not grid.sizes:
+        sizes = tuple(size for size in SIZES if size <= n_rows) or (n_rows,)
+        return Grid(grid.models, sizes, grid.strengths, grid.seeds)
+    beyond = [size for size in grid.sizes if size > n_rows]
+    fitting = tuple(size for size in grid.sizes if size <= n_rows)
+    if beyond and not (allow_smaller and fitting):
+        raise DataError(
+            f"{uri}: has {n_rows:,} rows, too few for sizes {_listed(f'{size:,}' for size in beyond)}. "
+            + ("Allow smaller ones (--allow-smaller) to do those that fit." if fitting else "Give smaller sizes.")
+        )
+    return Grid(grid.models, fitting, grid.strengths, grid.seeds)
+
+
+def checked_options(**values: Any) -> Options:
+    """The options of the models; ConfigError for one out of range."""
+    for name in ("epochs", "batch_size", "hidden", "max_passes"):
+        if not (_is_whole(values[name]) and values[name] >= 1):
+            raise ConfigError(f"{name}: {values[name]!r} is not a number of 1 or more.")
+    for name in ("learning_rate", "tol"):
+        if not (isinstance(values[name], int | float | np.number) and 0 < values[name] < np.inf):
+            raise ConfigError(f"{name}: {values[name]!r} is not a number above 0.")
+    return Options(**values)
+
+
+def _several(values: Any, name: str, kind: type[Value]) -> tuple[Value, ...]:
+    """One or several values of a kind, none twice."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        values = [values]
+    entries = list(values)
+    if not entries:
+        raise ConfigError(f"{name}: is empty. Give one at least, or leave it out.")
+    for entry in entries:
+        fits = _is_whole(entry) if kind is int else isinstance(entry, kind if kind is str else int | float | np.number)
+        if not fits or isinstance(entry, bool):
+            raise ConfigError(f"{name}: {entry!r} is not {_article(kind)}.")
+    found = [kind(entry) for entry in entries]  # type: ignore[call-arg]
+    twice = sorted({entry for entry in found if found.count(entry) > 1})  # type: ignore[type-var]
+    if twice:
+        raise ConfigError(f"{name}: {_listed(f'{entry}' for entry in twice)} is there twice. Give each once.")
+    return tuple(found)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _article(kind: type) -> str:
+    return {int: "a whole number", float: "a number", str: "a name"}[kind]
+
+
+def _listed(values: Iterable[str]) -> str:
+    entries = list(values)
+    more = "" if len(entries) <= SHOWN else f" and {len(entries) - SHOWN} more"
+    return ", ".join(entries[:SHOWN]) + more
+
+
+def sizes_told(sizes: Sequence[int]) -> str:
+    return _listed(f"{size:,}" for size in sizes)

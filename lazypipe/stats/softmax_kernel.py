@@ -1,0 +1,105 @@
+"""Losses and their gradients in the logits, compiled: softmax over several classes, the logistic loss of two.
+
+The logits of all models lie side by side, ``outputs`` columns a model. The exponentials are NumPy's, which are
+vectors; what comes before and after them is one loop each over rows that are still in the caches.
+"""
+
+# No `from __future__ import annotations`: numba reads these functions as they are.
+import numba
+import numpy as np
+
+
+@numba.njit("void(float32[:, ::1], float32[::1], int32[::1], int64, float32[:, ::1])", nogil=True, cache=True)
+def _centre(logits, bias, targets, outputs, own):
+    """Add the bias, take the largest logit of each model off, keep that of the row's own class."""
+    for i in range(len(logits)):
+        row = logits[i]
+        for m in range(len(row) // outputs):
+            first = m * outputs
+            most = np.float32(-np.inf)
+            for k in range(first, first + outputs):
+                row[k] += bias[k]
+                most = max(most, row[k])
+            for k in range(first, first + outputs):
+                row[k] -= most
+            own[i, m] = row[first + targets[i]]
+
+
+@numba.njit(
+    "void(float32[:, ::1], int32[::1], int64, float32[:, ::1], float64[::1], float64[::1])", nogil=True, cache=True
+)
+def _to_residuals(exponentials, targets, outputs, own, losses, sums):
+    """Probabilities less the one of the row's class; losses and column sums are added to."""
+    for i in range(len(exponentials)):
+        row = exponentials[i]
+        for m in range(len(losses)):
+            first = m * outputs
+            total = np.float32(0)
+            for k in range(first, first + outputs):
+                total += row[k]
+            losses[m] += np.log(np.float64(total)) - np.float64(own[i, m])
+            scale = np.float32(1) / total
+            for k in range(first, first + outputs):
+                row[k] *= scale
+            row[first + targets[i]] -= np.float32(1)
+            for k in range(first, first + outputs):
+                sums[k] += row[k]
+
+
+@numba.njit("void(float32[:, ::1], float32[::1], float32[:, ::1])", nogil=True, cache=True)
+def _spread(logits, bias, kept):
+    """Logits of the second of two classes to -|z|, which no exponential overflows; z is kept."""
+    for i in range(len(logits)):
+        for m in range(len(bias)):
+            z = logits[i, m] + bias[m]
+            kept[i, m] = z
+            logits[i, m] = -abs(z)
+
+
+@numba.njit("void(float32[:, ::1], int32[::1], float32[:, ::1], float64[::1], float64[::1])", nogil=True, cache=True)
+def _to_two_residuals(exponentials, targets, kept, losses, sums):
+    for i in range(len(exponentials)):
+        for m in range(len(losses)):
+            small, z = exponentials[i, m], kept[i, m]
+            share = np.float32(1) / (np.float32(1) + small)  # the probability of the likelier class
+            probability = share if z >= 0 else small * share
+            own = z if targets[i] else -z
+            losses[m] += np.log1p(np.float64(small)) + np.float64(max(-own, np.float32(0)))
+            exponentials[i, m] = probability - np.float32(targets[i])
+            sums[m] += exponentials[i, m]
+
+
+def residuals(
+    logits: np.ndarray, bias: np.ndarray, targets: np.ndarray, outputs: int, losses: np.ndarray, sums: np.ndarray
+) -> None:
+    """Turn logits (n, models × outputs) float32, without their bias, into d loss / d logits, in place.
+
+    ``targets`` (n,) int32; with one output of two classes 0 and 1, the logit is of class 1. Adds the losses of
+    all rows to ``losses`` (models,) and the columns' residuals to ``sums`` (models × outputs,), float64.
+    """
+    kept = np.empty((len(logits), len(losses)), np.float32)
+    if outputs == 1:
+        _spread(logits, bias, kept)
+        np.exp(logits, out=logits)
+        _to_two_residuals(logits, targets, kept, losses, sums)
+        return
+    _centre(logits, bias, targets, outputs, kept)
+    np.exp(logits, out=logits)
+    _to_residuals(logits, targets, outputs, kept, losses, sums)
+
+
+@numba.njit("void(float32[:, ::1], float32[::1], int64, int32[:, ::1])", nogil=True, cache=True)
+def decide(logits, bias, outputs, classes):
+    """The likeliest class (n, models) of each row by each model; with one output, 1 where its logit is above 0."""
+    for i in range(len(logits)):
+        for m in range(classes.shape[1]):
+            first = m * outputs
+            if outputs == 1:
+                classes[i, m] = logits[i, m] + bias[m] > 0
+                continue
+            best, most = 0, logits[i, first] + bias[first]
+            for k in range(1, outputs):
+                value = logits[i, first + k] + bias[first + k]
+                if value > most:
+                    best, most = k, value
+            classes[i, m] = best
