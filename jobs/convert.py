@@ -23,11 +23,15 @@ class ConvertConfig(Config):
     """Copy a matrix of any known format to one that is fast to read again and again, by blocks, in bounded memory.
 
     .npy and .arrow hold rows; .zarr holds panels, column stripes that are each contiguous on disk: for wide
-    matrices on a cold or remote disk. Sparse rows, and svmlight text, go to .arrow or .parquet.
+    matrices on a cold or remote disk. Sparse rows, and svmlight text, go to .arrow or .parquet. A folder of images of
+    one size becomes a row an image, and if it has a subfolder a class, NAME.labels.npy beside NAME.npy holds the class
+    of each row; such rows are shuffled, always in the same way, so that any first rows are a fair sample.
     """
 
     source: str = Field(
-        min_length=1, description="matrix to read: .npy, .npz, Arrow IPC, Parquet, Zarr or svmlight text"
+        min_length=1,
+        description="matrix to read: .npy, .npz, Arrow IPC, Parquet, Zarr, IDX (.gz too), svmlight text, or a folder "
+        "of images",
     )
     target: str = Field(
         min_length=1,
@@ -42,6 +46,7 @@ class ConvertConfig(Config):
     zero_based: bool | None = Field(
         None, description="whether indices of svmlight text count from 0; by default only if one of them is 0"
     )
+    colour: bool = Field(False, description="keep red, green and blue of a folder of images; by default grey")
     overwrite: bool = Field(False, description="replace the target if it exists")
     memory: MemorySize = Field("512MiB", description="budget for the blocks, such as 512MiB or 2GiB")
     panel_columns: int | None = Field(
@@ -62,6 +67,7 @@ def run(config: ConvertConfig) -> Matrix:
             panel_columns=config.panel_columns,
             n_columns=config.n_columns,
             zero_based=config.zero_based,
+            colour=config.colour,
             progress=progress,
         )
     return open_matrix(config.target)

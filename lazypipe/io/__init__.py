@@ -10,11 +10,15 @@ import numpy as np
 from lazypipe.errors import DataError
 from lazypipe.io.array import from_array
 from lazypipe.io.formats import Format, format_of, suffixes_of, unknown
+from lazypipe.io.idx import is_idx
+from lazypipe.io.images import is_image_folder
 from lazypipe.io.matrix import Matrix, Reader
 from lazypipe.io.sources import local_path
 
 __all__ = ["Matrix", "Reader", "open_matrix"]
 
+
+IDX = Format("lazypipe.io.idx", (".idx",))  # two zeros are no magic: is_idx looks closer
 
 # Of each, ``module`` has ``open_source(path, column) -> Matrix``.
 FORMATS = (
@@ -23,6 +27,7 @@ FORMATS = (
     Format("lazypipe.io.arrow", (".arrow", ".feather", ".ipc"), magic=b"ARROW1"),
     Format("lazypipe.io.parquet", (".parquet", ".pq"), magic=b"PAR1", inside=("*.parquet", "*.pq")),
     Format("lazypipe.io.zarr", (".zarr",), inside=("zarr.json", ".zarray", ".zgroup")),
+    IDX,
 )
 
 
@@ -30,9 +35,10 @@ def open_matrix(source: str | Path | np.ndarray | Matrix, column: str | None = N
     """Open a matrix for reading; only metadata are read.
 
     ``source`` is a path or ``file://`` address of a .npy, Arrow IPC, Parquet (a file or a directory of
-    parts) or Zarr matrix; of sparse rows in a .npz (SciPy's), or in list columns ``indices`` and ``values``
-    of Arrow IPC or Parquet; a 2-D array; or an already open matrix, which is returned as it is. Of sparse
-    rows it is also read where each ends, which of compressed ones takes decoding all indices.
+    parts), Zarr or plain IDX matrix (whose axes after the first are the columns); of sparse rows in a .npz
+    (SciPy's), or in list columns ``indices`` and ``values`` of Arrow IPC or Parquet; a 2-D array; or an already
+    open matrix, which is returned as it is. Of sparse rows it is also read where each ends, which of compressed
+    ones takes decoding all indices.
     ``column`` names the list column of an Arrow or Parquet table, or the array of a Zarr group, where
     there are several. Raises DataError, in one line, for all that cannot be read as a matrix.
     """
@@ -56,11 +62,15 @@ def _format_of(path: Path) -> Format:
     found, known = format_of(path, FORMATS), suffixes_of(FORMATS)
     if found is not None:
         return found
+    if is_image_folder(path):
+        raise DataError(f"{path}: is a folder of images. Convert it to .npy, and open that.")
     if path.is_dir():
         raise DataError(
             f"{path}: is a directory without data. Pass a directory of .parquet parts, a Zarr array, "
             f"or one file ({known})."
         )
+    if is_idx(path):
+        return IDX
     from lazypipe.io.svmlight import is_svmlight  # loads Arrow
 
     if is_svmlight(path):

@@ -1,6 +1,7 @@
 """Any matrix rewritten in the formats that iterated passes read fastest.
 
-Dense: .npy, .arrow, or .zarr in panels. Sparse, and svmlight text: .arrow or .parquet, by convert_sparse.
+Dense, gzipped IDX, and folders of images: .npy, .arrow, or .zarr in panels. Sparse, and svmlight text: .arrow or
+.parquet, by convert_sparse.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import io
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +18,11 @@ import numpy as np
 from lazypipe.atomic import replacing
 from lazypipe.blocks import Span
 from lazypipe.errors import DataError, MemoryPlanError
-from lazypipe.io import open_matrix
+from lazypipe.io import FORMATS, open_matrix
 from lazypipe.io.convert_sparse import SPARSE_SUFFIXES, convert_sparse, convert_svmlight
+from lazypipe.io.formats import format_of
+from lazypipe.io.idx import is_idx, open_idx
+from lazypipe.io.images import ImageFolder, is_image_folder, labels_path, open_images
 from lazypipe.io.matrix import Matrix
 from lazypipe.io.sources import local_path
 from lazypipe.io.svmlight import is_svmlight
@@ -26,6 +31,7 @@ from lazypipe.sizes import parse_bytes
 
 DENSE_SUFFIXES = (".npy", ".arrow", ".zarr")
 HEADER_NBYTES = 64 * 1024  # room for headers and footers in the check of free space
+IMAGES_AT_ONCE = 4096  # decoded between two reports of progress: a fifth of a second for small ones
 
 
 def convert(
@@ -38,6 +44,7 @@ def convert(
     panel_columns: int | None = None,
     n_columns: int | None = None,
     zero_based: bool | None = None,
+    colour: bool = False,
     progress: Progress | None = None,
 ) -> Path:
     """Write ``source`` to ``target``, in one pass over the data by row blocks, in at most ``memory``.
@@ -53,9 +60,17 @@ def convert(
     largest index and one; ``zero_based`` says what indices count from, by default 1 unless an index 0
     occurs. Unless both are given the text is read twice.
 
-    ``column`` is that of ``open_matrix``. The target appears whole or not at all. Returns its path. Raises
-    DataError if it exists and not ``overwrite``, if the disk has no room, for a suffix that does not suit
-    the source, and for malformed text; MemoryPlanError if a row block, or a panel, does not fit ``memory``.
+    IDX files, plain or gzipped, go where dense matrices go: (n, the product of the other dimensions).
+
+    So does a folder of images of one size, a row an image: height x width numbers of grey (uint8), with ``colour``
+    height x width x 3 of red, green and blue. Each of its subfolders is a class: beside the target,
+    ``<stem>.labels.npy`` then holds the name of each row's class, as text. The rows of classes come in the order of a
+    hash of ``class/name``: shuffled, but always the same, so that any first rows are a fair sample of all. Without
+    subfolders there are no labels, and rows come in the order of the names.
+
+    ``column`` is that of ``open_matrix``. The target appears whole or not at all, with its labels. Returns its path.
+    Raises DataError if it exists and not ``overwrite``, if the disk has no room, for a suffix that does not suit
+    the source, and for malformed text and images; MemoryPlanError if a row block, or a panel, does not fit ``memory``.
     """
     path = Path(target).expanduser().absolute()
     progress = progress or Progress()
@@ -70,21 +85,44 @@ def convert(
     if is_svmlight(source):
         if column is not None:
             raise DataError(f"{source}: svmlight text has no named columns. Leave out column={column!r}.")
+        if colour:
+            raise DataError(f"{source}: is no folder of images. Leave out colour.")
         text = local_path(str(source))
         convert_svmlight(text, path, overwrite, memory, n_columns, zero_based, progress)
         return path
-    matrix = open_matrix(source, column)
+    matrix, labels = _opened(source, column, colour)
     if n_columns is not None or zero_based is not None:
         raise DataError(f"{matrix.uri}: is no svmlight text. Leave out n_columns and zero_based.")
+    if colour and not isinstance(matrix, ImageFolder):
+        raise DataError(f"{matrix.uri}: is no folder of images. Leave out colour.")
     if matrix.sparse:
         convert_sparse(matrix, path, overwrite, memory, progress)
     else:
-        _convert_dense(matrix, path, overwrite, memory, panel_columns, progress)
+        _convert_dense(matrix, labels, path, overwrite, memory, panel_columns, progress)
     return path
 
 
+def _opened(
+    source: str | Path | np.ndarray | Matrix, column: str | None, colour: bool
+) -> tuple[Matrix, np.ndarray | None]:
+    """What open_matrix opens, and what is only converted: gzipped IDX, and a folder of images with its labels."""
+    if isinstance(source, (str, Path)):
+        path = local_path(source)
+        if is_idx(path):
+            return open_idx(path, column), None
+        if path.is_dir() and format_of(path, FORMATS) is None and is_image_folder(path):
+            return open_images(path, column, colour)
+    return open_matrix(source, column), None
+
+
 def _convert_dense(
-    matrix: Matrix, path: Path, overwrite: bool, memory: int, panel_columns: int | None, progress: Progress
+    matrix: Matrix,
+    labels: np.ndarray | None,
+    path: Path,
+    overwrite: bool,
+    memory: int,
+    panel_columns: int | None,
+    progress: Progress,
 ) -> None:
     writers: dict[str, Callable[[Path, Matrix, Iterator[np.ndarray]], None]] = {
         ".npy": _write_npy,
@@ -96,15 +134,30 @@ def _convert_dense(
     n_rows, n_columns = matrix.shape
     width = _panel_width(matrix, panel_columns, memory) if path.suffix == ".zarr" else 0
     step = _rows_per_block(matrix, memory, width)
+    if isinstance(matrix, ImageFolder):
+        step = min(step, IMAGES_AT_ONCE)
     n_bytes = n_rows * n_columns * matrix.dtype.itemsize
     padding = n_rows * (-n_columns % width) * matrix.dtype.itemsize if width else 0
     n_tasks = -(-n_rows // step)
     began = time.perf_counter()
     title = f"convert to {path.name}"
-    with replacing(path, overwrite, n_bytes + padding + HEADER_NBYTES + n_tasks * 1024) as partial:
+    room = n_bytes + padding + HEADER_NBYTES + n_tasks * 1024 + (0 if labels is None else labels.nbytes)
+    # Entered first, moved into place last: where the matrix stands, its labels do too.
+    with replacing(path, overwrite, room) as partial, _labels_beside(path, overwrite, labels):
         progress.emit(StageStarted(title, n_tasks, n_bytes))
         writers[path.suffix](partial, matrix, _blocks(matrix, step, n_tasks, progress))
     progress.emit(StageDone(title, time.perf_counter() - began))
+
+
+@contextmanager
+def _labels_beside(path: Path, overwrite: bool, labels: np.ndarray | None) -> Iterator[None]:
+    if labels is None:
+        yield
+        return
+    with replacing(labels_path(path), overwrite) as partial:
+        with open(partial, "wb") as file:
+            np.save(file, labels, allow_pickle=False)
+        yield
 
 
 def _panel_width(matrix: Matrix, asked: int | None, memory: int) -> int:

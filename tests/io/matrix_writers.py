@@ -131,6 +131,23 @@ def _panels(folder: Path, values: np.ndarray) -> Path:
     return convert(values, folder / "p.zarr", overwrite=True, panel_columns=3, memory=max(400, values.nbytes * 3))
 
 
+IDX_CODES = {"uint8": 0x08, "int8": 0x09, "int16": 0x0B, "int32": 0x0C, "float32": 0x0D, "float64": 0x0E}
+
+
+def idx_bytes(values: np.ndarray) -> bytes:
+    """An IDX file of ``values``, of any number of dimensions."""
+    head = bytes([0, 0, IDX_CODES[values.dtype.name], values.ndim]) + np.array(values.shape, ">u4").tobytes()
+    return head + values.astype(values.dtype.newbyteorder(">")).tobytes()
+
+
+def _idx(folder: Path, values: np.ndarray) -> Path:
+    (folder / "m-idx2").write_bytes(idx_bytes(values))
+    return folder / "m-idx2"
+
+
+# What a format cannot hold.
+LACKS = {"idx": ("float16", "bool")}
+
 WRITERS: dict[str, Callable[[Path, np.ndarray], Path]] = {
     "npy": _npy,
     "npy-fortran": _fortran,
@@ -154,4 +171,5 @@ WRITERS: dict[str, Callable[[Path, np.ndarray], Path]] = {
     "zarr-raw-2-big-endian": lambda folder, values: _zarr_raw(folder, values, 2, big=True),
     "zarr-raw-3-big-endian": lambda folder, values: _zarr_raw(folder, values, 3, big=True),
     "zarr-panels": _panels,
+    "idx": _idx,
 }
