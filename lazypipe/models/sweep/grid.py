@@ -42,7 +42,7 @@ class Grid:
 def model_of(name: str) -> Model:
     """The functions of a model, from its file."""
     module: Any = import_module(f"lazypipe.models.sweep.{name}")
-    return module  # type: ignore[no-any-return]
+    return module
 
 
 def grid_of(models: Any, sizes: Any, strengths: Any, seeds: Any) -> Grid:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,7 +117,7 @@ def _digest(values: np.ndarray) -> str:
     return hashlib.sha256(f"{values.dtype.str}".encode() + np.ascontiguousarray(values).tobytes()).hexdigest()[:16]
 
 
-def names_of(classes: np.ndarray, missing: Sequence[int]) -> str:
+def names_of(classes: np.ndarray, missing: np.ndarray) -> str:
     """Classes in words, the first of them."""
     shown = ", ".join(str(classes[i]) for i in missing[:SHOWN])
     return shown + (f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from lazypipe.sizes import KIB, MIB
 from lazypipe.stats.base import require_finite
 from lazypipe.stats.provisional import provisional_shift
 
-BLOCK_NBYTES = 4 * MIB  # of a block in float32: near the share of the caches that one core has
+BLOCK_NBYTES = 2 * MIB  # of a block in float32: it stays in the caches between two products
 MOST_BLOCK_ROWS = 2048
 SKIP_NBYTES = 64 * KIB  # rows apart by more are read apart
 
@@ -72,35 +73,38 @@ class Prefix:
     def _dtype(self) -> np.dtype:
         return compute_dtype(self.examples.matrix.dtype)
 
-    def blocks(self) -> Iterator[tuple[slice, np.ndarray]]:
-        """(rows, values (len, D) float32) of every block; values last until the next one. One reading of the file."""
-        for rows, values in self._blocks():
-            yield rows, values
+    def blocks(self, every: int = 1) -> Iterator[tuple[slice, np.ndarray]]:
+        """(rows, values (len, D) float32) of every so many-th block; values last until the next one.
+
+        Read from the file each time, unless they are held.
+        """
+        if self.hold:
+            held = self.all()
+            for rows in self._cut(every):
+                yield rows, held[rows]
+            return
+        buffer = np.empty((min(self.step, self.size), self.n_features), np.float32)
+        with self.examples.matrix.open() as reader:
+            for rows in self._cut(every):
+                values = buffer[: rows.stop - rows.start]
+                self._read(reader, rows, values)
+                yield rows, values
+        self._raw = np.empty(0)
 
     def all(self) -> np.ndarray:
         """All rows (size, D) float32, of a prefix that holds them."""
-        for _ in self._blocks():
-            pass
-        assert self._held is not None, "asked for rows that are not held"
+        assert self.hold, "asked for rows that are not held"
+        if self._held is None:
+            held = np.empty((self.size, self.n_features), np.float32)
+            with self.examples.matrix.open() as reader:
+                for rows in self._cut(1):
+                    self._read(reader, rows, held[rows])
+            self._held, self._raw = held, np.empty(0)
         return self._held
 
-    def _blocks(self) -> Iterator[tuple[slice, np.ndarray]]:
-        if self._held is not None:
-            for start in range(0, self.size, self.step):
-                rows = slice(start, min(start + self.step, self.size))
-                yield rows, self._held[rows]
-            return
-        held = np.empty((self.size, self.n_features), np.float32) if self.hold else None
-        buffer = None if self.hold else np.empty((min(self.step, self.size), self.n_features), np.float32)
-        with self.examples.matrix.open() as reader:
-            for start in range(0, self.size, self.step):
-                rows = slice(start, min(start + self.step, self.size))
-                n = rows.stop - rows.start
-                values = held[rows] if held is not None else buffer[:n]  # type: ignore[index]
-                self._read(reader, rows, values)
-                yield rows, values
-        self._held = held
-        self._raw = np.empty(0)
+    def _cut(self, every: int) -> Iterator[slice]:
+        for start in range(0, self.size, self.step * every):
+            yield slice(start, min(start + self.step, self.size))
 
     def _read(self, reader: Reader, rows: slice, values: np.ndarray) -> None:
         for at, part in self._pieces(rows):
@@ -114,7 +118,7 @@ class Prefix:
         wanted = self.index[rows]
         far = max(1, SKIP_NBYTES // (self.n_features * self._dtype.itemsize))
         edges = [0, *(np.flatnonzero(np.diff(wanted) > far) + 1).tolist(), len(wanted)]
-        for a, b in zip(edges, edges[1:], strict=False):
+        for a, b in pairwise(edges):
             yield slice(a, b), Span(int(wanted[a]), int(wanted[b - 1]) + 1)
 
     def _read_rows(self, reader: Reader, span: Span, values: np.ndarray, wanted: np.ndarray | None) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-
 import lazypipe
 from lazypipe.engines import Engine, engine_or_own
 from lazypipe.errors import ConfigError

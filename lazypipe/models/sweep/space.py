@@ -52,13 +52,6 @@ def space_of(prefix: Prefix) -> Space:
     return Streamed(prefix) if width <= WIDEST else Sketched(prefix)
 
 
-def some_blocks(prefix: Prefix, every: int) -> Iterator[tuple[slice, np.ndarray]]:
-    """Every so many-th block; blocks of a file are read in order, whatever is left out."""
-    for i, block in enumerate(prefix.blocks()):
-        if i % every == 0:
-            yield block
-
-
 def _diagonal(variances: np.ndarray, n: int, strength: float, n_outputs: int) -> Precondition:
     """1 / (h variance + 1 / (C n)) along each direction, 1 / h along the intercepts."""
     least = CURVATURE * variances[-1] * 1e-12
@@ -120,7 +113,7 @@ class Streamed:
         self._prefix = prefix
         every = max(1, prefix.size // (BASIS_ROWS * prefix.n_features))
         gram, sums, n = np.zeros((prefix.n_features,) * 2), np.zeros(prefix.n_features), 0
-        for _, values in some_blocks(prefix, every):
+        for _, values in prefix.blocks(every):
             gram += product_with_itself(values)
             sums += values.sum(axis=0, dtype=np.float64)
             n += len(values)
@@ -132,7 +125,7 @@ class Streamed:
         self.n_directions = prefix.n_features
 
     def blocks(self, every: int) -> Iterator[tuple[slice, np.ndarray]]:
-        return some_blocks(self._prefix, every)
+        return self._prefix.blocks(every)
 
     def to_rows(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         planes = self.directions @ weights.astype(np.float32)
@@ -161,7 +154,7 @@ class Sketched:
         some = np.empty((wanted, width), np.float32)
         sums, squares, n, found = np.zeros(width), 0.0, 0, 0
         stride = max(1, min(prefix.size, every * 8 * wanted) // wanted // every)
-        for _, values in some_blocks(prefix, every):
+        for _, values in prefix.blocks(every):
             sums += values.sum(axis=0, dtype=np.float64)
             squares += float(np.vdot(values, values))
             chosen = values[::stride][: wanted - found]
@@ -178,7 +171,7 @@ class Sketched:
         self.n_directions = width
 
     def blocks(self, every: int) -> Iterator[tuple[slice, np.ndarray]]:
-        return some_blocks(self._prefix, every)
+        return self._prefix.blocks(every)
 
     def to_rows(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return weights.astype(np.float32), -self.mean @ weights

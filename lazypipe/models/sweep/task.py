@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -121,27 +121,23 @@ class FitPrefix:
     def _cell(
         self, task: Task, outcome: Outcome, n_present: int, note: str, scores: tuple[float, float], seconds: float
     ) -> Cell:
-        told = "; ".join(part for part in (outcome.failed, outcome.note, note) if part)
-        of_task = {"model": task.model, "size": task.size, "C": outcome.strength, "seed": task.seed}
-        n_classes = n_present if self.problem.n_classes else None
-        if outcome.failed:
-            return Cell(
-                **of_task, status="failed", seconds=seconds, passes=outcome.passes, n_classes=n_classes, note=told
-            )  # type: ignore[arg-type]
         found = [None if np.isnan(score) else float(score) for score in scores]
         names = ("train_accuracy", "validation_accuracy") if self.problem.n_classes else ("train_r2", "validation_r2")
-        return Cell(
-            **of_task,  # type: ignore[arg-type]
-            **dict(zip(names, found, strict=True)),  # type: ignore[arg-type]
-            status="done",
-            objective=outcome.objective,
-            gap=outcome.gap,
+        cell = Cell(
+            task.model,
+            task.size,
+            outcome.strength,
+            task.seed,
+            "failed" if outcome.failed else "done",
             passes=outcome.passes,
-            converged=outcome.converged,
             seconds=seconds,
-            n_classes=n_classes,
-            note=told,
+            n_classes=n_present if self.problem.n_classes else None,
+            note="; ".join(part for part in (outcome.failed, outcome.note, note) if part),
         )
+        if outcome.failed:
+            return cell
+        judged: dict[str, Any] = dict(zip(names, found, strict=True))
+        return replace(cell, objective=outcome.objective, gap=outcome.gap, converged=outcome.converged, **judged)
 
     def _best(
         self, cells: tuple[Cell, ...], fitted: Fitted | None, present: np.ndarray, said: np.ndarray

@@ -1,0 +1,350 @@
+"""Pictures of a sweep over sizes and strengths of regularization: learning curves, heat map, confusion matrix."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lazypipe.errors import ConfigError
+from lazypipe.figures.canvas import GREY, VERMILION, blank
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+WIDTH = 7.0  # inches
+PER_ROW = 3  # panels
+CURVES = 8  # strengths that are drawn
+SEQUENTIAL = "viridis"  # told apart by colour-blind readers, and ordered in lightness
+LIGHTEST = 0.88  # of it that can be read as a line on white
+WORST_R2 = -0.2  # scores below it would leave no room for the others
+NO_VALUE = "#DDDDDD"
+WRITTEN = 100  # cells that have their value written, at most
+HATCHED = 1000
+SMALLEST = 6.5  # points: some 10 pixels where a picture is 800 wide
+CHARACTER = 0.62  # width of a character, in sizes of its font
+COUNTED = 15  # classes of a confusion matrix with counts
+NAMED = 40  # classes that have their names written, at most
+LONGEST = 18  # characters of a name
+STYLES: dict[str, dict[str, Any]] = {
+    "training": {"linestyle": "-", "marker": "."},
+    "validation": {"linestyle": "--", "marker": "o", "markersize": 3.5, "markerfacecolor": "white"},
+}
+UNITS = {"accuracy": "accuracy (share of rows)", "R²": "R² (share of the variance)"}
+
+
+def learning_curves(sweep: Any) -> Figure:
+    """Training and validation score over the number of training rows: a panel a model, a colour a strength.
+
+    Lines are means over seeds, bands go from the lowest to the highest. Of more than 8 strengths 8 are drawn, the best
+    among them; the title says so, and how many cells failed.
+    """
+    from matplotlib.lines import Line2D
+
+    scores = [_scores(sweep, column) for column in sweep.score_columns]
+    means = [_mean(values) for values in scores]
+    best = _best(sweep, means[1])
+    drawn = _drawn(sweep.strengths, best)
+    colours = dict(zip(drawn, _line_colours(len(drawn)), strict=True))
+    order = np.argsort(sweep.sizes)
+    sizes = np.array(sweep.sizes)[order]
+    n_columns, n_rows = _layout(len(sweep.models))
+    figure, panels = _panels(sweep.models, n_columns, 4.2 if n_rows == 1 else min(2.3 * n_rows + 1.2, 14))
+    for model, axes in enumerate(panels):
+        for k, colour in colours.items():
+            for values, mean, style in zip(scores, means, STYLES.values(), strict=True):
+                if len(sweep.seeds) > 1:
+                    low, high = (end.reduce(values[model, k, order], axis=1) for end in (np.fmin, np.fmax))
+                    axes.fill_between(sizes, low, high, color=colour, alpha=0.15, linewidth=0)
+                axes.plot(sizes, mean[model, k, order], color=colour, linewidth=1.2, **style)
+        _size_axis(axes, sizes, 0.7 * WIDTH / n_columns)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(color=GREY, alpha=0.2, linewidth=0.6)
+        if np.isnan(means[1][model]).all():
+            axes.text(0.5, 0.5, "no cell has a score", transform=axes.transAxes, ha="center", va="center", color=GREY)
+    deep = 1 if len(drawn) == 1 else 2 if len(drawn) <= 4 else 3  # entries of a column of the legend
+    handles = [Line2D([], [], color=colour, label=f"C = {sweep.strengths[k]:.3g}") for k, colour in colours.items()]
+    handles += [Line2D([], [], linestyle="", label=" ")] * (-len(drawn) % deep)
+    handles += [Line2D([], [], color="black", label=label, **style) for label, style in STYLES.items()]
+    if best is not None:
+        model, _, size = best
+        handles += panels[model].plot(
+            sweep.sizes[size], means[1][best], "*", color=VERMILION, markersize=13, markeredgecolor="white", zorder=5,
+            label=f"best: {means[1][best]:.3f}",
+        )  # fmt: skip
+    notes = [_of_seeds(sweep, band=True)]
+    if len(drawn) < len(sweep.strengths):
+        notes.append(f"{len(drawn)} of {len(sweep.strengths):,} strengths C drawn")
+    notes += [_failed(sweep), _cut(panels[0], sweep, np.concatenate(means)[:, list(drawn)])]
+    figure.suptitle(_title("Learning curves", notes), fontsize="medium")
+    figure.supylabel(UNITS[sweep.score], fontsize="medium")
+    n_wide = -(-len(handles) // deep)
+    figure.legend(handles=handles, loc="outside lower center", ncols=n_wide, frameon=False, fontsize="small")
+    return figure
+
+
+def heat_map(sweep: Any) -> Figure:
+    """Validation score (a mean over seeds) of each size and strength, a panel a model; the best cell is ringed."""
+    from matplotlib import colormaps
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch, Rectangle
+
+    means = _mean(_scores(sweep, sweep.score_columns[1]))
+    best, seen = _best(sweep, means), means[np.isfinite(means)]
+    across, down = np.argsort(sweep.sizes), np.argsort(sweep.strengths)  # the least regularization on top
+    means = means[:, down][:, :, across]
+    n_models, n_down, n_across = means.shape
+    n_columns, n_rows = _layout(n_models, at_most=max(1, 18 // n_across))
+    each = min(3.2, max(1.3, 0.32 * n_down))
+    figure, panels = _panels(sweep.models, n_columns, min(n_rows * (each + 0.4) + 1.3, 14))
+    low, high = (float(seen.min()), float(seen.max())) if len(seen) else (0.0, 1.0)
+    below = sweep.score == "R²" and low < WORST_R2 < high
+    low = WORST_R2 if below else low
+    span = max(high - low, 0.01)
+    colours = colormaps[SEQUENTIAL].with_extremes(bad=NO_VALUE)
+    room = 0.72 * WIDTH / n_columns  # inches that the cells of a panel have
+    font = min(8.0, 72 * room / n_across / (6 * CHARACTER))
+    written = means.size <= WRITTEN and font >= SMALLEST
+    for axes, values in zip(panels, means, strict=True):
+        image = axes.imshow(values, aspect="auto", origin="lower", cmap=colours, vmin=low, vmax=low + span)
+        if values.size <= HATCHED:
+            _hatch(axes, np.isnan(values))
+        for y, x in np.argwhere(np.isfinite(values)) if written else ():
+            colour = "white" if values[y, x] < low + 0.55 * span else "black"
+            axes.text(
+                x, y, f"{values[y, x]:.3f}".replace("-", "−"), ha="center", va="center", fontsize=font, color=colour
+            )
+        sizes = np.array(sweep.sizes)[across]
+        ticks = _apart(np.arange(n_across), sizes, room)
+        axes.set_xticks(ticks, [_short(size) for size in sizes[ticks]])
+        every = math.ceil(n_down / max(1, int(each / 0.17)))
+        axes.set_yticks(range(0, n_down, every), [f"{sweep.strengths[k]:.3g}" for k in down[::every]])
+        axes.spines[:].set_visible(False)
+    handles: list[Any] = []
+    if np.isnan(means).any():
+        handles.append(Patch(facecolor=NO_VALUE, edgecolor=GREY, hatch="////", linewidth=0, label="no score"))
+    if best is not None:
+        model, strength, size = best
+        x, y = int(np.flatnonzero(across == size)[0]), int(np.flatnonzero(down == strength)[0])
+        ring = Line2D(
+            [x], [y], linestyle="", marker="s", markersize=9, fillstyle="none", color=VERMILION, markeredgewidth=2,
+            clip_on=False, label=f"best: {seen.max():.3f}",
+        )  # fmt: skip
+        handles.append(ring)
+        if min(room / n_across, each / n_down) > 0.15:
+            panels[model].add_patch(
+                Rectangle(
+                    (x - 0.5, y - 0.5), 1, 1, fill=False, edgecolor=VERMILION, linewidth=2, clip_on=False, zorder=3
+                )
+            )
+        else:
+            panels[model].add_line(ring)
+    bar = figure.colorbar(image, ax=panels, extend="min" if below else "neither", pad=0.02)
+    bar.set_label(f"validation {UNITS[sweep.score]}".replace(" (", "\n("))
+    bar.outline.set_visible(False)
+    figure.suptitle(_title("Validation score", [_of_seeds(sweep), _failed(sweep)]), fontsize="medium")
+    figure.supylabel("C (larger: less regularization)", fontsize="medium")
+    if handles:
+        figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize="small")
+    return figure
+
+
+def confusion(sweep: Any) -> Figure:
+    """The confusion matrix of the best cell: colours are shares of each true class, numbers are validation rows.
+
+    ConfigError for a regression, and for a sweep whose every cell failed.
+    """
+    from matplotlib import colormaps
+    from matplotlib.colors import PowerNorm
+
+    if sweep.best is None or sweep.best.confusion is None:
+        why = "every cell failed" if sweep.best is None else "a regression has no classes"
+        raise ConfigError(f"confusion: {why}. See heat_map and the table's notes.")
+    counts, cell = np.asarray(sweep.best.confusion), sweep.best.cell
+    n = len(counts)
+    totals = counts.sum(axis=1, keepdims=True)
+    shares = np.divide(counts, totals, out=np.full((n, n), np.nan), where=totals > 0)
+    every = math.ceil(n / NAMED)
+    names = [_name(value) for value in sweep.classes[::every]]
+    wide = CHARACTER * 8 / 72 * max(map(len, names))  # inches
+    room = WIDTH - 1.9 - wide
+    upright = wide > room / len(names)
+    figure = blank(WIDTH, room + 1.2 + (wide if upright else 0.2))
+    axes = figure.add_subplot()
+    colours = colormaps["Blues"].with_extremes(bad=NO_VALUE)
+    # of the square root, or a few per cent of confusions would not be seen beside a diagonal near 1
+    image = axes.imshow(shares, aspect="auto", cmap=colours, norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
+    if n <= NAMED:
+        _hatch(axes, np.isnan(shares))
+    if n <= COUNTED:
+        written = np.array([[str(count) if count < 10_000 else _short(count) for count in row] for row in counts])
+        longest = max(map(len, written.flat))
+        font = min(9.0, 72 * room / n / ((longest + 0.5) * CHARACTER))
+        for y, x in np.argwhere(np.isfinite(shares)):
+            colour = "white" if shares[y, x] > 0.4 else "black" if counts[y, x] else "#999999"
+            axes.text(x, y, written[y, x], ha="center", va="center", fontsize=font, color=colour)
+    font = min(9.0, max(SMALLEST, 60 * room / len(names)))
+    axes.set_xticks(range(0, n, every), names, fontsize=font, rotation=90 if upright else 0)
+    axes.set_yticks(range(0, n, every), names, fontsize=font)
+    axes.spines[:].set_visible(False)
+    some = f" (one in {every} named)" if every > 1 else ""
+    axes.set_xlabel(f"predicted class{some}")
+    axes.set_ylabel(f"true class{some}")
+    bar = figure.colorbar(image, ax=axes, pad=0.02, ticks=[0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1])
+    bar.ax.set_yticklabels(["0", "1%", "5%", "10%", "25%", "50%", "75%", "100%"])
+    bar.set_label("share of the true class's validation rows")
+    bar.outline.set_visible(False)
+    what = f"{_name(cell['model'])}, C = {cell['C']:.3g}, {cell['size']:,} training rows"
+    what += f", seed {cell['seed']}" if len(sweep.seeds) > 1 else ""
+    right, of = int(np.trace(counts)), int(counts.sum())
+    said = f"{right:,} of {of:,} validation rows right ({right / max(1, of):.1%})"
+    figure.suptitle(_title(f"Confusions of the best: {what}", [said]), fontsize="medium")
+    return figure
+
+
+def _scores(sweep: Any, column: str) -> np.ndarray:
+    """Scores (models, strengths, sizes, seeds); NaN where a cell has none."""
+    axes = {"model": sweep.models, "C": sweep.strengths, "size": sweep.sizes, "seed": sweep.seeds}
+    at = []
+    for name, values in axes.items():
+        place = {value: i for i, value in enumerate(values)}
+        at.append([place[value] for value in sweep.table[name].to_pylist()])
+    scores = np.array(sweep.table[column].to_pylist(), np.float64)  # a null becomes NaN
+    found = np.full([len(values) for values in axes.values()], np.nan)
+    found[tuple(at)] = np.where(np.isfinite(scores), scores, np.nan)
+    return found
+
+
+def _mean(scores: np.ndarray) -> np.ndarray:
+    n = np.isfinite(scores).sum(axis=-1)
+    return np.where(n > 0, np.nansum(scores, axis=-1) / np.maximum(n, 1), np.nan)
+
+
+def _best(sweep: Any, means: np.ndarray) -> tuple[int, int, int] | None:
+    """Model, strength and size of the highest mean; of equal ones that of fewest rows, then the most regularized."""
+    if np.isnan(means).all():
+        return None
+    highest = np.argwhere(means == np.nanmax(means)).tolist()
+    model, strength, size = min(highest, key=lambda at: (sweep.sizes[at[2]], sweep.strengths[at[1]]))
+    return model, strength, size
+
+
+def _drawn(strengths: Sequence[float], best: tuple[int, int, int] | None) -> list[int]:
+    """The strengths that get a curve, largest C first: all, or some evenly spaced and the best."""
+    order = np.argsort(strengths)[::-1]
+    if len(order) <= CURVES:
+        return order.tolist()
+    places = np.linspace(0, len(order) - 1, CURVES).round().astype(int)
+    if best is not None:
+        place = int(np.flatnonzero(order == best[1])[0])
+        inner = places[1:-1]
+        if place not in places:
+            inner[np.argmin(np.abs(inner - place))] = place
+    return order[places].tolist()
+
+
+def _line_colours(n: int) -> Any:
+    from matplotlib import colormaps
+
+    return colormaps[SEQUENTIAL](np.linspace(0, LIGHTEST, n))
+
+
+def _layout(n_panels: int, at_most: int = PER_ROW) -> tuple[int, int]:
+    """Columns and rows of panels."""
+    n_columns = min(n_panels, PER_ROW, at_most)
+    n_columns = 2 if n_panels == 4 and n_columns == 3 else n_columns
+    return n_columns, -(-n_panels // n_columns)
+
+
+def _panels(models: Sequence[str], n_columns: int, height: float) -> tuple[Figure, list[Any]]:
+    """A figure with a panel for each model, row after row, on the same axes."""
+    n_rows = -(-len(models) // n_columns)
+    figure = blank(WIDTH, height)
+    grid = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for i, axes in enumerate(grid):
+        if i >= len(models):
+            axes.remove()
+            continue
+        axes.set_title(_name(models[i]), fontsize="medium")
+        lowest = i + n_columns >= len(models)
+        axes.tick_params(labelsize="small", labelbottom=lowest)
+        axes.set_xlabel("training rows" if lowest else "")  # not supxlabel: a legend below would cover it
+    return figure, list(grid[: len(models)])
+
+
+def _size_axis(axes: Any, sizes: np.ndarray, room: float) -> None:
+    """A logarithmic axis with ticks at the sizes, as many as find room in so many inches."""
+    from matplotlib.ticker import NullLocator
+
+    margin = (sizes[-1] / sizes[0]) ** 0.06 if len(sizes) > 1 else 2
+    axes.set_xscale("log")
+    axes.set_xlim(sizes[0] / margin, sizes[-1] * margin)
+    ticks = _apart(np.log(sizes), sizes, room)
+    axes.set_xticks(sizes[ticks], [_short(size) for size in sizes[ticks]])
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _apart(places: np.ndarray, sizes: np.ndarray, room: float) -> list[int]:
+    """Which labels find room side by side in so many inches: the last, the first, and what fits between."""
+    at = room * (places - places[0]) / max(places[-1] - places[0], 1e-9)
+    widths = np.array([(len(_short(size)) + 1.2) * CHARACTER * 8.3 / 72 for size in sizes])
+    kept = [len(sizes) - 1]
+    for i in range(len(sizes) - 1):
+        if all(abs(at[i] - at[k]) >= (widths[i] + widths[k]) / 2 for k in kept):
+            kept.append(i)
+    return sorted(kept)
+
+
+def _short(size: Any) -> str:
+    """A size as a tick says it: 200, 1k, 1.5M."""
+    for unit, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if size >= 0.9995 * unit:
+            return f"{size / unit:.3g}{letter}"
+    return str(size)
+
+
+def _hatch(axes: Any, cells: np.ndarray) -> None:
+    from matplotlib.patches import Rectangle
+
+    for y, x in np.argwhere(cells):
+        axes.add_patch(
+            Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=NO_VALUE, edgecolor=GREY, hatch="////", linewidth=0)
+        )
+
+
+def _cut(axes: Any, sweep: Any, means: np.ndarray) -> str:
+    """Cut the axis of R² where it would go far below 0, and say how many means that leaves out."""
+    if not np.isfinite(means).any():
+        axes.set_ylim(0, 1)
+        return ""
+    n_below = int((means < WORST_R2).sum())
+    if sweep.score != "R²" or not n_below or np.nanmax(means) <= WORST_R2:
+        return ""
+    axes.set_ylim(WORST_R2, axes.get_ylim()[1])
+    return f"{n_below:,} means below {WORST_R2:g} are not shown".replace("-", "−")
+
+
+def _of_seeds(sweep: Any, band: bool = False) -> str:
+    n = len(sweep.seeds)
+    return "" if n == 1 else f"mean of {n} seeds" + (", band: lowest to highest" if band else "")
+
+
+def _failed(sweep: Any) -> str:
+    status = sweep.table["status"].to_pylist()
+    missing = [f"{n:,} {what}" for what in ("failed", "stopped") if (n := status.count(what))]
+    return f"of {len(status):,} cells {' and '.join(missing)}" if missing else ""
+
+
+def _title(what: str, notes: Sequence[str]) -> str:
+    said = "; ".join(note for note in notes if note)
+    return f"{what}\n{said}" if said else what
+
+
+def _name(value: Any) -> str:
+    """A class or a model as a label: one line, not too long, and not taken for mathematics."""
+    value = value.decode(errors="replace") if isinstance(value, bytes) else value
+    text = f"{value:g}" if isinstance(value, float) else " ".join(str(value).split())
+    text = text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+    return text.replace("$", r"\$")
