@@ -34,14 +34,16 @@ def _to_residuals(exponentials, targets, outputs, own, losses, sums):
         row = exponentials[i]
         for m in range(len(losses)):
             first = m * outputs
-            total = np.float32(0)
+            mine = first + targets[i]
+            total = 0.0
             for k in range(first, first + outputs):
-                total += row[k]
-            losses[m] += np.log(np.float64(total)) - np.float64(own[i, m])
-            scale = np.float32(1) / total
+                total += np.float64(row[k])
+            others = total - np.float64(row[mine])  # float64, so that a sure row keeps the little that it is unsure
+            losses[m] += np.log1p(others) if own[i, m] == 0 else np.log(total) - np.float64(own[i, m])
+            scale = np.float32(1 / total)
             for k in range(first, first + outputs):
                 row[k] *= scale
-            row[first + targets[i]] -= np.float32(1)
+            row[mine] = np.float32(-others / total)
             for k in range(first, first + outputs):
                 sums[k] += row[k]
 
@@ -61,11 +63,10 @@ def _to_two_residuals(exponentials, targets, kept, losses, sums):
     for i in range(len(exponentials)):
         for m in range(len(losses)):
             small, z = exponentials[i, m], kept[i, m]
-            share = np.float32(1) / (np.float32(1) + small)  # the probability of the likelier class
-            probability = share if z >= 0 else small * share
-            own = z if targets[i] else -z
-            losses[m] += np.log1p(np.float64(small)) + np.float64(max(-own, np.float32(0)))
-            exponentials[i, m] = probability - np.float32(targets[i])
+            share = np.float32(1) / (np.float32(1) + small)  # the probability of the likelier class, small * share the other's
+            wrong = small * share if (z >= 0) == (targets[i] == 1) else share
+            losses[m] += np.log1p(np.float64(small)) + np.float64(max(-z if targets[i] else z, np.float32(0)))
+            exponentials[i, m] = -wrong if targets[i] else wrong
             sums[m] += exponentials[i, m]
 
 

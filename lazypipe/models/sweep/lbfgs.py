@@ -12,7 +12,7 @@ import numba
 import numpy as np
 
 ARMIJO, CURVATURE = 1e-4, 0.9
-NOISE = 3e-7  # relative, of an objective summed from float32 losses
+NOISE = 2e-6  # relative, of an objective summed from float32 losses; near a minimum the slopes decide
 LEAST_STEP = 1e-5
 LARGEST_PAIRS_NBYTES = 2**28
 MOST_PAIRS, LEAST_PAIRS = 20, 4

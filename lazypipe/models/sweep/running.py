@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import lazypipe
@@ -218,19 +220,33 @@ class _Run:
             given_up |= hopeless(self.cells.values(), size, self.work.problem.validation.n_rows, given_up)
 
     def _best(self) -> Best | None:
-        """The cell of highest validation score; of equal ones that of fewest rows, then the most regularized."""
-        ranked = [(cell.score, -cell.size, -cell.C, cell) for cell in self.cells.values() if cell.score is not None]
-        if not ranked:
+        """The cell of highest mean validation score over seeds; of equal ones of fewest rows, then the smallest C.
+
+        Of its seeds the one of highest score.
+        """
+        scored = [cell for cell in self.cells.values() if cell.score is not None]
+        if not scored:
             return None
-        cell = max(ranked, key=lambda entry: entry[:3])[3]
+        seeds: dict[tuple[str, int, float], list[Cell]] = {}
+        for cell in scored:
+            seeds.setdefault((cell.model, cell.size, cell.C), []).append(cell)
+        highest = max(
+            seeds.values(), key=lambda cells: (fmean(_score(cell) for cell in cells), -cells[0].size, -cells[0].C)
+        )
+        cell = max(highest, key=_score)
         found = self.bests.get(cell.key)
-        if found is None:  # recorded beside a better one that this grid leaves out: fit it again, alone
-            work = FitPrefix(self.work.problem, self.work.shift, self.work.options, self.work.held_nbytes, records=None)
+        if found is None:  # its own prefix did better at another strength: fit it again, alone
+            work = replace(self.work, records=None)
             task = Task(cell.model, cell.seed, cell.size, (cell.C,))
             plan = plan_of(self.work.problem, self.grid, [task], self.work.options, self.engine.host)
             for done in self.engine.map(work, [task], plan.folds[0]):
                 found = done.best
-        return None if found is None else Best(vars(cell), found.confusion, found.coef, found.intercept, found.present)
+        return None if found is None else replace(found, cell=vars(cell))
+
+
+def _score(cell: Cell) -> float:
+    assert cell.score is not None
+    return cell.score
 
 
 __all__ = ["plan_regularization_sweep", "regularization_sweep"]

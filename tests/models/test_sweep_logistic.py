@@ -1,0 +1,182 @@
+"""The exact solver of a sweep against SciPy in float64, on data of every shape that it treats otherwise."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize
+from scipy.special import log_softmax, softmax
+
+from lazypipe.io import open_matrix
+from lazypipe.models.sweep import logistic, space
+from lazypipe.models.sweep.fitted import Options
+from lazypipe.models.sweep.rows import Examples, Prefix
+from lazypipe.stats import softmax_kernel
+
+STRENGTHS = (1.0, 0.01)
+
+
+def letters(n, width, n_classes, seed=0, spread=2.0, mean=0.0, dtype=np.float32):
+    """Rows about class centres; weak columns too, as in pictures."""
+    random = np.random.default_rng(seed)
+    scale = 1 / np.sqrt(1 + np.arange(width))
+    centres = random.normal(size=(n_classes, width)) * scale * spread
+    y = np.arange(n) % n_classes
+    return (centres[y] + random.normal(size=(n, width)) * scale + mean).astype(dtype), y.astype(np.int32)
+
+
+def objective(planes, X, y, n_outputs, penalty):
+    """Mean loss + penalty / 2 ‖W‖², and its gradient, of planes (D + 1, outputs) flat."""
+    W, b = planes.reshape(-1, n_outputs)[:-1], planes.reshape(-1, n_outputs)[-1]
+    logits = X @ W + b
+    if n_outputs == 1:
+        sign = np.where(y == 1, 1.0, -1.0)
+        loss = np.logaddexp(0, -sign * logits[:, 0])
+        residual = (1 / (1 + np.exp(-logits[:, 0])) - y)[:, None]
+    else:
+        loss = -log_softmax(logits, axis=1)[np.arange(len(y)), y]
+        residual = softmax(logits, axis=1) - np.eye(n_outputs)[y]
+    gradient = np.vstack([X.T @ residual / len(y) + penalty * W, residual.mean(axis=0)])
+    return loss.mean() + penalty / 2 * (W**2).sum(), gradient.ravel()
+
+
+def optimum(X, y, n_outputs, penalty):
+    X = X.astype(np.float64)
+    start = np.zeros((X.shape[1] + 1) * n_outputs)
+    mean = X.mean(axis=0)  # a shift changes no optimum, and SciPy then needs fewer steps
+    found = minimize(
+        objective, start, (X - mean, y, n_outputs, penalty), jac=True, method="L-BFGS-B",
+        options={"maxiter": 20_000, "maxfun": 40_000, "ftol": 1e-15, "gtol": 1e-10, "maxcor": 50},
+    )  # fmt: skip
+    return found.fun
+
+
+def fitted(X, y, n_classes, strengths=STRENGTHS, hold=True, step=None, divide_by=1.0):
+    examples = Examples(open_matrix(X), y, divide_by)
+    prefix = Prefix(examples, len(X), None, examples.shift(), hold=hold, step=step)
+    return logistic.fit(prefix, y, n_classes, strengths, Options(), 0), prefix
+
+
+SHAPES = {
+    "fewer rows than columns": (40, 90, 3, True),
+    "some more rows than columns": (300, 90, 4, True),
+    "many rows": (3_000, 30, 5, True),
+    "streamed": (3_000, 30, 5, False),
+    "two classes": (500, 40, 2, True),
+    "two classes, streamed": (500, 40, 2, False),
+    "one column": (200, 1, 3, True),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_the_optimum_is_scipys(shape):
+    n, width, n_classes, hold = SHAPES[shape]
+    X, y = letters(n, width, n_classes)
+    found, prefix = fitted(X, y, n_classes, hold=hold, step=128)
+    n_outputs = 1 if n_classes == 2 else n_classes
+    for i, outcome in enumerate(found.outcomes):
+        penalty = 1 / (outcome.strength * n)
+        best = optimum(X, y, n_outputs, penalty)
+        coef, intercept = found.planes(i)
+        own = objective(np.vstack([coef.T, intercept]).ravel(), X - prefix.shift, y, n_outputs, penalty)[0]
+        assert outcome.converged
+        assert outcome.objective == pytest.approx(own, rel=1e-6)
+        assert (own - best) / best <= 1e-6
+        assert outcome.gap <= 3e-8
+
+
+def test_more_columns_than_an_eigenbasis_is_found_for(monkeypatch):
+    monkeypatch.setattr(space, "WIDEST", 24)
+    X, y = letters(2_000, 60, 3)
+    found, prefix = fitted(X, y, 3, step=128)
+    assert isinstance(space.space_of(prefix), space.Sketched)
+    for outcome in found.outcomes:
+        best = optimum(X, y, 3, 1 / (outcome.strength * len(X)))
+        assert outcome.converged and abs(outcome.objective - best) <= 1e-6 * best
+
+
+def test_small_shares_are_solved_first_and_change_no_optimum():
+    X, y = letters(4_000, 20, 3, spread=0.5)
+    whole, _ = fitted(X, y, 3, step=4_000)
+    shared, _ = fitted(X, y, 3, step=50)  # 80 blocks
+    for one, other in zip(whole.outcomes, shared.outcomes, strict=True):
+        assert one.objective == pytest.approx(other.objective, rel=3e-7)
+        assert other.passes <= one.passes + 2
+
+
+@given(step=st.integers(1, 130), seed=st.integers(0, 3))
+@settings(max_examples=12, deadline=None)
+def test_cutting_the_rows_anywhere_gives_the_same_optimum(step, seed):
+    X, y = letters(130, 12, 3, seed)
+    whole, _ = fitted(X, y, 3, step=130)
+    cut, _ = fitted(X, y, 3, step=step, hold=False)
+    for one, other in zip(whole.outcomes, cut.outcomes, strict=True):
+        assert one.objective == pytest.approx(other.objective, rel=5e-7)
+
+
+@pytest.mark.parametrize("hold", [True, False])
+def test_large_means_cost_no_digit(hold):
+    X, y = letters(400, 20, 3, dtype=np.float64)
+    plain, _ = fitted(X, y, 3)
+    shifted, _ = fitted(X + 1e5, y, 3, hold=hold)
+    for one, other in zip(plain.outcomes, shifted.outcomes, strict=True):
+        assert one.objective == pytest.approx(other.objective, rel=5e-7)
+
+
+def test_dividing_the_entries_is_as_having_divided_them():
+    X, y = letters(300, 20, 3)
+    one, _ = fitted(np.round(X * 50).astype(np.int16), y, 3, divide_by=50.0)
+    other, _ = fitted((np.round(X * 50) / 50).astype(np.float32), y, 3)
+    for a, b in zip(one.outcomes, other.outcomes, strict=True):
+        assert a.objective == pytest.approx(b.objective, rel=5e-7)
+
+
+def test_rows_that_are_all_alike_give_the_share_of_each_class():
+    X, y = np.full((60, 5), 7.0, np.float32), np.repeat([0, 1, 2], [30, 20, 10]).astype(np.int32)
+    found, prefix = fitted(X, y, 3)
+    share = np.array([30, 20, 10]) / 60
+    assert found.outcomes[0].objective == pytest.approx(-(share * np.log(share)).sum(), rel=1e-6)
+    assert (found.decide(X - prefix.shift.astype(np.float32)) == 0).all()
+
+
+def test_rows_that_a_plane_parts_end_in_a_finite_optimum():
+    X, y = letters(60, 200, 3, spread=20)
+    found, _ = fitted(X, y, 3, strengths=(1e6, 1.0))
+    assert all(outcome.converged and outcome.objective < 0.01 for outcome in found.outcomes)
+
+
+def test_few_passes_are_told_as_not_converged():
+    X, y = letters(300, 20, 3)
+    examples = Examples(open_matrix(X), y)
+    prefix = Prefix(examples, 300, None, examples.shift(), hold=True)
+    outcome = logistic.fit(prefix, y, 3, (1.0,), Options(max_passes=3), 0).outcomes[0]
+    assert not outcome.converged and outcome.passes == 3 and outcome.gap > 1e-7
+
+
+@pytest.mark.parametrize("n_outputs", [1, 3])
+def test_losses_and_residuals_of_logits(n_outputs):
+    random = np.random.default_rng(0)
+    logits = (random.normal(size=(50, 2 * n_outputs)) * 30).astype(np.float32)
+    bias = random.normal(size=2 * n_outputs).astype(np.float32)
+    y = random.integers(0, max(2, n_outputs), 50).astype(np.int32)
+    losses, sums, found = np.zeros(2), np.zeros(2 * n_outputs), logits.copy()
+    softmax_kernel.residuals(found, bias, y, n_outputs, losses, sums)
+    for m in range(2):
+        own = slice(m * n_outputs, (m + 1) * n_outputs)
+        z = (logits[:, own] + bias[own]).astype(np.float64)
+        if n_outputs == 1:
+            z = np.hstack([np.zeros_like(z), z])
+        expected = softmax(z, axis=1) - np.eye(z.shape[1])[y]
+        np.testing.assert_allclose(found[:, own], expected[:, -n_outputs:], atol=1e-6)
+        assert losses[m] == pytest.approx(-log_softmax(z, axis=1)[np.arange(50), y].sum(), rel=1e-6)
+    np.testing.assert_allclose(sums, found.sum(axis=0, dtype=np.float64), atol=1e-9)
+
+
+@pytest.mark.parametrize("n_outputs", [1, 4])
+def test_the_likeliest_class_of_each_row(n_outputs):
+    random = np.random.default_rng(1)
+    logits, bias = random.normal(size=(30, 2 * n_outputs)).astype(np.float32), np.ones(2 * n_outputs, np.float32)
+    classes = np.empty((30, 2), np.int32)
+    softmax_kernel.decide(logits, bias, n_outputs, classes)
+    z = (logits + bias).reshape(30, 2, n_outputs)
+    np.testing.assert_array_equal(classes, z[:, :, 0] > 0 if n_outputs == 1 else z.argmax(axis=2))
