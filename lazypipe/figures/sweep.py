@@ -43,7 +43,7 @@ def learning_curves(sweep: Any) -> Figure:
     """
     from matplotlib.lines import Line2D
 
-    scores = [_scores(sweep, column) for column in sweep.score_columns]
+    scores = [sweep.cube(which) for which in ("train", "validation")]
     means = [_mean(values) for values in scores]
     best = _best(sweep, means[1])
     drawn = _drawn(sweep.strengths, best)
@@ -91,7 +91,7 @@ def heat_map(sweep: Any) -> Figure:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch, Rectangle
 
-    means = _mean(_scores(sweep, sweep.score_columns[1]))
+    means = _mean(sweep.cube("validation"))
     best, seen = _best(sweep, means), means[np.isfinite(means)]
     across, down = np.argsort(sweep.sizes), np.argsort(sweep.strengths)  # the least regularization on top
     means = means[:, down][:, :, across]
@@ -202,19 +202,6 @@ def confusion(sweep: Any) -> Figure:
     said = f"{right:,} of {of:,} validation rows right ({right / max(1, of):.1%})"
     figure.suptitle(_title(f"Confusions of the best: {what}", [said]), fontsize="medium")
     return figure
-
-
-def _scores(sweep: Any, column: str) -> np.ndarray:
-    """Scores (models, strengths, sizes, seeds); NaN where a cell has none."""
-    axes = {"model": sweep.models, "C": sweep.strengths, "size": sweep.sizes, "seed": sweep.seeds}
-    at = []
-    for name, values in axes.items():
-        place = {value: i for i, value in enumerate(values)}
-        at.append([place[value] for value in sweep.table[name].to_pylist()])
-    scores = np.array(sweep.table[column].to_pylist(), np.float64)  # a null becomes NaN
-    found = np.full([len(values) for values in axes.values()], np.nan)
-    found[tuple(at)] = np.where(np.isfinite(scores), scores, np.nan)
-    return found
 
 
 def _mean(scores: np.ndarray) -> np.ndarray:

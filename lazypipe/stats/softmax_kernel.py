@@ -8,8 +8,10 @@ vectors; what comes before and after them is one loop each over rows that are st
 import numba
 import numpy as np
 
+OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy"}
 
-@numba.njit("void(float32[:, ::1], float32[::1], int32[::1], int64, float32[:, ::1])", nogil=True, cache=True)
+
+@numba.njit("void(float32[:, ::1], float32[::1], int32[::1], int64, float32[:, ::1])", **OPTIONS)
 def _centre(logits, bias, targets, outputs, own):
     """Add the bias, take the largest logit of each model off, keep that of the row's own class."""
     for i in range(len(logits)):
@@ -48,7 +50,7 @@ def _to_residuals(exponentials, targets, outputs, own, losses, sums):
                 sums[k] += row[k]
 
 
-@numba.njit("void(float32[:, ::1], float32[::1], float32[:, ::1])", nogil=True, cache=True)
+@numba.njit("void(float32[:, ::1], float32[::1], float32[:, ::1])", **OPTIONS)
 def _spread(logits, bias, kept):
     """Logits of the second of two classes to -|z|, which no exponential overflows; z is kept."""
     for i in range(len(logits)):
@@ -58,12 +60,12 @@ def _spread(logits, bias, kept):
             logits[i, m] = -abs(z)
 
 
-@numba.njit("void(float32[:, ::1], int32[::1], float32[:, ::1], float64[::1], float64[::1])", nogil=True, cache=True)
+@numba.njit("void(float32[:, ::1], int32[::1], float32[:, ::1], float64[::1], float64[::1])", **OPTIONS)
 def _to_two_residuals(exponentials, targets, kept, losses, sums):
     for i in range(len(exponentials)):
         for m in range(len(losses)):
             small, z = exponentials[i, m], kept[i, m]
-            share = np.float32(1) / (np.float32(1) + small)  # the probability of the likelier class, small * share the other's
+            share = np.float32(1) / (np.float32(1) + small)  # of the likelier class; small * share of the other
             wrong = small * share if (z >= 0) == (targets[i] == 1) else share
             losses[m] += np.log1p(np.float64(small)) + np.float64(max(-z if targets[i] else z, np.float32(0)))
             exponentials[i, m] = -wrong if targets[i] else wrong
@@ -89,7 +91,7 @@ def residuals(
     _to_residuals(logits, targets, outputs, kept, losses, sums)
 
 
-@numba.njit("void(float32[:, ::1], float32[::1], int64, int32[:, ::1])", nogil=True, cache=True)
+@numba.njit("void(float32[:, ::1], float32[::1], int64, int32[:, ::1])", **OPTIONS)
 def decide(logits, bias, outputs, classes):
     """The likeliest class (n, models) of each row by each model; with one output, 1 where its logit is above 0."""
     for i in range(len(logits)):

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 import lazypipe as lp
 from lazypipe.io import open_matrix
@@ -135,6 +136,28 @@ def test_streamed_rows_come_to_the_same(train, valid, serial_engine):
     other = sweep_of((X, y), letters(50, 2, 80), serial_engine, sizes=sizes)
     np.testing.assert_allclose(one.table["objective"], other.table["objective"], rtol=1e-6)
     assert held.best is not None
+
+
+def test_sparse_rows_come_to_the_same_as_dense_ones(train, valid, serial_engine, tmp_path):
+    X = np.where(np.abs(train[0]) > 1, train[0], 0)
+    sparse.save_npz(tmp_path / "x.npz", sparse.csr_array(X))
+    dense, other = (sweep_of((x, train[1]), valid, serial_engine) for x in (X, tmp_path / "x.npz"))
+    assert "sparse rows are read as dense ones" in repr(other.plan_)
+    np.testing.assert_allclose(other.table["objective"], dense.table["objective"], rtol=1e-6)
+
+
+def test_rows_wider_than_memory(tmp_path):
+    """No more rows than columns and none of them held: read by stripes."""
+    X, y = letters(200, width=60_000)
+    np.save(tmp_path / "x.npy", X)
+    with lp.open_engine("serial", memory="120MiB") as small, lp.open_engine("serial", memory="2GiB") as large:
+        one, other = (
+            lp.regularization_sweep((tmp_path / "x.npy", y), (X[:9], y[:9]), sizes=[200], strengths=[0.1], engine=engine)
+            for engine in (small, large)
+        )
+        assert "read anew" in repr(one.plan_) and "read anew" not in repr(other.plan_)
+    assert untimed(one).equals(untimed(other)) and one.table["converged"][0].as_py()
+    np.testing.assert_array_equal(one.best.coef, other.best.coef)
 
 
 # Records
@@ -325,10 +348,7 @@ def test_values_that_are_not_finite_are_named(train, valid, serial_engine, value
     refused("row 149, column 11", train, (other, valid[1]), serial_engine, seeds=seeds)
 
 
-def test_sparse_rows_and_fractions_as_classes(train, valid, serial_engine, tmp_path):
-    scipy_sparse = pytest.importorskip("scipy.sparse", reason="SciPy is there wherever lazypipe is")
-    scipy_sparse.save_npz(tmp_path / "x.npz", scipy_sparse.csr_array(train[0]))
-    refused("is sparse", (tmp_path / "x.npz", train[1]), valid, serial_engine)
+def test_fractions_are_no_classes(train, valid, serial_engine):
     refused("are no classes", (train[0], np.random.default_rng(0).normal(size=300)), valid, serial_engine)
 
 

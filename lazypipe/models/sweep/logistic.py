@@ -109,10 +109,10 @@ def nbytes(size: int, n_features: int, n_classes: int, n_strengths: int, options
     """Memory of a fit at most, the rows that are held and one block not included."""
     n_outputs = 1 if n_classes == 2 else n_classes
     width = n_outputs * n_strengths
-    n_parameters = (n_features + 1) * n_outputs
-    passes = width * (n_features * 40 + 12 * block_rows(n_features))
+    directions = min(n_features, size if size <= min(n_features, space.WIDEST) else n_features)
+    products = width * (24 * directions + 12 * block_rows(n_features))
     return (
-        max(space.nbytes(size, n_features, hold) for hold in (True, False))
-        + lbfgs.nbytes(n_parameters, n_strengths)
-        + passes
+        max(space.nbytes(size, n_features, hold, width) for hold in (True, False))
+        + lbfgs.nbytes((directions + 1) * n_outputs, n_strengths)
+        + products
     )

@@ -48,6 +48,8 @@ def plan_of(problem: Problem, grid: Grid, tasks: list[Task], options: Options, h
         notes.append(
             f"sizes from {streamed[0]:,} are read anew in every pass; memory={show_bytes(largest)!r} would hold them"
         )
+    if matrix.sparse:
+        notes.append("sparse rows are read as dense ones, zeros included")
     return Plan(
         "sweep", matrix.uri, matrix.shape, str(matrix.dtype), host.compiling, (fold,), None,
         output_nbytes=CELL_NBYTES * cells, nbytes=matrix.nbytes, notes=tuple(notes),

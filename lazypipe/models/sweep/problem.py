@@ -48,9 +48,6 @@ def problem_of(train: Any, validation: Any, divide_by: float, regression: bool) 
     X, y = _pair(train, "train")
     X_valid, y_valid = _pair(validation, "validation")
     matrix, other = open_matrix(X), open_matrix(X_valid)
-    for part in (matrix, other):
-        if part.sparse:
-            raise DataError(f"{part.uri}: is sparse; a sweep reads dense rows alone. Pass a dense matrix.")
     if matrix.shape[1] != other.shape[1]:
         raise DataError(
             f"{other.uri}: {other.shape[1]:,} columns for validation, but {matrix.uri} has {matrix.shape[1]:,}. "

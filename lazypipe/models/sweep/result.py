@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from lazypipe.errors import ConfigError
 from lazypipe.plan import Plan
 
 
@@ -64,11 +65,21 @@ class RegularizationSweep:
         """The columns of the table that hold the scores of the training and of the validation rows."""
         return ("train_r2", "validation_r2") if self.classes is None else ("train_accuracy", "validation_accuracy")
 
-    def scores(self, model: str, strength: float, which: str = "validation") -> np.ndarray:
-        """Scores (n_sizes, n_seeds) of one model at one strength; NaN where a cell failed."""
-        column = self.score_columns[0 if which == "train" else 1]
-        found = np.full((len(self.sizes), len(self.seeds)), np.nan)
-        for row in self.table.select(["model", "C", "size", "seed", column]).to_pylist():
-            if row["model"] == model and row["C"] == strength and row[column] is not None:
-                found[self.sizes.index(row["size"]), self.seeds.index(row["seed"])] = row[column]
+    def cube(self, which: str = "validation") -> np.ndarray:
+        """Scores (models, strengths, sizes, seeds) of "train" or "validation" rows; NaN where a cell has no score."""
+        columns = dict(zip(("train", "validation"), self.score_columns, strict=True))
+        if which not in columns:
+            raise ConfigError(f'cube: there are no {which!r} scores. Pass which="train" or which="validation".')
+        axes = {"model": self.models, "C": self.strengths, "size": self.sizes, "seed": self.seeds}
+        at = []
+        for name, values in axes.items():
+            place = {value: i for i, value in enumerate(values)}
+            at.append([place[value] for value in self.table[name].to_pylist()])
+        scores = np.array(self.table[columns[which]].to_pylist(), np.float64)  # a null becomes NaN
+        found = np.full([len(values) for values in axes.values()], np.nan)
+        found[tuple(at)] = np.where(np.isfinite(scores), scores, np.nan)
         return found
+
+    def scores(self, model: str, strength: float, which: str = "validation") -> np.ndarray:
+        """Scores (n_sizes, n_seeds) of one model at one strength; NaN where a cell has none."""
+        return self.cube(which)[self.models.index(model), self.strengths.index(strength)]

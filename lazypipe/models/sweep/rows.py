@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import cast
 
 import numpy as np
 
 from lazypipe.blocks import Block, Span, compute_dtype
-from lazypipe.io.matrix import Matrix, Reader
+from lazypipe.io.matrix import Matrix, Reader, SparseReader
 from lazypipe.sizes import KIB, MIB
+from lazypipe.stats import row_kernel
 from lazypipe.stats.base import require_finite
 from lazypipe.stats.provisional import provisional_shift
 
 BLOCK_NBYTES = 2 * MIB  # of a block in float32: it stays in the caches between two products
-MOST_BLOCK_ROWS = 2048
+LEAST_BLOCK_ROWS, MOST_BLOCK_ROWS = 8, 2048
 SKIP_NBYTES = 64 * KIB  # rows apart by more are read apart
 
 
@@ -41,13 +43,15 @@ class Examples:
 
     def shift(self) -> np.ndarray:
         """About the mean of the divided rows (D,) float64; found from some of them, the same for every prefix."""
+        if self.matrix.sparse:
+            return np.zeros(self.n_features)
         return provisional_shift(self.matrix).astype(np.float64) / self.divide_by
 
 
 def block_rows(n_features: int) -> int:
     """Rows a block: of the width of the data alone, since sums of other blocks round otherwise."""
     n = BLOCK_NBYTES // (4 * n_features)
-    return max(1, min(MOST_BLOCK_ROWS, n // 64 * 64 or n))
+    return max(LEAST_BLOCK_ROWS, min(MOST_BLOCK_ROWS, n // 64 * 64 or n))
 
 
 class Prefix:
@@ -106,56 +110,70 @@ class Prefix:
         for start in range(0, self.size, self.step * every):
             yield slice(start, min(start + self.step, self.size))
 
-    def _read(self, reader: Reader, rows: slice, values: np.ndarray) -> None:
-        for at, part in self._pieces(rows):
-            self._read_rows(reader, part, values[at], None if self.index is None else self.index[rows][at])
+    def stripes(self, width: int) -> Iterator[tuple[slice, np.ndarray]]:
+        """(columns, values (size, len) float32) of every stripe of so many columns; values last until the next one."""
+        held = self.all() if self.hold else None
+        with self.examples.matrix.open() as reader:
+            for start in range(0, self.n_features, width):
+                columns = Span(start, min(start + width, self.n_features))
+                if held is not None:
+                    yield columns.slice, held[:, columns.slice]
+                    continue
+                values = np.empty((self.size, len(columns)), np.float32)
+                for rows in self._cut(1):
+                    self._read(reader, rows, values[rows], columns)
+                yield columns.slice, values
 
-    def _pieces(self, rows: slice) -> Iterator[tuple[slice, Span]]:
-        """Where in the block they go, and which rows of the file to read, all that lie between them included."""
+    def _read(self, reader: Reader, rows: slice, values: np.ndarray, columns: Span | None = None) -> None:
+        """Fill ``values`` with rows of the prefix, counted from its first."""
+        columns = columns or Span(0, self.n_features)
         if self.index is None:
-            yield slice(0, rows.stop - rows.start), Span(rows.start, rows.stop)
+            self._read_all(reader, Span(rows.start, rows.stop), columns, values)
             return
         wanted = self.index[rows]
         far = max(1, SKIP_NBYTES // (self.n_features * self._dtype.itemsize))
         edges = [0, *(np.flatnonzero(np.diff(wanted) > far) + 1).tolist(), len(wanted)]
         for a, b in pairwise(edges):
-            yield slice(a, b), Span(int(wanted[a]), int(wanted[b - 1]) + 1)
+            self._read_some(reader, wanted[a:b], columns, values[a:b])
 
-    def _read_rows(self, reader: Reader, span: Span, values: np.ndarray, wanted: np.ndarray | None) -> None:
-        columns = Span(0, self.n_features)
-        for start in range(span.start, span.stop, self.step):
-            part = Span(start, min(start + self.step, span.stop))
-            if wanted is None:
-                at, raw = slice(part.start - span.start, part.stop - span.start), self._rows(len(part))
-                reader.read(part, columns, raw)
-                self._prepare(part, raw, values[at])
-                continue
-            first, last = np.searchsorted(wanted, (part.start, part.stop))
+    def _read_all(self, reader: Reader, rows: Span, columns: Span, values: np.ndarray) -> None:
+        for start in range(rows.start, rows.stop, self.step):
+            part = Span(start, min(start + self.step, rows.stop))
+            raw = self._raw_rows(reader, part, columns)
+            self._prepare(part, raw, columns, values[start - rows.start : part.stop - rows.start])
+
+    def _read_some(self, reader: Reader, wanted: np.ndarray, columns: Span, values: np.ndarray) -> None:
+        """Rows of the file by their numbers, with all that lie between them."""
+        for start in range(int(wanted[0]), int(wanted[-1]) + 1, self.step):
+            first, last = np.searchsorted(wanted, (start, start + self.step))
             if first == last:
                 continue
-            raw = self._rows(len(part))
-            reader.read(part, columns, raw)
-            chosen = raw if last - first == len(part) else raw[wanted[first:last] - part.start]
-            self._prepare(part, chosen, values[first:last])
+            part = Span(int(wanted[first]), int(wanted[last - 1]) + 1)
+            raw = self._raw_rows(reader, part, columns)
+            if last - first < len(part):
+                raw = raw[wanted[first:last] - part.start]
+            self._prepare(part, raw, columns, values[first:last])
 
-    def _rows(self, n: int) -> np.ndarray:
-        """Memory for rows as they are read, in the dtype that holds them exactly."""
-        if len(self._raw) < n or self._raw.dtype != self._dtype:
-            self._raw = np.empty((n, self.n_features), self._dtype)
-        return self._raw[:n]
+    def _raw_rows(self, reader: Reader | SparseReader, rows: Span, columns: Span) -> np.ndarray:
+        """Entries as they lie in the source, in the dtype that holds them exactly; of sparse rows the zeros too."""
+        if self.examples.matrix.sparse:
+            return cast(SparseReader, reader).read_rows(rows, self._dtype)[:, columns.slice].toarray()
+        size = len(rows) * len(columns)
+        if self._raw.size < size or self._raw.dtype != self._dtype:
+            self._raw = np.empty(size, self._dtype)
+        raw = self._raw[:size].reshape(len(rows), len(columns))
+        cast(Reader, reader).read(rows, columns, raw)
+        return raw
 
-    def _prepare(self, part: Span, raw: np.ndarray, out: np.ndarray) -> None:
+    def _prepare(self, rows: Span, raw: np.ndarray, columns: Span, out: np.ndarray) -> None:
         """Divide, centre, and cast in that order: of float64, what is left of large means keeps its digits."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            if self.examples.divide_by != 1:
-                np.divide(raw, raw.dtype.type(self.examples.divide_by), out=raw)
-            np.subtract(raw, self._shift, out=out, casting="same_kind")
-            sums = np.ones(len(out), np.float32) @ out
-        if not np.isfinite(sums).all():
-            whole = np.empty((len(part), self.n_features), self._dtype)
-            with self.examples.matrix.open() as reader:
-                reader.read(part, Span(0, self.n_features), whole)
-            require_finite(sums, Block(whole, part, Span(0, self.n_features), self.examples.matrix.uri))
+        shift = self._shift[columns.slice]
+        if row_kernel.prepare(raw, raw.dtype.type(self.examples.divide_by), shift, out):
+            return
+        examples = self.examples
+        with examples.matrix.open() as reader:  # in memory that was overwritten, the value itself may be gone
+            raw = self._raw_rows(reader, rows, columns)
+        require_finite(np.full(len(raw), np.nan), Block(raw, rows, columns, examples.matrix.uri))
 
 
 def shuffled(n_rows: int, seed: int) -> np.ndarray:

@@ -55,7 +55,8 @@ def regularization_sweep(
 
     Parameters
     ----------
-    train, validation : pairs (X, y). X: path, Matrix or array (n, D), dense. y: one label a row, of any kind, as an
+    train, validation : pairs (X, y). X: path, Matrix or array (n, D); sparse rows are
+        read as dense ones. y: one label a row, of any kind, as an
         array or the path of a .npy, IDX, .csv or .parquet file; numbers where ``model`` is "ridge".
     sizes : rows of each prefix; None: 50, 200, 300 ... 1000, 2000 ... 5000, 10k, 50k, 100k, 200k, as the data have.
     strengths : C, as in scikit-learn: less regularizes more.

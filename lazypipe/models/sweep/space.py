@@ -19,6 +19,8 @@ CURVATURE = 0.05  # h: of the losses along a logit, about the mean of p (1 - p) 
 WIDEST = 2048  # directions of an eigenbasis at most: eigh takes 2 s
 TURNED = 4  # up to so many times more rows than columns, the rows are turned and not the weights
 BASIS_ROWS = 32  # rows a column that the eigenbasis is found from: it is to be near, not exact
+STRIPE_NBYTES = 2**26
+SKETCH_NBYTES = 2**27
 LEAST_VARIANCE = 1e-13  # of the largest: directions below it hold rounding alone
 
 Precondition = Callable[[np.ndarray], np.ndarray]
@@ -47,9 +49,13 @@ class Space(Protocol):
 
 def space_of(prefix: Prefix) -> Space:
     n, width = prefix.size, prefix.n_features
-    if prefix.hold and min(n, width) <= WIDEST and n <= TURNED * width:
-        return Turned(prefix)
+    if _turned(n, width, prefix.hold):
+        return FewRows(prefix) if n <= width else Turned(prefix)
     return Streamed(prefix) if width <= WIDEST else Sketched(prefix)
+
+
+def _turned(n: int, width: int, hold: bool) -> bool:
+    return n <= min(width, WIDEST) or (hold and width <= WIDEST and n <= TURNED * width)
 
 
 def _diagonal(variances: np.ndarray, n: int, strength: float, n_outputs: int) -> Precondition:
@@ -61,35 +67,23 @@ def _diagonal(variances: np.ndarray, n: int, strength: float, n_outputs: int) ->
 
 
 class Turned:
-    """The rows themselves in the coordinates of their principal directions: as many as there are rows or columns."""
+    """The rows themselves in the coordinates of their principal directions."""
 
     def __init__(self, prefix: Prefix):
         rows = prefix.all()
-        n, width = rows.shape
-        self._n, self._step = n, prefix.step
         self.mean = rows.mean(axis=0, dtype=np.float64)
-        if n <= width:
-            centred = rows.astype(np.float64)
-            centred -= self.mean
-            squares, basis = eigh(centred @ centred.T)
-            kept = squares > max(squares[-1], 0) * LEAST_VARIANCE
-            deviations = np.sqrt(squares[kept])
-            self.directions = (centred.T @ basis[:, kept]) / deviations
-            self._rows = (basis[:, kept] * deviations).astype(np.float32)
-            self.variances = squares[kept] / n
-        else:
-            shifted = rows - self.mean.astype(np.float32)
-            gram = product_with_itself(shifted).astype(np.float64)
-            self.variances, self.directions = eigh(gram / n)
-            self._rows = shifted @ self.directions.astype(np.float32)
-        if not len(self.variances):  # rows that are all alike
-            self.variances, self.directions = np.zeros(1), np.zeros((width, 1))
-            self._rows = np.zeros((n, 1), np.float32)
-        self.n_directions = len(self.variances)
+        shifted = rows - self.mean.astype(np.float32)
+        self.variances, self.directions = eigh(product_with_itself(shifted).astype(np.float64) / len(rows))
+        self._keep(shifted @ self.directions.astype(np.float32), prefix.step)
+
+    def _keep(self, rows: np.ndarray, step: int) -> None:
+        self._rows, self._step = rows, step
+        self.n_directions = rows.shape[1]
 
     def blocks(self, every: int) -> Iterator[tuple[slice, np.ndarray]]:
-        for start in range(0, self._n, self._step * every):
-            rows = slice(start, min(start + self._step, self._n))
+        n = len(self._rows)
+        for start in range(0, n, self._step * every):
+            rows = slice(start, min(start + self._step, n))
             yield rows, self._rows[rows]
 
     def to_rows(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -99,11 +93,48 @@ class Turned:
         return products.T
 
     def preconditioner(self, strength: float, n_outputs: int) -> Precondition:
-        return _diagonal(self.variances, self._n, strength, n_outputs)
+        return _diagonal(self.variances, len(self._rows), strength, n_outputs)
 
     def planes(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         planes = self.directions @ weights
         return planes, -self.mean @ planes
+
+
+class FewRows(Turned):
+    """No more rows than columns: as many directions as rows, found from their products with each other.
+
+    The rows are read twice, by stripes of columns and at the end to turn weights back; a row is n_rows numbers between.
+    """
+
+    def __init__(self, prefix: Prefix):
+        self._prefix = prefix
+        n = prefix.size
+        products, self.mean = np.zeros((n, n)), np.zeros(prefix.n_features)
+        for columns, values in prefix.stripes(stripe_columns(n)):
+            centred = values.astype(np.float64)
+            self.mean[columns] = centred.mean(axis=0)
+            centred -= self.mean[columns]
+            products += centred @ centred.T
+        squares, basis = eigh(products)
+        kept = squares > max(squares[-1], 0) * LEAST_VARIANCE
+        if not kept.any():  # rows that are all alike
+            kept[-1] = True
+        deviations = np.sqrt(np.maximum(squares[kept], 0))
+        self.variances = squares[kept] / n
+        self._back = basis[:, kept] / np.where(deviations > 0, deviations, np.inf)
+        self._keep((basis[:, kept] * deviations).astype(np.float32), prefix.step)
+
+    def planes(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        shares = self._back @ weights  # of each row in each plane
+        planes = -np.outer(self.mean, shares.sum(axis=0))
+        for rows, values in self._prefix.blocks():
+            planes += values.T.astype(np.float64) @ shares[rows]
+        return planes, -self.mean @ planes
+
+
+def stripe_columns(n_rows: int) -> int:
+    """Columns a stripe of so many rows."""
+    return max(64, STRIPE_NBYTES // (12 * n_rows))
 
 
 class Streamed:
@@ -149,7 +180,7 @@ class Sketched:
     def __init__(self, prefix: Prefix):
         self._prefix = prefix
         width = prefix.n_features
-        wanted = max(16, min(WIDEST, prefix.size, 2**25 // width))
+        wanted = _sketch_rows(prefix.size, width)
         every = max(1, prefix.size // (8 * wanted))
         some = np.empty((wanted, width), np.float32)
         sums, squares, n, found = np.zeros(width), 0.0, 0, 0
@@ -198,13 +229,19 @@ class Sketched:
         return weights, -self.mean @ weights
 
 
-def nbytes(size: int, n_features: int, hold: bool) -> int:
-    """Memory of a space, beside the rows that the prefix holds."""
-    smaller = min(size, n_features)
-    if hold and smaller <= WIDEST and size <= TURNED * n_features:
-        centred = 8 * size * n_features if size <= n_features else 4 * size * n_features
-        return centred + 4 * size * smaller + 8 * n_features * smaller + 32 * smaller**2
+def nbytes(size: int, n_features: int, hold: bool, n_columns: int) -> int:
+    """Memory of a space and of the planes (n_features, n_columns) that it gives, beside the rows a prefix holds."""
+    planes = 32 * n_features * n_columns
+    if _turned(size, n_features, hold):
+        if size <= n_features:
+            stripe = 12 * size * min(n_features, stripe_columns(size))
+            return planes + stripe + 8 * n_features + 40 * size**2
+        return planes + 8 * size * n_features + 40 * n_features**2
     if n_features <= WIDEST:
-        return 44 * n_features**2
-    wanted = max(16, min(WIDEST, size, 2**25 // n_features))
-    return 12 * wanted * n_features + 32 * wanted**2
+        return planes + 44 * n_features**2
+    wanted = _sketch_rows(size, n_features)
+    return planes + 12 * wanted * n_features + 32 * wanted**2
+
+
+def _sketch_rows(size: int, n_features: int) -> int:
+    return max(16, min(WIDEST, size, SKETCH_NBYTES // (4 * n_features)))
