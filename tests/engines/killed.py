@@ -1,8 +1,8 @@
 """Jobs that kill themselves. Run as a script it reads a job a line (JSON) and forks a child for each, so that
 a child costs no imports; the answer is the child's exit status, negative for a signal.
 
-A job: ``kind`` (covariance, pca, spikes, tiles), ``source``, ``state`` (a folder, or the store of tiles), ``log`` (a
-file that gets a line for each stage, task and tile), ``result`` (an .npz), ``options``, and ``die``: what, and its
+A job: ``kind`` (covariance, pca, spikes, sweep, tiles), ``source``, ``state`` (a folder, or the store of tiles), ``log``
+(a file that gets a line for each stage, task, tile, and size that is fitted), ``result`` (an .npz), ``options``, and ``die``: what, and its
 how-manieth time, to die at. A test that wants many groups of little data gives ``run_nbytes``.
 """
 
@@ -19,6 +19,7 @@ import lazypipe as lp
 from lazypipe import plan
 from lazypipe.engines import serial  # noqa: F401  imported once, before the forks
 from lazypipe.io import tile_store
+from lazypipe.models.sweep.task import FitPrefix
 
 MEMORY = "64MiB"
 
@@ -72,6 +73,15 @@ class Deaths:
             os.write(self.log, f"wrote {path.parent.name}/{path.name}\n".encode())
 
         np.savez, os.replace, tile_store.write_chunk = half_saved, replaced, written
+        fit = FitPrefix.__call__
+
+        def fitted(work, task):
+            os.write(self.log, f"fit {task.size}\n".encode())
+            if self.happens("fit"):
+                die()
+            return fit(work, task)
+
+        FitPrefix.__call__ = fitted
 
 
 def work(job):
@@ -91,6 +101,14 @@ def work(job):
             place = {"state": job.get("state"), "engine": engine}
             found = lp.spike_triggered_average(job["source"], spikes, (-6, 4), **place, **options)
             arrays = {"mean": found.mean, "std": found.std, "n_used": found.n_used}
+        elif job["kind"] == "sweep":
+            x = np.load(job["source"])[:3_000]
+            half = (x[:2_000], x[:2_000, 0].astype(int) % 3), (x[2_000:], x[2_000:, 0].astype(int) % 3)
+            found = lp.regularization_sweep(*half, state=job.get("state"), engine=engine, **options)
+            columns = found.table.drop_columns(["seconds"])
+            arrays = {name: columns[name].to_numpy() for name in columns.column_names if name not in ("seed", "note")}
+            arrays |= {"confusion": found.best.confusion, "coef": found.best.coef}
+            arrays = {name: values.astype("U") if values.dtype == object else values for name, values in arrays.items()}
         else:
             where = {"out" if job["kind"] == "tiles" else "state": job.get("state")}
             found = lp.covariance(job["source"], engine=engine, **where, **options)

@@ -68,6 +68,7 @@ JOBS = {
         "options": {"n_components": 4, "solver": "gram", "scale": True},
     },
     "spikes": {"kind": "spikes", "source": "long.npy", "options": {"edges": "nan"}},
+    "sweep": {"kind": "sweep", "source": "long.npy", "options": {"sizes": [50, 100, 200, 400, 800], "seeds": [0, 1]}},
     "tiles": {"kind": "tiles", "source": "tiles.npy", "memory": "16MiB"},
 }
 
@@ -135,6 +136,29 @@ def test_a_killed_fold_redoes_a_group_at_most(children, undisturbed, data, tmp_p
     assert_same_bits(trial, wanted)
     assert len(wanted.lines("TaskDone")) >= 32
     assert len(trial.lines("TaskDone")) - len(wanted.lines("TaskDone")) <= GROUP
+
+
+def test_a_sweep_killed_twenty_times_ends_with_the_same_table_and_computes_no_recorded_cell_again(
+    children, undisturbed, data, tmp_path
+):
+    wanted = undisturbed("sweep")
+    trial = Trial(children, tmp_path, JOBS["sweep"], data)
+    kinds = ["fit", "savez", "before replace", "after replace"]
+    n_kills = turn = 0
+    while n_kills < 20:
+        recorded = {path: path.read_bytes() for path in trial.state.glob("*/*.json")}
+        n_fitted = len(trial.lines("fit")) if trial.log.exists() else 0
+        ended = trial.run(kinds[turn % 4], 1 + turn % 3)
+        assert ended in (KILLED, 0)
+        turn, n_kills = turn + 1, n_kills + (ended == KILLED)
+        assert all(path.read_bytes() == content for path, content in recorded.items())
+        todo = 10 - sum(path.name != "identity.json" for path in recorded)
+        assert len(trial.lines("fit")) - n_fitted <= todo
+        if ended == 0:  # all is recorded: take the last records away, and go on killing
+            for path in sorted(trial.state.glob("*/0*.json"))[-4:]:
+                path.unlink()
+    assert trial.run() == 0
+    assert_same_bits(trial, wanted)
 
 
 @pytest.mark.parametrize("name", ["pca gradient", "pca long"])
