@@ -11,7 +11,7 @@ import numpy as np
 OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy"}
 
 
-@numba.njit("void(float32[:, ::1], float32[::1], int32[::1], int64, float32[:, ::1])", **OPTIONS)
+@numba.njit("void(float32[:, :], float32[::1], int32[::1], int64, float32[:, ::1])", **OPTIONS)
 def _centre(logits, bias, targets, outputs, own):
     """Add the bias, take the largest logit of each model off, keep that of the row's own class."""
     for i in range(len(logits)):
@@ -28,7 +28,7 @@ def _centre(logits, bias, targets, outputs, own):
 
 
 @numba.njit(
-    "void(float32[:, ::1], int32[::1], int64, float32[:, ::1], float64[::1], float64[::1])", nogil=True, cache=True
+    "void(float32[:, :], int32[::1], int64, float32[:, ::1], float64[::1], float64[::1])", nogil=True, cache=True
 )
 def _to_residuals(exponentials, targets, outputs, own, losses, sums):
     """Probabilities less the one of the row's class; losses and column sums are added to."""
@@ -50,7 +50,7 @@ def _to_residuals(exponentials, targets, outputs, own, losses, sums):
                 sums[k] += row[k]
 
 
-@numba.njit("void(float32[:, ::1], float32[::1], float32[:, ::1])", **OPTIONS)
+@numba.njit("void(float32[:, :], float32[::1], float32[:, ::1])", **OPTIONS)
 def _spread(logits, bias, kept):
     """Logits of the second of two classes to -|z|, which no exponential overflows; z is kept."""
     for i in range(len(logits)):
@@ -60,7 +60,7 @@ def _spread(logits, bias, kept):
             logits[i, m] = -abs(z)
 
 
-@numba.njit("void(float32[:, ::1], int32[::1], float32[:, ::1], float64[::1], float64[::1])", **OPTIONS)
+@numba.njit("void(float32[:, :], int32[::1], float32[:, ::1], float64[::1], float64[::1])", **OPTIONS)
 def _to_two_residuals(exponentials, targets, kept, losses, sums):
     for i in range(len(exponentials)):
         for m in range(len(losses)):
@@ -89,6 +89,62 @@ def residuals(
     _centre(logits, bias, targets, outputs, kept)
     np.exp(logits, out=logits)
     _to_residuals(logits, targets, outputs, kept, losses, sums)
+
+
+@numba.njit("void(float32[:, :], float32[:, :], int64)", **OPTIONS)
+def _bend(exponentials, along, outputs):
+    """``along`` (n, models × outputs), rows times directions, times the Hessian of the loss in the logits."""
+    for i in range(len(exponentials)):
+        row, into = exponentials[i], along[i]
+        for m in range(len(row) // outputs):
+            first = m * outputs
+            total, mean = np.float32(0), np.float32(0)
+            for k in range(first, first + outputs):
+                total += row[k]
+                mean += row[k] * into[k]
+            scale = np.float32(1) / total
+            mean *= scale
+            for k in range(first, first + outputs):
+                into[k] = row[k] * scale * (into[k] - mean)
+
+
+@numba.njit("void(float32[:, :], float32[::1], int64)", **OPTIONS)
+def _below(logits, bias, outputs):
+    """Add the bias and take the largest logit of each model off; with one output, minus its size."""
+    for i in range(len(logits)):
+        row = logits[i]
+        for m in range(len(row) // outputs):
+            first = m * outputs
+            if outputs == 1:
+                row[m] = -abs(row[m] + bias[m])
+                continue
+            most = np.float32(-np.inf)
+            for k in range(first, first + outputs):
+                row[k] += bias[k]
+                most = max(most, row[k])
+            for k in range(first, first + outputs):
+                row[k] -= most
+
+
+@numba.njit("void(float32[:, :], float32[:, :])", **OPTIONS)
+def _bend_two(exponentials, along):
+    for i in range(len(exponentials)):
+        for m in range(exponentials.shape[1]):
+            share = np.float32(1) / (np.float32(1) + exponentials[i, m])
+            along[i, m] *= exponentials[i, m] * share * share
+
+
+def bend(logits: np.ndarray, bias: np.ndarray, along: np.ndarray, outputs: int) -> None:
+    """Turn ``along`` (n, models × outputs), rows times directions, into the loss's Hessian in the logits times it.
+
+    ``logits`` likewise, without their bias; overwritten.
+    """
+    _below(logits, bias, outputs)
+    np.exp(logits, out=logits)
+    if outputs == 1:
+        _bend_two(logits, along)
+    else:
+        _bend(logits, along, outputs)
 
 
 @numba.njit("void(float32[:, ::1], float32[::1], int64, int32[:, ::1])", **OPTIONS)

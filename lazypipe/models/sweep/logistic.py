@@ -8,17 +8,17 @@ first, so that its own passes begin near their end; cells thus depend on nothing
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from lazypipe.models.sweep import lbfgs, space
+from lazypipe.models.sweep import curvature, lbfgs, space
 from lazypipe.models.sweep.fitted import Fitted, Options, Outcome
-from lazypipe.models.sweep.lbfgs import Minimisation
+from lazypipe.models.sweep.lbfgs import Answer, Asking, Curvature, Found, Request, minimise
 from lazypipe.models.sweep.planes import Planes
 from lazypipe.models.sweep.rows import Prefix, block_rows
 from lazypipe.models.sweep.space import Space, space_of
-from lazypipe.stats.softmax_kernel import residuals
+from lazypipe.stats.softmax_kernel import bend, residuals
 
 SHARES = (16, 4)  # every so many-th block, before all of them
 LEAST_BLOCKS = 4  # of a share
@@ -37,67 +37,117 @@ def fit(
     found = space_of(prefix)
     size = (found.n_directions + 1) * n_outputs
     keep = lbfgs.n_pairs(size, len(strengths))
-    searches = [Minimisation(np.zeros(size), found.preconditioner(C, n_outputs), keep) for C in strengths]
-    sums = Sums(found, targets, n_outputs)
-    penalties = [1 / (C * prefix.size) for C in strengths]
+    curvatures = [Curvature(size, found.preconditioner(C, n_outputs), keep) for C in strengths]
+    sums = Sums(found, targets, n_outputs, [1 / (C * prefix.size) for C in strengths])
+    ends = [Found(np.zeros(size), np.inf, np.inf, False)] * len(strengths)
     passes = np.zeros(len(strengths))
     n_blocks = -(-prefix.size // prefix.step)
     for every in [share for share in SHARES if n_blocks >= share * LEAST_BLOCKS] + [1]:
-        active = list(range(len(strengths)))
-        while active:
-            points = [searches[i].trial.reshape(-1, n_outputs) for i in active]
-            losses, gradients = sums(points, every)
-            passes[active] += 1 / every
-            following = []
-            for i, point, loss, gradient in zip(active, points, losses, gradients, strict=True):
-                weights = point[:-1]
-                gradient[:-1] += penalties[i] * weights
-                value = loss + penalties[i] / 2 * float(np.vdot(weights, weights))
-                more = searches[i].tell(value, gradient.reshape(-1), options.tol if every == 1 else LOOSE)
-                if more and passes[i] < options.max_passes:
-                    following.append(i)
-            active = following
-        if every > 1:
-            for search in searches:
-                search.again()
-    return _fitted(found, searches, strengths, passes, n_outputs)
+        searches = [
+            minimise(
+                end.point,
+                about,
+                options.tol if every == 1 else LOOSE,
+                every == 1,
+                curvature.is_whole(prefix.size, size),
+            )
+            for end, about in zip(ends, curvatures, strict=True)
+        ]
+        ends = _together(searches, curvatures, sums, every, passes, options.max_passes)
+    return _fitted(found, ends, strengths, passes, n_outputs)
+
+
+def _together(
+    searches: list[Asking], curvatures: list[Curvature], sums: Sums, every: int, passes: np.ndarray, most: int
+) -> list[Found]:
+    """Answer what all searches ask for, one pass after another; those that took ``most`` passes end as they are."""
+    ends: dict[int, Found] = {}
+    asked = {i: next(search) for i, search in enumerate(searches)}
+    while asked:
+        answers = sums(asked, every)
+        passes[list(asked)] += 1 / every
+        for i, answer in answers.items():
+            try:
+                asked[i] = searches[i].send(answer)
+                while asked[i].curvature:
+                    asked[i] = searches[i].send(sums.curvature(i, asked[i].point))
+            except StopIteration as stop:
+                ends[i] = stop.value
+                del asked[i]
+                continue
+            found = curvatures[i].found
+            if passes[i] >= most and found is not None:
+                ends[i] = found
+                del asked[i]
+    return [ends[i] for i in range(len(searches))]
 
 
 class Sums:
-    """Mean losses and their gradients at several points, in one pass over every so many-th block."""
+    """Objectives and gradients, or products with Hessians, of several strengths in one pass over the rows."""
 
-    def __init__(self, found: Space, targets: np.ndarray, n_outputs: int):
+    def __init__(self, found: Space, targets: np.ndarray, n_outputs: int, penalties: Sequence[float]):
         self.space, self.targets, self.n_outputs = found, targets.astype(np.int32), n_outputs
+        self.penalties = penalties
 
-    def __call__(self, points: list[np.ndarray], every: int) -> tuple[np.ndarray, list[np.ndarray]]:
-        """Losses (n_points,) and gradients (n_directions + 1, n_outputs) each; points likewise."""
-        width = len(points) * self.n_outputs
-        planes, offsets = self.space.to_rows(np.hstack([point[:-1] for point in points]))
-        bias = (np.concatenate([point[-1] for point in points]) + offsets).astype(np.float32)
-        losses, sums, products, n = np.zeros(len(points)), np.zeros(width), np.zeros((width, len(planes))), 0
+    def curvature(self, i: int, point: np.ndarray) -> Answer:
+        """A preconditioner of one strength, from as many blocks as it takes."""
+        found = curvature.preconditioner(
+            self.space, len(self.targets), point.reshape(-1, self.n_outputs), self.penalties[i], self.n_outputs
+        )
+        return Answer(0.0, point, found)
+
+    def __call__(self, asked: Mapping[int, Request], every: int) -> dict[int, Answer]:
+        """Answers by strength, from every so many-th block.
+
+        The columns of a product are the points at which Hessians are wanted, points of gradients, and directions.
+        """
+        bent = [i for i, request in asked.items() if request.along is not None]
+        order = bent + [i for i in asked if i not in bent]
+        columns = [asked[i].point for i in order] + [asked[i].along for i in bent]
+        parts = [column.reshape(-1, self.n_outputs) for column in columns if column is not None]
+        planes, offsets = self.space.to_rows(np.hstack([part[:-1] for part in parts]))
+        bias = (np.concatenate([part[-1] for part in parts]) + offsets).astype(np.float32)
+        points, first = len(order) * self.n_outputs, len(bent) * self.n_outputs
+        width = len(bias) - first  # of gradients and directions
+        losses, sums = np.zeros(len(order) - len(bent)), np.zeros(points - first)
+        products, bends, n = np.zeros((width, len(planes))), np.zeros(first), 0
         for rows, values in self.space.blocks(every):
             logits = values @ planes
-            residuals(logits, bias, self.targets[rows], self.n_outputs, losses, sums)
-            products += logits.T @ values
+            if len(losses):
+                residuals(logits[:, first:points], bias[first:points], self.targets[rows], self.n_outputs, losses, sums)
+            if bent:
+                along = logits[:, points:]
+                along += bias[points:]
+                bend(logits[:, :first], bias[:first], along, self.n_outputs)
+                bends += along.sum(axis=0, dtype=np.float64)
+            products += logits[:, first:].T @ values
             n += len(values)
-        gradient = np.vstack([self.space.from_rows(products, sums), sums]) / n
-        return losses / n, [part.copy() for part in np.split(gradient, len(points), axis=1)]
+        sums = np.concatenate([sums, bends])
+        vectors = np.split(np.vstack([self.space.from_rows(products, sums), sums]) / n, width // self.n_outputs, axis=1)
+        answers = {}
+        for i, vector, loss in zip(order[len(bent) :] + bent, vectors, [*losses / n, *[0.0] * len(bent)], strict=True):
+            request = asked[i]
+            penalised = (request.point if request.along is None else request.along).reshape(-1, self.n_outputs)[:-1]
+            vector = vector.copy()
+            vector[:-1] += self.penalties[i] * penalised
+            value = float(loss) + self.penalties[i] / 2 * float(np.vdot(penalised, penalised))
+            answers[i] = Answer(value, vector.reshape(-1))
+        return answers
 
 
 def _fitted(
-    found: Space, searches: list[Minimisation], strengths: Sequence[float], passes: np.ndarray, n_outputs: int
+    found: Space, ends: Sequence[Found], strengths: Sequence[float], passes: np.ndarray, n_outputs: int
 ) -> Fitted:
     outcomes = []
     planes, intercepts = [], []
-    for search, strength, n in zip(searches, strengths, passes, strict=True):
+    for end, strength, n in zip(ends, strengths, passes, strict=True):
         outcome = Outcome(strength, passes=int(np.ceil(n)))
-        if np.isfinite(search.value):
-            outcome.objective, outcome.gap = float(search.value), float(search.decrement)
-            outcome.converged = search.converged
+        if np.isfinite(end.value):
+            outcome.objective, outcome.gap, outcome.converged = end.value, end.decrement, end.converged
         else:
             outcome.failed = "the loss overflows at the start: divide the entries by a constant"
         outcomes.append(outcome)
-        point = search.point.reshape(-1, n_outputs)
+        point = end.point.reshape(-1, n_outputs)
         plane, offset = found.planes(point[:-1])
         planes.append(plane)
         intercepts.append(point[-1] + offset)

@@ -8,6 +8,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 import lazypipe
 from lazypipe.engines import Engine, engine_or_own
 from lazypipe.errors import ConfigError
@@ -42,7 +44,7 @@ def regularization_sweep(
     batch_size: int = 128,
     learning_rate: float = 0.1,
     hidden: int = 1024,
-    tol: float = 3e-8,
+    tol: float = 3e-7,
     max_passes: int = 1000,
     state: str | Path | None = None,
     restart: bool = False,
@@ -97,7 +99,7 @@ def regularization_sweep(
     problem = problem_of(train, validation, divide_by, grid.regression)
     grid = fit_to(grid, problem.train.n_rows, problem.train.matrix.uri, allow_smaller)
     records = _records(state, problem, grid, options)
-    with engine_or_own(engine) as running:
+    with engine_or_own(engine) as running, threadpool_limits(1):
         plan = plan_of(problem, grid, tasks_of(grid), options, running.host)
         if records is not None:
             records.begin(restart)
@@ -119,7 +121,7 @@ def plan_regularization_sweep(
     **options: Any,
 ) -> Plan:
     """What ``regularization_sweep`` would take: its tasks and bytes. Reads labels and metadata, no rows."""
-    given = {"epochs": 20, "batch_size": 128, "learning_rate": 0.1, "hidden": 1024, "tol": 3e-8, "max_passes": 1000}
+    given = {"epochs": 20, "batch_size": 128, "learning_rate": 0.1, "hidden": 1024, "tol": 3e-7, "max_passes": 1000}
     unknown = sorted(set(options) - set(given))
     if unknown:
         raise ConfigError(f"{unknown[0]}: no such option of a sweep. Options: {', '.join(given)}.")

@@ -40,6 +40,9 @@ class Space(Protocol):
     def from_rows(self, products: np.ndarray, sums: np.ndarray) -> np.ndarray:
         """The gradient in the weights, from residualsᵀ rows (columns, ·) and the residuals' sums (columns,)."""
 
+    def turned(self, every: int) -> Iterator[np.ndarray] | None:
+        """Every so many-th block in the coordinates of the weights, about the mean; None where those are too many."""
+
     def preconditioner(self, strength: float, n_outputs: int) -> Precondition:
         """About the inverse Hessian, on flat (n_directions + 1) x n_outputs arrays, the intercepts last."""
 
@@ -85,6 +88,9 @@ class Turned:
         for start in range(0, n, self._step * every):
             rows = slice(start, min(start + self._step, n))
             yield rows, self._rows[rows]
+
+    def turned(self, every: int) -> Iterator[np.ndarray]:
+        return (values for _, values in self.blocks(every))
 
     def to_rows(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return weights.astype(np.float32), np.zeros(weights.shape[1])
@@ -158,6 +164,10 @@ class Streamed:
     def blocks(self, every: int) -> Iterator[tuple[slice, np.ndarray]]:
         return self._prefix.blocks(every)
 
+    def turned(self, every: int) -> Iterator[np.ndarray]:
+        mean = self.mean.astype(np.float32)
+        return ((values - mean) @ self.directions for _, values in self.blocks(every))
+
     def to_rows(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         planes = self.directions @ weights.astype(np.float32)
         return planes, -self.mean @ planes
@@ -203,6 +213,9 @@ class Sketched:
 
     def blocks(self, every: int) -> Iterator[tuple[slice, np.ndarray]]:
         return self._prefix.blocks(every)
+
+    def turned(self, every: int) -> None:
+        return None
 
     def to_rows(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return weights.astype(np.float32), -self.mean @ weights

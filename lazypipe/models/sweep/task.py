@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.linalg  # noqa: F401  its BLAS is to be there when threads are counted, before a model asks for it
 
 from lazypipe.models.sweep.cells import Cell
 from lazypipe.models.sweep.fitted import Fitted, Options, Outcome
