@@ -81,7 +81,7 @@ def _factor(total: np.ndarray, diagonal: np.ndarray) -> tuple[np.ndarray, bool]:
             more *= 100
 
 
-def nbytes(n: int, n_parameters: int, n_outputs: int) -> int:
-    """Memory of one preconditioner, and of making it."""
+def nbytes(n: int, n_parameters: int, n_outputs: int, n_strengths: int) -> int:
+    """Memory of a preconditioner for each strength, and of making one."""
     size = n_parameters if is_whole(n, n_parameters) else n_parameters // n_outputs
-    return 40 * size**2
+    return (40 + 8 * n_strengths) * size**2

@@ -160,9 +160,12 @@ def nbytes(size: int, n_features: int, n_classes: int, n_strengths: int, options
     n_outputs = 1 if n_classes == 2 else n_classes
     width = n_outputs * n_strengths
     directions = min(n_features, size if size <= min(n_features, space.WIDEST) else n_features)
+    n_parameters = (directions + 1) * n_outputs
     products = width * (24 * directions + 12 * block_rows(n_features))
+    renewed = directions <= space.WIDEST
     return (
         max(space.nbytes(size, n_features, hold, width) for hold in (True, False))
-        + lbfgs.nbytes((directions + 1) * n_outputs, n_strengths)
+        + lbfgs.nbytes(n_parameters, n_strengths)
+        + (curvature.nbytes(size, n_parameters, n_outputs, n_strengths) if renewed else 0)
         + products
     )

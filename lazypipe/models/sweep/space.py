@@ -19,7 +19,7 @@ CURVATURE = 0.05  # h: of the losses along a logit, about the mean of p (1 - p) 
 WIDEST = 2048  # directions of an eigenbasis at most: eigh takes 2 s
 TURNED = 4  # up to so many times more rows than columns, the rows are turned and not the weights
 BASIS_ROWS = 32  # rows a column that the eigenbasis is found from: it is to be near, not exact
-STRIPE_NBYTES = 2**26
+STRIPE_NBYTES = 2**24
 SKETCH_NBYTES = 2**27
 LEAST_VARIANCE = 1e-13  # of the largest: directions below it hold rounding alone
 
