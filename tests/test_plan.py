@@ -134,7 +134,8 @@ import numpy as np
 import lazypipe as lp
 from lazypipe.engines import resident
 kind, what, path, memory = sys.argv[1:]
-lp.PCA, lp.LinearRegression, lp.covariance, lp.convert, lp.open_matrix(path)  # libraries, loaded where first used
+for name in ("PCA", "LinearRegression", "covariance", "convert", "regularization_sweep"):
+    getattr(lp, name)  # libraries, loaded where first used
 with lp.open_engine(kind, memory=memory, workers=2) as engine:
     before = resident.resident_nbytes()
     engine.reset_peak()
@@ -151,6 +152,11 @@ with lp.open_engine(kind, memory=memory, workers=2) as engine:
         spikes = {u: np.arange(300 + u, 299_000, 997 + 7 * u) for u in range(12)}
         options = {"state": path + ".spikes." + kind} if what == "spikes saved" else {}
         plan = lp.spike_triggered_average(path, spikes, (-150, 150), engine=engine, dtype="float32", **options).plan
+    elif what in ("logistic", "sgd", "mlp", "ridge"):
+        n = lp.open_matrix(path).shape[0]
+        few, y = np.load(path, mmap_mode="r")[:50], np.arange(n) % 2
+        options = {"sizes": [n // 300, n // 3], "strengths": [1.0, 0.1], "model": what, "max_passes": 6, "epochs": 1}
+        plan = lp.regularization_sweep((path, y), (few, y[:50]), engine=engine, **options, hidden=64).plan_
     elif what in ("normal", "tsqr"):
         plan = lp.LinearRegression(method=what).fit(path, 0, engine=engine).plan_
     else:
@@ -172,6 +178,12 @@ PEAKS = (
     ("gradient", "sparse.npz"),
     ("normal", "tall.npy"),
     ("tsqr", "tall.npy"),
+    ("logistic", "tall.npy"),
+    ("logistic", "wide.npy"),
+    ("sgd", "tall.npy"),
+    ("mlp", "tall.npy"),
+    ("ridge", "tall.npy"),
+    ("ridge", "wide.npy"),
     ("spikes", "tall.npy"),
     ("spikes saved", "tall.npy"),
 )

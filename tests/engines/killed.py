@@ -1,9 +1,10 @@
 """Jobs that kill themselves. Run as a script it reads a job a line (JSON) and forks a child for each, so that
 a child costs no imports; the answer is the child's exit status, negative for a signal.
 
-A job: ``kind`` (covariance, pca, spikes, sweep, tiles), ``source``, ``state`` (a folder, or the store of tiles), ``log``
-(a file that gets a line for each stage, task, tile, and size that is fitted), ``result`` (an .npz), ``options``, and ``die``: what, and its
-how-manieth time, to die at. A test that wants many groups of little data gives ``run_nbytes``.
+A job: ``kind`` (covariance, pca, spikes, sweep, tiles), ``source``, ``state`` (a folder, or the store of tiles),
+``log`` (a file that gets a line for each stage, task, tile, and size that is fitted), ``result`` (an .npz),
+``options``, and ``die``: what, and its how-manieth time, to die at. A test that wants many groups of little data
+gives ``run_nbytes``.
 """
 
 import io

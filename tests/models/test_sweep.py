@@ -152,7 +152,7 @@ def test_rows_wider_than_memory(tmp_path):
     np.save(tmp_path / "x.npy", X)
     with lp.open_engine("serial", memory="120MiB") as small, lp.open_engine("serial", memory="2GiB") as large:
         one, other = (
-            lp.regularization_sweep((tmp_path / "x.npy", y), (X[:9], y[:9]), sizes=[200], strengths=[0.1], engine=engine)
+            sweep_of((tmp_path / "x.npy", y), (X[:9], y[:9]), engine, sizes=[200], strengths=[0.1])
             for engine in (small, large)
         )
         assert "read anew" in repr(one.plan_) and "read anew" not in repr(other.plan_)

@@ -91,7 +91,7 @@ class Prefix:
         with self.examples.matrix.open() as reader:
             for rows in self._cut(every):
                 values = buffer[: rows.stop - rows.start]
-                self._read(reader, rows, values)
+                self.read(reader, rows, values)
                 yield rows, values
         self._raw = np.empty(0)
 
@@ -102,7 +102,7 @@ class Prefix:
             held = np.empty((self.size, self.n_features), np.float32)
             with self.examples.matrix.open() as reader:
                 for rows in self._cut(1):
-                    self._read(reader, rows, held[rows])
+                    self.read(reader, rows, held[rows])
             self._held, self._raw = held, np.empty(0)
         return self._held
 
@@ -121,10 +121,10 @@ class Prefix:
                     continue
                 values = np.empty((self.size, len(columns)), np.float32)
                 for rows in self._cut(1):
-                    self._read(reader, rows, values[rows], columns)
+                    self.read(reader, rows, values[rows], columns)
                 yield columns.slice, values
 
-    def _read(self, reader: Reader, rows: slice, values: np.ndarray, columns: Span | None = None) -> None:
+    def read(self, reader: Reader, rows: slice, values: np.ndarray, columns: Span | None = None) -> None:
         """Fill ``values`` with rows of the prefix, counted from its first."""
         columns = columns or Span(0, self.n_features)
         if self.index is None:

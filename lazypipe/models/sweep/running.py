@@ -88,8 +88,8 @@ def regularization_sweep(
     -----
     A task is all strengths of one size and seed: tasks go largest first, and a cell depends on its own rows and the
     strengths beside it alone. Passes over the rows: 20 to 100 for "logistic", each of all strengths not yet there;
-    1 for "ridge"; ``epochs`` for the others. Memory: the rows of a prefix, 4 bytes an entry, where that is a
-    third of the budget at most, else a block of them; see ``plan_regularization_sweep``.
+    1 or 2 for "ridge"; ``epochs`` and one for the others. Memory: the rows of a prefix, 4 bytes an entry, where that
+    is a third of the budget at most, else a block of them; see ``plan_regularization_sweep``.
     """
     grid, options = _asked(
         model, sizes, strengths, seeds, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate,
