@@ -6,6 +6,7 @@ JOBS = {
     "transform": "scores of a matrix on the components of a pca result, to .zarr or .parquet",
     "sta": "average of a recording around the spikes of each unit, with its spread",
     "linear": "linear regression of one target, with standard errors and R²",
+    "sweep": "scores of a classifier at every sample size and strength of regularization, and what they say",
     "convert": "copy a matrix to .npy, Arrow IPC, Zarr panels, or sparse Parquet, by blocks",
     "generate": "write a matrix of known spectrum, mean and noise, by blocks",
     "plan": "print what a job would take (plan pca ...), and do no work",

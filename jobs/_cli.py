@@ -10,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal, NoReturn, get_args, get_origin
+from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -182,6 +182,8 @@ def _kinds(annotation: Any) -> list[str]:
     inner = get_args(annotation)
     if get_origin(annotation) is Literal:
         return ["{" + ",".join(inner) + "}" if len(inner) > 1 else str(inner[0])]
+    if get_origin(annotation) is Annotated:
+        return _kinds(inner[0])
     if inner:
         return [kind for part in inner for kind in _kinds(part)]
     if annotation in (type(None), Ellipsis):
@@ -195,5 +197,7 @@ def _shown(value: Any) -> str:
         if value is None or value is PydanticUndefined
         else str(value).lower()
         if isinstance(value, bool)
+        else ", ".join(map(str, value))
+        if isinstance(value, tuple)
         else str(value)
     )

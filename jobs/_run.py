@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -28,7 +28,7 @@ from lazypipe.plan import Plan
 from lazypipe.progress import Event, PassDone, Progress
 from lazypipe.results import Group, Table, result_folder, save_result
 from lazypipe.sizes import show_bytes
-from lazypipe.tracking import Data
+from lazypipe.tracking import Child, Data, Point
 
 WARNINGS = (lp.DroppedSpikesWarning,)  # of the library, that a job tells in a line and keeps
 
@@ -46,6 +46,9 @@ class Answer:
     tables: dict[str, Table] = field(default_factory=dict)  # name -> rows, the first one its head
     groups: dict[str, Group] = field(default_factory=dict)  # name -> arrays that go to one Zarr group
     projection: tuple[np.ndarray, np.ndarray, np.ndarray | None] | None = None  # mean, components, scale
+    series: Sequence[Point] = ()  # metrics that have several steps
+    note: str = ""  # what MLflow shows above all else, as markdown
+    children: Callable[[], Iterable[Child]] = tuple  # runs below the run
     warnings: list[str] = field(default_factory=list)
 
 
@@ -232,7 +235,7 @@ def _require_apart(config: RunConfig, out: Path) -> None:
             raise lp.ConfigError(
                 f"{name}: {given} lies in the result folder {out}, which is put in place whole. Name one beside it."
             )
-    for name in ("source", "spikes", "exclude", "row_weights"):
+    for name in ("source", "spikes", "exclude", "row_weights", "labels", "validation", "validation_labels"):
         given = getattr(config, name, None)
         for one in (given,) if isinstance(given, str) else given or ():
             if isinstance(one, str) and _lies_in(one, out):
@@ -257,9 +260,13 @@ def _tracked(config: RunConfig, name: str, data: Data, plan: Plan) -> Any:
 
 def _log(run: tracking.TrackedRun, out: Path, answer: Answer, measured: dict[str, float], files: Iterable[str]) -> None:
     try:
-        run.log_metrics(answer.metrics | measured)
+        if answer.note:
+            run.log_note(answer.note)
+        run.log_metrics(answer.metrics | measured, answer.series)
         for name in ("result.json", *files):
             run.log_file(out / name)
+        for child in answer.children():
+            run.log_child(child)
         if answer.projection is not None:
             run.log_projection(*answer.projection)
     except Exception as error:

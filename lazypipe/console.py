@@ -19,8 +19,9 @@ TASK_LINE_SECONDS = 10.0  # nor lines within a pass than this
 class ConsoleProgress:
     """Shows the events it is called with. Use it as a context manager; it leaves a terminal clean.
 
-    The time left is that of the tasks of this stage that are not done. In a stage called ``pass i``, that
-    of the passes expected after it (``expected_passes``, from the plan) comes on top, at the same pace.
+    The time left is that of the work of this stage that is not done: by the share of it that tasks tell, else by
+    their number. In a stage called ``pass i``, that of the passes expected after it (``expected_passes``, from the
+    plan) comes on top, at the same pace.
     """
 
     def __init__(self, title: str, stream: TextIO | None = None):
@@ -53,20 +54,22 @@ class ConsoleProgress:
             self._stage, self._stage_begun = event, now
             self._update(now, 0)
         elif isinstance(event, TaskDone):
-            self._update(now, event.n_done)
+            self._update(now, event.n_done, event.share)
         elif isinstance(event, StageDone):
             self._line(now, f"{event.title} done in {clock(event.seconds)}", TASK_LINE_SECONDS)
         elif isinstance(event, PassDone):
             self._residual = f"residual {event.residual:.1e}"
-            left = self._left(now, self._stage.n_tasks)
+            left = self._left(now, 1.0)
             self._line(now, f"pass {event.index}: {self._residual}{left}", LINE_SECONDS)
 
-    def _update(self, now: float, n_done: int) -> None:
-        left, n_tasks = self._left(now, n_done), self._stage.n_tasks
+    def _update(self, now: float, n_done: int, share: float | None = None) -> None:
+        n_tasks = self._stage.n_tasks
+        done = n_done / max(1, n_tasks) if share is None else share
+        left = self._left(now, done)
         if not self.live:
             if 0 < n_done < n_tasks:
-                done = f"{n_done:,} of {n_tasks:,} tasks"
-                self._line(now, f"{self._title()}, {done}{left}", TASK_LINE_SECONDS)
+                tasks = f"{n_done:,} of {n_tasks:,} tasks"
+                self._line(now, f"{self._title()}, {tasks}{_of_work(n_done, n_tasks, share)}{left}", TASK_LINE_SECONDS)
             return
         if self._bar is None and self._seconds() >= QUIET_SECONDS:
             self._open()
@@ -74,8 +77,8 @@ class ConsoleProgress:
             self._bar.update(
                 self._task,
                 description=f"{self.title}: {self._title()}",
-                completed=n_done,
-                total=n_tasks,
+                completed=done,
+                tasks=f"{n_done:,}/{n_tasks:,} tasks",
                 residual=self._residual,
                 left=left.removeprefix(", "),
             )
@@ -91,15 +94,13 @@ class ConsoleProgress:
         of = "" if self._passes_after() is None else f" of about {self.expected_passes}"
         return f"{self._stage.title}{of}"
 
-    def _left(self, now: float, n_done: int) -> str:
-        """``, 1:20 left``, or nothing while there is no pace to tell it from."""
+    def _left(self, now: float, done: float) -> str:
+        """``, 1:20 left`` once that share of the stage is done, or nothing while there is no pace to tell it from."""
         after = self._passes_after() or 0
-        n_tasks = self._stage.n_tasks
-        if n_done == 0 or (n_done == n_tasks and after == 0):
+        if done == 0 or (done == 1 and after == 0):
             return ""
-        pace = (now - self._stage_begun) / n_done
         about = "about " if after else ""
-        return f", {about}{clock(pace * (n_tasks - n_done + after * n_tasks))} left"
+        return f", {about}{clock((now - self._stage_begun) / done * (1 - done + after))} left"
 
     def _seconds(self) -> float:
         return 0.0 if self._begun is None else time.monotonic() - self._begun
@@ -109,14 +110,13 @@ class ConsoleProgress:
             SpinnerColumn(),
             TextColumn("{task.description}"),
             BarColumn(bar_width=20),
-            TextColumn("{task.completed:,.0f}/{task.total:,.0f} tasks"),
+            TextColumn("{task.fields[tasks]}"),
             TextColumn("{task.fields[residual]}"),
             TextColumn("{task.fields[left]}"),
             console=Console(file=self.stream),
             transient=True,
         )
-        title, n_tasks = f"{self.title}: {self._title()}", self._stage.n_tasks
-        self._task = self._bar.add_task(title, total=n_tasks, residual="", left="")
+        self._task = self._bar.add_task(f"{self.title}: {self._title()}", total=1.0, tasks="", residual="", left="")
         self._bar.start()
 
     def _line(self, now: float, text: str, seconds: float) -> None:
@@ -129,6 +129,11 @@ class ConsoleProgress:
         self.stream.write(f"{self.title}: {text}\n")
         self.stream.flush()
         self._wrote = True
+
+
+def _of_work(n_done: int, n_tasks: int, share: float | None) -> str:
+    """The share of the work where the count of the tasks tells another one."""
+    return "" if share is None or abs(share - n_done / n_tasks) < 0.01 else f" ({share:.0%} of the work)"
 
 
 def clock(seconds: float) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+
+from lazypipe.blocks import Run
 
 
 @dataclass(frozen=True)
@@ -18,10 +20,11 @@ class StageStarted:
 
 @dataclass(frozen=True)
 class TaskDone:
-    """One more task of the stage is done."""
+    """One more task of the stage is done; ``share`` (0 to 1) of the work where tasks are known to be unequal."""
 
     n_done: int
     n_tasks: int
+    share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,21 @@ class PassDone:
 
 Event = StageStarted | TaskDone | StageDone | PassDone
 Listener = Callable[[Event], None]
+
+
+class Shares:
+    """Tells the share of a stage's work that is done: each task is as long as its run; None where tasks have none."""
+
+    def __init__(self, runs: Sequence[Run], n_tasks: int):
+        self._lengths = [run.stop - run.start for run in runs] if len(runs) == n_tasks else []
+        self._all, self._done = sum(self._lengths), 0
+
+    def add(self, index: int) -> float | None:
+        """The share once the task at ``index`` is done, too."""
+        if not self._all:
+            return None
+        self._done += self._lengths[index]
+        return self._done / self._all
 
 
 class Progress:

@@ -75,6 +75,32 @@ def test_a_slow_stage_tells_how_far_it_is(time_passes):
     assert re.search(r"convert to a\.npy, 20 of 100 tasks, 1:20 left", stream.getvalue())
 
 
+def test_of_unequal_tasks_the_time_left_is_that_of_the_work(time_passes):
+    """Eight tasks, each half as long as the one before."""
+    stream = io.StringIO()
+    lengths = [2.0**-i for i in range(8)]
+    with ConsoleProgress("sweep", stream) as progress:
+        progress(StageStarted("fits", 8))
+        for n_done, length in enumerate(lengths, 1):
+            time_passes(20 * length)
+            progress(TaskDone(n_done, 8, sum(lengths[:n_done]) / sum(lengths)))
+    assert stream.getvalue().splitlines() == [
+        "sweep: fits, 1 of 8 tasks (50% of the work), 0:20 left",
+        "sweep: fits, 2 of 8 tasks (75% of the work), 0:10 left",
+        "sweep: 40 s in all",
+    ]
+
+
+def test_the_bar_is_as_full_as_the_work_is_done(time_passes):
+    with ConsoleProgress("sweep", Terminal()) as progress:
+        progress(StageStarted("fits", 4))
+        time_passes(10.0)
+        progress(TaskDone(1, 4, 0.8))
+        shown = progress._bar.tasks[0]
+        assert (shown.completed, shown.total, shown.fields["tasks"]) == (0.8, 1.0, "1/4 tasks")
+        assert shown.fields["left"] == "0:02 left"  # 10 s / 0.8 - 10 s, rounded
+
+
 def test_a_terminal_gets_a_live_display_that_leaves_nothing(time_passes):
     stream = Terminal()
     with ConsoleProgress("pca", stream) as progress:

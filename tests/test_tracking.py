@@ -11,6 +11,7 @@ import pytest
 import lazypipe as lp
 from lazypipe import figures, tracking
 from lazypipe.progress import PassDone
+from lazypipe.tracking import Child
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +134,60 @@ def test_a_store_that_goes_away_does_not_stop_the_fit(store, monkeypatch):
     mlflow.set_tracking_uri(uri)
     residuals = mlflow.MlflowClient().get_metric_history(run.run_id, "residual")
     assert [(m.step, m.value) for m in residuals] == [(1, 0.5), (2, 0.25)]
+
+
+def child(name, n_points=3, **options):
+    points = [("validation_accuracy", 0.5 + i / 1e5, i) for i in range(n_points)]
+    return Child(name, {"size": 1000, "model": "logistic"}, points, {"cells.csv": "C,seed\n1,0\n"}, **options)
+
+
+def below(run):
+    """The children of a run, as the UI lists them."""
+    return run.client.search_runs([run.experiment_id], f"tags.`mlflow.parentRunId` = '{run.run_id}'")
+
+
+def test_children_are_runs_below_the_run(store):
+    uri = f"sqlite:///{store}/mlflow.db"
+    with tracking.tracked_run(uri, "sweep", {}, lp.open_matrix(store / "rows.npy")) as run:
+        run.log_note("More rows: **they help**.")
+        run.log_metrics({"seconds": 2.0}, [("validation_accuracy", 0.7, 50), ("validation_accuracy", 0.8, 1000)])
+        run.log_child(child("size 50", note="Steps are strengths.", seconds=2.5))
+        run.log_child(child("size 200", failed="all rows are of class 0"))
+        run.log_child(child("size 1,000", n_points=2500))
+    mlflow.set_tracking_uri(uri)
+    parent = mlflow.get_run(run.run_id)
+    assert parent.data.tags["mlflow.note.content"] == "More rows: **they help**."
+    assert parent.data.metrics == {"seconds": 2.0, "validation_accuracy": 0.8}
+    first, failed, last = below(run)
+    assert [one.info.run_name for one in (first, failed, last)] == ["size 50", "size 200", "size 1,000"]
+    assert first.data.params == {"size": "1000", "model": "logistic"}
+    assert first.data.tags["mlflow.note.content"] == "Steps are strengths."
+    assert first.info.end_time - first.info.start_time == 2500
+    assert mlflow.artifacts.load_text(f"runs:/{first.info.run_id}/cells.csv") == "C,seed\n1,0\n"
+    assert [one.info.status for one in (parent, first, failed, last)] == ["FINISHED", "FINISHED", "FAILED", "FINISHED"]
+    assert failed.data.tags["error"] == "all rows are of class 0"
+    history = mlflow.MlflowClient().get_metric_history(last.info.run_id, "validation_accuracy")
+    assert [(point.step, point.value) for point in history] == [(i, 0.5 + i / 1e5) for i in range(2500)]
+
+
+def test_a_failed_run_marks_its_children(store):
+    uri = f"sqlite:///{store}/mlflow.db"
+    matrix = lp.open_matrix(store / "rows.npy")
+    with pytest.raises(KeyboardInterrupt), tracking.tracked_run(uri, "sweep", {}, matrix) as run:
+        run.log_child(child("size 50"))
+        raise KeyboardInterrupt
+    (found,) = below(run)
+    assert found.info.status == "FAILED" and found.data.tags["error"] == "KeyboardInterrupt"
+
+
+def test_ten_thousand_points_in_twenty_children_log_in_seconds(store):
+    uri = f"sqlite:///{store}/mlflow.db"
+    begun = time.monotonic()
+    with tracking.tracked_run(uri, "sweep", {}, lp.open_matrix(store / "rows.npy")) as run:
+        for i in range(20):
+            run.log_child(child(f"size {i}", n_points=500))
+    assert time.monotonic() - begun < 20
+    assert len(below(run)) == 20
 
 
 @pytest.mark.parametrize(

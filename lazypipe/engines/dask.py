@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
+from dataclasses import replace
 from typing import Any
 
 import dask
@@ -24,7 +25,7 @@ from lazypipe.errors import EngineError, MemoryPlanError
 from lazypipe.io.matrix import Matrix
 from lazypipe.io.raw_rows import MAPS
 from lazypipe.plan import FAN_IN, FoldPlan, Host
-from lazypipe.progress import Progress, StageDone, StageStarted, TaskDone
+from lazypipe.progress import Progress, Shares, StageDone, StageStarted, TaskDone
 from lazypipe.sizes import MIB, show_bytes
 from lazypipe.stats.base import Statistic
 
@@ -200,7 +201,7 @@ class DaskEngine:
         n_given = 0
         for tries_left in reversed(range(TRIES)):
             try:
-                for result in self._map(function, tasks[n_given:], plan):
+                for result in self._map(function, tasks[n_given:], replace(plan, runs=plan.runs[n_given:])):
                     n_given += 1
                     yield result
                 return
@@ -225,11 +226,10 @@ class DaskEngine:
             resources=self._slot(plan),
             pure=False,
         )
-        place = {future.key: i for i, future in enumerate(futures)}
         ready: dict[int, Result] = {}
         turn = 0
-        for future in self._watch(futures, plan):
-            ready[place[future.key]] = self._result(future)
+        for i, future in self._watch(futures, plan):
+            ready[i] = self._result(future)
             while turn in ready:
                 yield ready.pop(turn)
                 turn += 1
@@ -252,22 +252,24 @@ class DaskEngine:
                 f"{plan.concurrency}, or raise the budget."
             )
 
-    def _watch(self, futures: list[Future], plan: FoldPlan) -> Iterator[Future]:
-        """Each future as it ends, told to the progress. Takes the list over and empties it.
+    def _watch(self, futures: list[Future], plan: FoldPlan) -> Iterator[tuple[int, Future]]:
+        """Each future and its place, as it ends, told to the progress. Takes the list over and empties it.
 
         A state lives as long as a future of it: holding none lets the cluster drop what is merged,
         and, where one task fails, all that has not begun.
         """
         n_tasks = len(futures)
+        place = {future.key: i for i, future in enumerate(futures)}
         self.progress.emit(StageStarted(plan.title, n_tasks, plan.bytes_read))
-        begun = time.monotonic()
+        begun, shares = time.monotonic(), Shares(plan.runs, n_tasks)
         ended = as_completed(futures)
         futures.clear()
         for n_done, future in enumerate(ended, 1):
             if future.status in ("error", "cancelled"):
                 self._result(future)
-            yield future
-            self.progress.emit(TaskDone(n_done, n_tasks))
+            i = place[future.key]
+            yield i, future
+            self.progress.emit(TaskDone(n_done, n_tasks, shares.add(i)))
         self.progress.emit(StageDone(plan.title, time.monotonic() - begun))
 
     def _result(self, future: Future) -> Any:

@@ -15,7 +15,7 @@ from lazypipe.errors import ConfigError
 from lazypipe.io.matrix import Matrix
 from lazypipe.io.raw_rows import MAPS
 from lazypipe.plan import FoldPlan, Host
-from lazypipe.progress import Progress, StageDone, StageStarted, TaskDone
+from lazypipe.progress import Progress, Shares, StageDone, StageStarted, TaskDone
 from lazypipe.stats.base import Statistic
 
 
@@ -39,10 +39,10 @@ class SerialEngine:
 
     def map(self, function: Callable[[Task], Result], tasks: Sequence[Task], plan: FoldPlan) -> Iterator[Result]:
         self.progress.emit(StageStarted(plan.title, len(tasks), plan.bytes_read))
-        begun = time.monotonic()
+        begun, shares = time.monotonic(), Shares(plan.runs, len(tasks))
         for i, task in enumerate(tasks):
             yield function(task)
-            self.progress.emit(TaskDone(i + 1, len(tasks)))
+            self.progress.emit(TaskDone(i + 1, len(tasks), shares.add(i)))
         self.progress.emit(StageDone(plan.title, time.monotonic() - begun))
 
     def describe(self) -> str:

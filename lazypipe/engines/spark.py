@@ -29,7 +29,7 @@ from lazypipe.engines.tasks import fold_run, merge_in_order, settle_worker
 from lazypipe.errors import EngineError, LazypipeError
 from lazypipe.io.matrix import Matrix
 from lazypipe.plan import FAN_IN, FoldPlan, Host
-from lazypipe.progress import Progress, StageDone, StageStarted, TaskDone
+from lazypipe.progress import Progress, Shares, StageDone, StageStarted, TaskDone
 from lazypipe.sizes import MIB, parse_bytes
 from lazypipe.stats.base import Statistic
 
@@ -154,7 +154,7 @@ class SparkEngine:
     def _collect(self, function: Callable[[Any], Any], tasks: Sequence[Any], plan: FoldPlan) -> list[Any]:
         """The results in order, a Spark task each, with progress while they are made."""
         self.progress.emit(StageStarted(plan.title, len(tasks), plan.bytes_read))
-        begun = time.monotonic()
+        begun, shares = time.monotonic(), Shares(plan.runs, len(tasks))
         group = f"lazypipe-{id(tasks)}-{time.monotonic_ns()}"
         work = self.context.parallelize(tasks, len(tasks)).map(lambda task: _attempt(function, task))
 
@@ -168,10 +168,11 @@ class SparkEngine:
             try:
                 while not future.done():
                     time.sleep(POLL_SECONDS)
-                    done = self._n_done(group)
+                    done = min(self._n_done(group), len(tasks))
                     if done > told:
+                        share = [shares.add(i) for i in range(told, done)][-1]  # as if they ended in order
                         told = done
-                        self.progress.emit(TaskDone(min(done, len(tasks)), len(tasks)))
+                        self.progress.emit(TaskDone(done, len(tasks), share))
                 results = future.result()
             except (Py4JJavaError, PySparkException) as error:
                 raise EngineError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 import threading
 from collections.abc import Iterable
 from functools import lru_cache
@@ -20,9 +21,13 @@ from lazypipe.stats.base import Axis, Statistic, Windowed
 SLAB_NBYTES = 2**18  # of rows on their way into panels
 
 
-@lru_cache(maxsize=1)
 def settle_worker() -> None:
     """Give a worker process, which is ours alone, one BLAS thread a task, and no hoard of freed arrays."""
+    _settle("scipy.linalg" in sys.modules)  # which brings a BLAS of its own, whenever it comes
+
+
+@lru_cache(maxsize=2)
+def _settle(with_scipy: bool) -> None:
     threadpool_limits(1)
     resident.return_large_arrays()
 

@@ -13,7 +13,7 @@ import os
 import socket
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,9 +23,13 @@ import numpy as np
 
 from lazypipe.errors import ConfigError, EngineError
 from lazypipe.progress import Event, PassDone
+from lazypipe.tracking.children import Child, Point, create_child, to_batches
+
+__all__ = ["Child", "Data", "Point", "TrackedRun", "flatten", "load_libraries", "require_store", "tracked_run"]
 
 CONNECT_SECONDS = 4
 PARAMETER_LENGTH = 500
+NOTE_LENGTH = 5000
 COMPONENTS_LOGGED = 20  # a metric each; past about 100 columns MLflow's pages slow down
 PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 MODEL_CODE = Path(__file__).with_name("projection.py")
@@ -71,6 +75,8 @@ class TrackedRun:
         self.run_id = run_id
         self.experiment = experiment
         self.experiment_id = experiment_id
+        self.begun = int(time.time() * 1000)
+        self.children: list[str] = []  # run ids
         self._waiting: list[tuple[str, float, int, int]] = []
 
     def __call__(self, event: Event) -> None:
@@ -85,11 +91,21 @@ class TrackedRun:
         except Exception:  # a store that is away for a while must not cost a long fit: send it later
             logging.getLogger(__name__).warning("MLflow does not answer; the metrics will be sent later.")
 
-    def log_metrics(self, metrics: Mapping[str, float]) -> None:
-        """Figures of the whole run, each logged once."""
+    def log_metrics(self, metrics: Mapping[str, float], series: Iterable[Point] = ()) -> None:
+        """Figures of the whole run, each logged once; and those that have several steps."""
         now = int(time.time() * 1000)
         self._waiting += [(name, float(value), now, 0) for name, value in metrics.items()]
+        self._waiting += [(name, value, now, step) for name, value, step in series]
         self._flush()
+
+    def log_note(self, text: str) -> None:
+        """Markdown that the page of the run begins with."""
+        self.client.set_tag(self.run_id, "mlflow.note.content", text[:NOTE_LENGTH])
+
+    def log_child(self, child: Child) -> None:
+        """A part of this run, as a run below it; MLflow lists them in the order in which they are logged."""
+        begun = self.begun - len(self.children)
+        self.children.append(create_child(self.client, self.experiment_id, self.run_id, child, begun))
 
     def log_file(self, path: Path) -> None:
         """A small file, beside the figures."""
@@ -132,14 +148,16 @@ class TrackedRun:
     def _flush(self) -> None:
         from mlflow.entities import Metric
 
-        if self._waiting:
-            self.client.log_batch(self.run_id, metrics=[Metric(*values) for values in self._waiting])
-            self._waiting.clear()
+        for batch in list(to_batches(self._waiting)):
+            self.client.log_batch(self.run_id, metrics=[Metric(*values) for values in batch])
+            del self._waiting[: len(batch)]
 
 
 @contextmanager
 def tracked_run(uri: str, experiment: str, parameters: Mapping[str, Any], data: Data) -> Iterator[TrackedRun]:
     """A run of ``experiment`` (made if new) in the store at ``uri``; FAILED, with why, if the body raises.
+
+    Its children fail with it.
 
     ``parameters`` are logged whole, nested names joined by dots; ``data`` becomes the run's dataset.
     Raises ConfigError for an address that is none, EngineError within 10 s where nobody answers.
@@ -157,14 +175,16 @@ def tracked_run(uri: str, experiment: str, parameters: Mapping[str, Any], data: 
     except Exception as error:  # of MLflow, of its database driver, of HTTP: each has its own family
         what = " ".join(str(error).split("\n[SQL")[0].split())[:200].rstrip(".")
         raise EngineError(f"{uri}: MLflow cannot use this store: {what}. See --tracking.uri.") from error
+    run = TrackedRun(client, uri, run_id, experiment, experiment_id)
     try:
         client.set_tag(run_id, "mlflow.source.name", "lazypipe")
         _log_parameters(client, run_id, parameters)
         _log_dataset(client, run_id, data)
-        yield TrackedRun(client, uri, run_id, experiment, experiment_id)
+        yield run
     except BaseException as error:
-        client.set_tag(run_id, "error", f"{type(error).__name__}: {error}".rstrip(": ")[:PARAMETER_LENGTH])
-        client.set_terminated(run_id, "FAILED")
+        for each in (*run.children, run_id):
+            client.set_tag(each, "error", f"{type(error).__name__}: {error}".rstrip(": ")[:PARAMETER_LENGTH])
+            client.set_terminated(each, "FAILED")
         raise
     client.set_terminated(run_id, "FINISHED")
 

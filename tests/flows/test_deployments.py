@@ -14,6 +14,7 @@ from jobs.covariance import CovarianceConfig
 from jobs.linear import LinearConfig
 from jobs.pca import PCAConfig
 from jobs.sta import StaConfig
+from jobs.sweep import SweepConfig
 from jobs.transform import TransformConfig
 
 
@@ -60,6 +61,32 @@ def test_a_run_over_a_recording_completes(server, parameters, tmp_path):
     assert "| unit | used | dropped |" in report["data"]
     assert "| 8 | 1 | 1 |" in report["data"]
     assert "400 × 2 float64" in report["data"]
+
+
+def test_a_sweep_completes_and_reports_its_verdict(server, tiny, parameters, tmp_path):
+    np.save(tmp_path / "labels.npy", tiny[1][:, 0] > 0)
+    config = {key: value for key, value in parameters["config"].items() if key != "n_components"}
+    config |= {"labels": str(tmp_path / "labels.npy"), "hold_out": 0.25, "sizes": [10, 20, 40], "strengths": [1, 0.1]}
+    deployment = server.deployment("sweep/sweep")
+    run = server.post(f"/deployments/{deployment['id']}/create_flow_run", parameters={"config": config})
+    ended = server.finished(run.raise_for_status().json()["id"])
+    assert ended["state"]["type"] == "COMPLETED", ended["state"]["message"]
+    figures = json.loads((tmp_path / "result" / "result.json").read_text())
+    artifacts = server.post("/artifacts/filter", artifacts={"flow_run_id": {"any_": [ended["id"]]}}).json()
+    (report,) = [artifact for artifact in artifacts if artifact["key"] == "sweep-result"]
+    assert report["data"].startswith(f"- {figures['verdict_lines'][0]}\n")
+    assert "| rows | model | C | training | validation |" in report["data"] and "| 40 | logistic | " in report["data"]
+    assert "- cells: 6 of 6 done" in report["data"] and figures["mlflow"]["run_id"] in report["data"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"), [({"strengths": [1, -1]}, "strengths[1]"), ({"model": ["svm"]}, "model[0]")]
+)
+def test_a_grid_that_cannot_be_is_refused_at_submit(server, wrong, named):
+    bad = {"config": {"source": "x.npy", "labels": "y.npy", "hold_out": 10} | wrong}
+    answer = server.post(f"/deployments/{server.deployment('sweep/sweep')['id']}/create_flow_run", parameters=bad)
+    assert answer.status_code == 409
+    assert named in answer.text
 
 
 @pytest.mark.parametrize(
@@ -127,6 +154,7 @@ def test_the_parameters_of_prefect_yaml_are_valid():
         "flows/covariance.py:covariance": CovarianceConfig,
         "flows/linear.py:linear": LinearConfig,
         "flows/sta.py:sta": StaConfig,
+        "flows/sweep.py:sweep": SweepConfig,
         "flows/transform.py:transform": TransformConfig,
     }
     text = (Path(__file__).parents[2] / "prefect.yaml").read_text()

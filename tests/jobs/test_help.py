@@ -13,12 +13,14 @@ from jobs.generate import GenerateConfig
 from jobs.linear import LinearConfig
 from jobs.pca import PCAConfig
 from jobs.sta import StaConfig
+from jobs.sweep import SweepConfig
 
 CONFIGS = {
     "pca": PCAConfig,
     "covariance": CovarianceConfig,
     "linear": LinearConfig,
     "sta": StaConfig,
+    "sweep": SweepConfig,
     "convert": ConvertConfig,
     "generate": GenerateConfig,
 }
@@ -43,7 +45,7 @@ def test_help_has_every_option_and_its_description(jobs, name):
 
 def test_plan_of_a_job_has_that_job_s_options(jobs):
     assert "--n-components" in jobs.ok("plan", "pca", "--help")
-    assert "usage: python -m jobs plan {pca,covariance,transform,linear,sta}" in jobs.ok("plan", "--help")
+    assert "usage: python -m jobs plan {pca,covariance,transform,linear,sta,sweep}" in jobs.ok("plan", "--help")
 
 
 def test_the_list_of_jobs_is_whole_and_fast(jobs):

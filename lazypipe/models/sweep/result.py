@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from lazypipe.errors import ConfigError
 from lazypipe.plan import Plan
+
+if TYPE_CHECKING:
+    from lazypipe.models.sweep.verdict import Verdict
 
 
 @dataclass(frozen=True)
@@ -83,3 +86,9 @@ class RegularizationSweep:
     def scores(self, model: str, strength: float, which: str = "validation") -> np.ndarray:
         """Scores (n_sizes, n_seeds) of one model at one strength; NaN where a cell has none."""
         return self.cube(which)[self.models.index(model), self.strengths.index(strength)]
+
+    def verdict(self) -> Verdict:
+        """What the cells say together, in ``.lines()``: would more rows, more regularization or a bigger model help?"""
+        from lazypipe.models.sweep.verdict import verdict_of  # which reads sweeps
+
+        return verdict_of(self)

@@ -236,7 +236,7 @@ class _Run:
         highest = max(
             seeds.values(), key=lambda cells: (fmean(_score(cell) for cell in cells), -cells[0].size, -cells[0].C)
         )
-        cell = max(highest, key=_score)
+        cell = max(highest, key=lambda cell: (_score(cell), -1 if cell.seed is None else -cell.seed))
         found = self.bests.get(cell.key)
         if found is None:  # its own prefix did better at another strength: fit it again, alone
             work = replace(self.work, records=None)

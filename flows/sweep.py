@@ -1,0 +1,38 @@
+"""The sweep over sample sizes and strengths of regularization as a flow: check, compute, report."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from flows._stages import check, compute, report
+from jobs import sweep as job
+from jobs._run import Result
+
+SHOWN = 60  # sizes and models in the report
+
+
+@flow(name="sweep")
+def sweep(config: job.SweepConfig) -> Result:
+    """Scores at every sample size and strength of regularization, tracked in MLflow, with a report as an artifact."""
+    plan = check(job.plan, config)
+    result = compute(job.run, config)
+    report(result, plan, table(result))
+    return result
+
+
+def table(result: Result) -> list[str]:
+    """The verdict, the best strength of each size as a markdown table, and what became of the cells."""
+    figures = result.figures
+    head, *rows = job.rows(figures)
+    lines = [f"| {' | '.join(row)} |" for row in (head, ["--:"] * len(head), *rows[-SHOWN:])]
+    more = [f"{len(rows) - SHOWN:,} smaller sizes are in cells.csv.", ""] if len(rows) > SHOWN else []
+    return [
+        *[f"- {line}" for line in figures["verdict_lines"]],
+        "",
+        "The best strength of each size, means over seeds:",
+        "",
+        *[*lines, "", *more],
+        f"- best cell: {job.best_line(figures)}",
+        f"- cells: {job.cells_line(figures)}",
+        *[f"- warning: {warning}" for warning in figures["warnings"]],
+    ]

@@ -1,0 +1,124 @@
+"""Rows with labels to learn from, and rows to validate on: how both are named, opened and told apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+
+import lazypipe as lp
+from jobs._config import MatrixConfig
+from jobs._values import one_or_more_numbers
+from lazypipe.io.labels import read_labels
+from lazypipe.io.matrix import Matrix
+from lazypipe.io.row_range import row_range
+
+Examples = tuple[Matrix, np.ndarray]
+
+
+class ExamplesConfig(MatrixConfig):
+    """A matrix, a label for each of its rows, and others to judge by."""
+
+    labels: str = Field(
+        min_length=1,
+        description="label of each row: .npy, .npz, IDX (.gz too), .csv or .txt (one a line, no header), or a column "
+        "of Arrow or Parquet; numbers where the model is ridge",
+    )
+    label_column: str | None = Field(
+        None, description="column of a table, or array of an .npz, that holds the labels, where there are several"
+    )
+    validation: str | None = Field(
+        None, min_length=1, description="matrix of other rows, that the models are judged by; the same columns"
+    )
+    validation_labels: str | None = Field(
+        None, min_length=1, validate_default=True, description="their labels; all of classes that are in labels"
+    )
+    hold_out: Annotated[int | float | None, BeforeValidator(one_or_more_numbers)] = Field(
+        None,
+        validate_default=True,
+        description="in place of validation: take the last rows of the source, so many (1000) or that share of them "
+        "(0.2); the sizes are of the rows before",
+    )
+
+    @field_validator("validation_labels")
+    @classmethod
+    def _go_with_their_rows(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if (value is None) != (info.data.get("validation") is None):
+            raise ValueError(
+                "is missing; give the labels of the validation rows"
+                if value is None
+                else "has no validation; give the rows too, or neither"
+            )
+        return value
+
+    @field_validator("hold_out")
+    @classmethod
+    def _one_way_to_validate(cls, value: float | None, info: ValidationInfo) -> float | None:
+        given = info.data.get("validation") is not None
+        if value is None and not given and "validation_labels" in info.data:
+            raise ValueError(
+                "is missing: there is nothing to validate on; give validation and validation_labels, or hold out the "
+                "last rows"
+            )
+        if value is not None and given:
+            raise ValueError("goes without validation; give one of the two")
+        if value is not None and (value <= 0 or (value >= 1 and value != int(value))):
+            raise ValueError(f"{value:g} is neither a number of rows nor a share of them; give 1000, or 0.2")
+        return value
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Rows to learn from and rows to validate on, with their labels; as the data of a run, they are the source."""
+
+    source: Matrix
+    train: Examples
+    validation: Examples
+
+    @property
+    def uri(self) -> str:
+        return self.source.uri
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.source.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.source.dtype
+
+    def fingerprint(self) -> str:
+        return self.source.fingerprint()
+
+
+def open_inputs(config: ExamplesConfig) -> Inputs:
+    """The rows to learn from and those to validate on, and their labels."""
+    given = _examples(config.source, config.labels, config.column, config.label_column)
+    if config.hold_out is not None:
+        return Inputs(given[0], *_split(given, config.hold_out))
+    assert config.validation is not None and config.validation_labels is not None
+    other = _examples(config.validation, config.validation_labels, config.column, config.label_column)
+    return Inputs(given[0], given, other)
+
+
+def _examples(source: str, labels: str, column: str | None, label_column: str | None) -> Examples:
+    """A matrix, of which metadata are read, and the labels of its rows, which are read whole."""
+    matrix = lp.open_matrix(source, column=column)
+    return matrix, read_labels(labels, n_rows=matrix.shape[0], column=label_column)
+
+
+def _split(examples: Examples, hold_out: float) -> tuple[Examples, Examples]:
+    """All but the last rows, and the last: so many, or that share of them. ConfigError unless both have some."""
+    matrix, labels = examples
+    n_rows = len(labels)
+    held = round(hold_out * n_rows) if hold_out < 1 else int(hold_out)
+    first = n_rows - held
+    if not 0 < first < n_rows:
+        raise lp.ConfigError(
+            f"hold_out: {hold_out:g} of the {n_rows:,} rows of {matrix.uri} leaves none "
+            f"{'to validate on' if held == 0 else 'to learn from'}. Give 1 to {n_rows - 1:,}, or a share between."
+        )
+    train, validation = row_range(matrix, 0, first), row_range(matrix, first, n_rows)
+    return (train, labels[:first]), (validation, labels[first:])

@@ -1,0 +1,123 @@
+"""What is told of a sweep: means over seeds, the best of each size, its cells as rows, and the runs below its run."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import lazypipe as lp
+from lazypipe.tracking import Child, Point
+
+MOST_CHILDREN = 100  # of more sizes some are left out: past about 100 runs MLflow's pages slow down
+LISTED = 20  # strengths in words
+CONSTANT = ("model", "size", "seed", "train_r2", "validation_r2", "train_accuracy", "validation_accuracy")
+
+
+class Mean(NamedTuple):
+    """One model at one size and strength, a mean over the seeds that have a score."""
+
+    model: str
+    size: int
+    C: float
+    train: float | None
+    validation: float
+    n_seeds: int
+
+
+def means_of(sweep: lp.RegularizationSweep) -> list[Mean]:
+    """In the order of models, sizes and falling strengths; what has no score is left out."""
+    train, validation = (sweep.cube(which).transpose(0, 2, 1, 3) for which in ("train", "validation"))
+    found = []
+    for at in np.ndindex(validation.shape[:3]):
+        there = np.isfinite(validation[at])
+        if there.any():
+            trained, judged = (float(part[at][there].mean()) for part in (train, validation))
+            model, size, strength = sweep.models[at[0]], sweep.sizes[at[1]], sweep.strengths[at[2]]
+            found.append(Mean(model, size, strength, None if np.isnan(trained) else trained, judged, int(there.sum())))
+    return found
+
+
+def best_of_each_size(means: Iterable[Mean]) -> list[Mean]:
+    """The strength of highest validation score, of equal ones the most regularized: of each size, and of each model."""
+    best: dict[tuple[int, str], Mean] = {}
+    for mean in means:
+        key = mean.size, mean.model
+        if key not in best or (mean.validation, -mean.C) > (best[key].validation, -best[key].C):
+            best[key] = mean
+    return sorted(best.values(), key=lambda mean: mean.size)
+
+
+def curves(sweep: lp.RegularizationSweep, best: Iterable[Mean]) -> list[Point]:
+    """Scores of each size's best strength, at the size as a step: learning curves, in a section of MLflow's page."""
+    points = [point for mean in best for point in _points(sweep, mean, mean.size)]
+    return [(f"by_size/{name}", value, step) for name, value, step in points]
+
+
+def children(sweep: lp.RegularizationSweep, means: Sequence[Mean]) -> Iterator[Child]:
+    """A run a size: its cells as a table, its scores at each strength; step 0 is the smallest C, most regularized."""
+    rising = sorted(sweep.strengths)
+    step = {strength: i for i, strength in enumerate(rising)}
+    listed = [f"{i}: C = {C:g}" for i, C in enumerate(rising[:LISTED])] + ["..."] * (len(rising) > LISTED)
+    note = f"Steps are strengths, the most regularized first: {', '.join(listed)}."
+    note += f" Scores are means over {len(sweep.seeds)} seeds." if len(sweep.seeds) > 1 else ""
+    by_size: dict[int, list[dict[str, Any]]] = {}
+    for cell in sweep.table.to_pylist():
+        by_size.setdefault(cell["size"], []).append(cell)
+    for size in _shown(sweep):
+        cells, of_size = by_size[size], [mean for mean in means if mean.size == size]
+        failed = [cell["note"] for cell in cells if cell["status"] == "failed"]
+        seconds = sum(cell["seconds"] or 0.0 for cell in cells)
+        points: list[Point] = [("cells_failed", float(len(failed)), 0), ("seconds", seconds, 0)]
+        points += [("C", C, i) for i, C in enumerate(rising)]
+        for mean in best_of_each_size(of_size):
+            points += [(_named(sweep, mean, f"best_{sweep.score_columns[1]}"), mean.validation, 0)]
+            points += [(_named(sweep, mean, "best_C"), mean.C, 0)]
+        points += [point for mean in of_size for point in _points(sweep, mean, step[mean.C])]
+        parameters = {
+            "size": size,
+            "model": ", ".join(sweep.models),
+            "strengths": ", ".join(f"{C:g}" for C in rising[:LISTED]) + ", ..." * (len(rising) > LISTED),
+            "seeds": "none: rows as they lie" if sweep.seeds == (None,) else ", ".join(map(str, sweep.seeds)),
+        }
+        why = f"all cells failed: {failed[0]}" if len(failed) == len(cells) else ""
+        yield Child(f"size {size:,}", parameters, points, {"cells.csv": _csv_of_size(sweep, cells)}, note, seconds, why)
+
+
+def _csv_of_size(sweep: lp.RegularizationSweep, cells: Iterable[dict[str, Any]]) -> str:
+    """What tells the cells of a size apart, then their scores, then the rest of what they have."""
+    told = ["model"] * (len(sweep.models) > 1) + ["C"] + ["seed"] * (len(sweep.seeds) > 1)
+    told += reversed(sweep.score_columns)
+    others = [name for name in sweep.table.column_names if name not in told and name not in CONSTANT]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [*told, *others], extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(cells)
+    return text.getvalue()
+
+
+def _shown(sweep: lp.RegularizationSweep) -> list[int]:
+    """Sizes that get a run: all; of many some evenly spaced, the best among them."""
+    n = len(sweep.sizes)
+    places = set(np.linspace(0, n - 1, min(n, MOST_CHILDREN)).round().astype(int).tolist())
+    if sweep.best is not None:
+        places.add(sweep.sizes.index(sweep.best.cell["size"]))
+    return [sweep.sizes[i] for i in sorted(places)]
+
+
+def _points(sweep: lp.RegularizationSweep, mean: Mean, step: int) -> list[Point]:
+    values = zip(sweep.score_columns, (mean.train, mean.validation), strict=True)
+    return [(_named(sweep, mean, name), value, step) for name, value in values if value is not None]
+
+
+def _named(sweep: lp.RegularizationSweep, mean: Mean, name: str) -> str:
+    """By model where there are several: MLflow makes a section of each."""
+    return f"{mean.model}/{name}" if len(sweep.models) > 1 else name
+
+
+def as_rows(sweep: lp.RegularizationSweep) -> list[tuple[Any, ...]]:
+    """The table of cells, its head first."""
+    return [tuple(sweep.table.column_names), *zip(*(column.to_pylist() for column in sweep.table), strict=True)]

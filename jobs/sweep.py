@@ -1,0 +1,294 @@
+"""Sample size x regularization: ``python -m jobs sweep --source x.npy --labels y.npy --hold-out 0.2``."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+if __name__ == "__main__":  # run as a file: jobs and lazypipe are in the folder above
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+
+import lazypipe as lp
+from jobs import _run
+from jobs._cli import command
+from jobs._config import RunConfig
+from jobs._examples import ExamplesConfig, Inputs, open_inputs
+from jobs._run import Answer, Result, Work
+from jobs._sweep import Mean, as_rows, best_of_each_size, children, curves, means_of
+from jobs._values import numbers, words
+from lazypipe.engines import Engine
+from lazypipe.models.sweep.fitted import Options
+from lazypipe.models.sweep.grid import STRENGTHS, grid_of
+from lazypipe.plan import Plan
+from lazypipe.progress import PassDone
+
+HEAD = ("rows", "model", "C", "training", "validation")
+SHOWN = 24  # lines of the table in the summary
+WIDTH = 110  # characters of a line of the verdict
+STATUSES = ("done", "failed", "stopped")
+OPTIONS = ("epochs", "batch_size", "learning_rate", "hidden", "tol", "max_passes")
+UNLESS_GIVEN = Options()
+
+# What Prefect's form refuses by itself; grid_of says more.
+Rows = Annotated[int, Field(ge=1)]
+Strength = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0)]
+
+
+def _sizes(value: Any) -> Any:
+    return None if value is None else grid_of("logistic", numbers(value), None, None).sizes
+
+
+def _strengths(value: Any) -> Any:
+    return grid_of("logistic", None, numbers(value), None).strengths
+
+
+def _seeds(value: Any) -> Any:
+    return None if value is None else grid_of("logistic", None, None, numbers(value)).seeds
+
+
+def _models(value: Any) -> Any:
+    return grid_of(words(value), None, None, None).models
+
+
+class SweepConfig(RunConfig, ExamplesConfig):
+    """Would more data, more regularization or a bigger model help? Training and validation score of a classifier (or
+    of ridge regression) at every sample size, strength of regularization and seed, and what they say together.
+
+      python -m jobs sweep --source data/train.npy --labels data/train.labels.npy --hold-out 0.2
+      python -m jobs sweep --source data/train.npy --labels data/train.labels.npy --validation data/test.npy \\
+        --validation-labels data/test.labels.npy --divide-by 255 --sizes 50,200,1000,5000 --strengths 1,0.1,0.01 \\
+        --seeds 0,1,2 --model logistic,mlp --state states/sweep
+
+    Each size is the first so many rows, as they lie in the file or in the order of a seed. Where the rows are sorted
+    by class, pass --seeds, and --validation in place of --hold-out.
+    """
+
+    sizes: Annotated[tuple[Rows, ...] | None, BeforeValidator(_sizes)] = Field(
+        None,
+        description="rows to learn from, such as 50,200,1000; without it 50, 200, 300 ... 1000, 2000 ... 5000, 10000, "
+        "50000, 100000 and 200000, as far as there are rows",
+    )
+    strengths: Annotated[tuple[Strength, ...], BeforeValidator(_strengths)] = Field(
+        STRENGTHS, description="strengths C, as in scikit-learn: a smaller C regularizes more; all in the same passes"
+    )
+    seeds: Annotated[tuple[Seed, ...] | None, BeforeValidator(_seeds)] = Field(
+        None,
+        description="shuffle the rows to learn from, once a seed, such as 0,1,2: the spread says what is chance; "
+        "without it the rows as they lie in the file",
+    )
+    model: Annotated[tuple[Literal["logistic", "sgd", "mlp", "ridge"], ...], BeforeValidator(_models)] = Field(
+        ("logistic",),
+        description="one or several: logistic (to its optimum), sgd (the same by mini-batches), mlp (one hidden "
+        "layer); or ridge, the regression of numbers with alpha = 1 / C",
+    )
+    divide_by: float = Field(
+        1.0, gt=0, allow_inf_nan=False, description="divide all entries by it: 255 brings pixels to 0 to 1"
+    )
+    allow_smaller: bool = Field(False, description="leave out sizes that the data do not have, in place of an error")
+    early_stopping: bool = Field(
+        False,
+        description="go from small sizes to large, and give up strengths that regularize too little: at two sizes in "
+        "a row three standard errors behind the best",
+    )
+    epochs: int = Field(UNLESS_GIVEN.epochs, ge=1, description="sgd and mlp: how often all rows are read")
+    batch_size: int = Field(UNLESS_GIVEN.batch_size, ge=1, description="sgd and mlp: rows a step")
+    learning_rate: float = Field(
+        UNLESS_GIVEN.learning_rate, gt=0, allow_inf_nan=False, description="sgd and mlp: length of a step"
+    )
+    hidden: int = Field(UNLESS_GIVEN.hidden, ge=1, description="mlp: units of the hidden layer")
+    tol: float = Field(
+        UNLESS_GIVEN.tol,
+        gt=0,
+        allow_inf_nan=False,
+        description="logistic: how near to the optimum, relative to the objective",
+    )
+    max_passes: int = Field(UNLESS_GIVEN.max_passes, ge=1, description="logistic: passes over the rows at most")
+    state: str | None = Field(
+        None,
+        description="folder that keeps every cell that is done: after a kill, or on a larger grid, only what is "
+        "missing is computed, and what failed is tried again",
+    )
+    restart: bool = Field(False, description="forget what the state folder holds of these data, and start over")
+
+    @field_validator("restart")
+    @classmethod
+    def _of_a_state(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and info.data.get("state") is None:
+            raise ValueError("there is no state to forget; give state, or leave restart out")
+        return value
+
+
+def run(config: SweepConfig) -> Result:
+    """Sweep, save ``cells.csv``, ``confusion``, ``coef`` and ``intercept`` of the best cell, and log the run."""
+    return _run.carry_out(config, _work(config))
+
+
+def plan(config: SweepConfig) -> Plan:
+    """What ``run`` would take, from labels and metadata."""
+    return _run.plan(config, _work(config))
+
+
+def show(result: Result) -> None:
+    """What the cells say together, then the best strength of each size, the best cell, and what it took."""
+    figures = result.figures
+    for line in figures["verdict_lines"]:
+        print(textwrap.fill(line, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))
+    head, *lines = rows(figures)
+    print()
+    print("\n".join(_aligned([head, *lines[-SHOWN:]])))
+    if len(lines) > SHOWN:
+        print(f"{len(lines) - SHOWN:,} smaller sizes are in cells.csv")
+    print(f"best      {best_line(figures)}")
+    print(f"cells     {cells_line(figures)}; {figures['passes']:,} passes at most, {figures['seconds']:.1f} s")
+    print("\n".join([_run.memory_line(figures), *result.lines()]))
+
+
+def rows(figures: dict[str, Any]) -> list[tuple[str, ...]]:
+    """The head of the table, and the best strength of each size and model."""
+    return [HEAD, *(_cells(Mean(**mean)) for mean in figures["best_by_size"])]
+
+
+def _cells(mean: Mean) -> tuple[str, ...]:
+    return f"{mean.size:,}", mean.model, f"{mean.C:g}", _score(mean.train), _score(mean.validation)
+
+
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def best_line(figures: dict[str, Any]) -> str:
+    """The cell whose fit is saved."""
+    cell = figures["best"]
+    if cell is None:
+        return "none: no cell has a score"
+    seed = "" if cell["seed"] is None else f", seed {cell['seed']}"
+    train, validation = (cell[name] for name in figures["score_columns"])
+    return (
+        f"{cell['model']}, C = {cell['C']:g}, {cell['size']:,} rows{seed}: {figures['score']} {_score(validation)} "
+        f"of {figures['n_validation']:,} validation rows, training {_score(train)}"
+    )
+
+
+def cells_line(figures: dict[str, Any]) -> str:
+    """How many there are, and what became of them."""
+    counts = figures["cells"]
+    told = [f", {counts[status]:,} {status}" for status in STATUSES[1:] if counts[status]]
+    return f"{counts['done']:,} of {figures['n_cells']:,} done{''.join(told)}"
+
+
+def _aligned(table: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
+
+
+def main(argv: list[str] | None = None) -> int:
+    return command("sweep", SweepConfig, lambda config: show(run(config)), argv)
+
+
+def _work(config: SweepConfig) -> Work:
+    import lazypipe.models.sweep.verdict  # noqa: F401  # before the plan is made, which counts the memory of libraries
+
+    names = ("sizes", "strengths", "seeds", "model", "divide_by", "allow_smaller", *OPTIONS)
+    options: dict[str, Any] = {name: getattr(config, name) for name in names}
+
+    def planned(inputs: Inputs, engine: Engine) -> Plan:
+        return lp.plan_regularization_sweep(inputs.train, inputs.validation, engine=engine, **options)
+
+    def sweep(inputs: Inputs, engine: Engine, history: list[PassDone]) -> Answer:
+        found = lp.regularization_sweep(
+            inputs.train,
+            inputs.validation,
+            early_stopping=config.early_stopping,
+            state=config.state,
+            restart=config.restart,
+            engine=engine,
+            **options,
+        )
+        return _answer(inputs, found)
+
+    return Work("sweep", planned, sweep, open=lambda: open_inputs(config))
+
+
+def _answer(inputs: Inputs, sweep: lp.RegularizationSweep) -> Answer:
+    from lazypipe.models.sweep.verdict import verdict_of
+
+    assert sweep.plan_ is not None, "only sweeps made by hand have none"
+    verdict, means, best = verdict_of(sweep), means_of(sweep), sweep.best
+    best_by_size = best_of_each_size(means)
+    counted = Counter(sweep.table["status"].to_pylist())
+    counts = {status: counted[status] for status in STATUSES}
+    present = None if best is None else best.present
+    figures: dict[str, Any] = {
+        "verdict_lines": verdict.lines(),
+        "verdict": verdict.to_dict(),
+        "best": None if best is None else best.cell,
+        "best_by_size": [mean._asdict() for mean in best_by_size],
+        "score": sweep.score,
+        "score_columns": list(sweep.score_columns),
+        "n_cells": sweep.table.num_rows,
+        "cells": counts,
+        "models": list(sweep.models),
+        "sizes": list(sweep.sizes),
+        "strengths": list(sweep.strengths),
+        "seeds": list(sweep.seeds),
+        "classes": None if sweep.classes is None else sweep.classes.tolist(),
+        "best_classes": None if sweep.classes is None or present is None else sweep.classes[present].tolist(),
+        "n_rows": sweep.n_rows,
+        "n_features": sweep.n_features,
+        "n_validation": sweep.n_validation,
+        "validation": {"uri": inputs.validation[0].uri, "fingerprint": inputs.validation[0].fingerprint()},
+        "passes": max((n for n in sweep.table["passes"].to_pylist() if n is not None), default=0),
+    }
+    metrics = {f"cells_{status}": float(n) for status, n in counts.items()}
+    if best is not None:
+        train, validation = sweep.score_columns
+        scores = {f"best_{name}": best.cell[name] for name in (validation, train) if best.cell[name] is not None}
+        metrics |= scores | {"best_C": best.cell["C"], "best_size": float(best.cell["size"])}
+    arrays = {name: getattr(best, name, None) for name in ("confusion", "coef", "intercept")}
+    return Answer(
+        model=sweep,
+        plan=sweep.plan_,
+        arrays={name: array for name, array in arrays.items() if array is not None},
+        figures=figures,
+        metrics=metrics,
+        pictures=lambda: _pictures(sweep),
+        tables={"cells": as_rows(sweep)},
+        series=curves(sweep, best_by_size),
+        note=_note(figures),
+        children=lambda: children(sweep, means),
+        warnings=_warnings(inputs),
+    )
+
+
+def _pictures(sweep: lp.RegularizationSweep) -> dict[str, Any]:
+    from lazypipe.figures import confusion, heat_map, learning_curves
+
+    pictures = {"learning_curves.png": learning_curves(sweep), "heat_map.png": heat_map(sweep)}
+    if sweep.best is not None and sweep.best.confusion is not None:
+        pictures["confusion.png"] = confusion(sweep)
+    return pictures
+
+
+def _note(figures: dict[str, Any]) -> str:
+    """Markdown for MLflow."""
+    said = "\n".join(f"- {line}" for line in figures["verdict_lines"])
+    return (
+        f"{said}\n\nMetrics `by_size/...` have a step a size (its rows), at the size's best C. A run below is one "
+        f"size, with a step a strength. Pictures and all cells (`cells.csv`) are among the artifacts."
+    )
+
+
+def _warnings(inputs: Inputs) -> list[str]:
+    if inputs.train[0].fingerprint() != inputs.validation[0].fingerprint():
+        return []
+    return [f"{inputs.uri}: is also what validates: the scores are those of rows that the models have seen."]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
