@@ -53,7 +53,7 @@ def test_a_row_a_cell(swept):
     assert set(table["status"].to_pylist()) == {"done"} and all(table["converged"].to_pylist())
     cells = list(zip(*(table[name].to_pylist() for name in ("seed", "size", "C")), strict=True))
     assert cells == [(seed, size, C) for seed in (0, 1) for size in SIZES for C in STRENGTHS]
-    assert max(table["gap"].to_pylist()) <= 3e-7
+    assert max(table["gap"].to_pylist()) <= 5e-7
     assert swept.classes.tolist() == ["A", "B", "C"] and swept.n_features == 12
 
 

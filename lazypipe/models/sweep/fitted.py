@@ -49,7 +49,7 @@ class Options:
     hidden: int = 1024
     least_steps: int = 1000
     max_passes: int = 1000  # of the exact solver
-    tol: float = 3e-7  # of its Newton decrement, relative to the objective
+    tol: float = 5e-7  # of its Newton decrement, relative to the objective
 
 
 class Model(Protocol):

@@ -22,7 +22,7 @@ ARMIJO, SLOPE_LEFT = 1e-4, 0.9
 NOISE = 2e-6  # relative, of an objective summed from float32 losses; near a minimum the slopes decide
 LEAST_STEP = 1e-5
 LARGEST_PAIRS_NBYTES = 2**28
-MOST_PAIRS, LEAST_PAIRS = 20, 4
+MOST_PAIRS, LEAST_PAIRS = 40, 4
 RENEWED, SOON_RENEWED = 60, 12  # steps with one preconditioner: renewing a large one costs some passes
 CERTAIN = 0.3  # of the energy: conjugate gradients end where their last two steps added less
 LEAST_PRODUCTS, MOST_PRODUCTS = 2, 40
@@ -60,7 +60,7 @@ def _forward(q: np.ndarray, s: np.ndarray, y: np.ndarray, sy: np.ndarray, order:
 
 
 def n_pairs(n_parameters: int, n_strengths: int) -> int:
-    """Pairs of differences to keep of each strength: 20, fewer where all of them would take over 256 MiB."""
+    """Pairs of differences to keep of each strength: 40, fewer where all of them would take over 256 MiB."""
     fit = LARGEST_PAIRS_NBYTES // max(1, 16 * n_parameters * n_strengths)
     return int(max(LEAST_PAIRS, min(MOST_PAIRS, fit)))
 

@@ -8,7 +8,7 @@ first, so that its own passes begin near their end; cells thus depend on nothing
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from lazypipe.stats.softmax_kernel import bend, residuals
 SHARES = (16, 4)  # every so many-th block, before all of them
 LEAST_BLOCKS = 4  # of a share
 LOOSE = 1e-3  # tolerance there
+HESSIAN_ROWS = 16  # rows a direction that products with the Hessian are of: a sample is near enough
 
 
 def fit(
@@ -63,9 +64,15 @@ def _together(
     """Answer what all searches ask for, one pass after another; those that took ``most`` passes end as they are."""
     ends: dict[int, Found] = {}
     asked = {i: next(search) for i, search in enumerate(searches)}
+    some = max(every, sums.n_rows // (HESSIAN_ROWS * sums.space.n_directions))  # blocks that tell the Hessian
     while asked:
-        answers = sums(asked, every)
-        passes[list(asked)] += 1 / every
+        gradients = {i: request for i, request in asked.items() if request.along is None}
+        products = {i: request for i, request in asked.items() if request.along is not None}
+        passes[list(gradients)] += 1 / every
+        passes[list(products)] += 1 / some
+        answers = (sums.gradients(gradients, every) if gradients else {}) | (
+            sums.products(products, some) if products else {}
+        )
         for i, answer in answers.items():
             try:
                 asked[i] = searches[i].send(answer)
@@ -87,52 +94,68 @@ class Sums:
 
     def __init__(self, found: Space, targets: np.ndarray, n_outputs: int, penalties: Sequence[float]):
         self.space, self.targets, self.n_outputs = found, targets.astype(np.int32), n_outputs
-        self.penalties = penalties
+        self.n_rows, self.penalties = len(targets), penalties
 
     def curvature(self, i: int, point: np.ndarray) -> Answer:
         """A preconditioner of one strength, from as many blocks as it takes."""
         found = curvature.preconditioner(
-            self.space, len(self.targets), point.reshape(-1, self.n_outputs), self.penalties[i], self.n_outputs
+            self.space, self.n_rows, self._shaped(point), self.penalties[i], self.n_outputs
         )
         return Answer(0.0, point, found)
 
-    def __call__(self, asked: Mapping[int, Request], every: int) -> dict[int, Answer]:
-        """Answers by strength, from every so many-th block.
-
-        The columns of a product are the points at which Hessians are wanted, points of gradients, and directions.
-        """
-        bent = [i for i, request in asked.items() if request.along is not None]
-        order = bent + [i for i in asked if i not in bent]
-        columns = [asked[i].point for i in order] + [asked[i].along for i in bent]
-        parts = [column.reshape(-1, self.n_outputs) for column in columns if column is not None]
-        planes, offsets = self.space.to_rows(np.hstack([part[:-1] for part in parts]))
-        bias = (np.concatenate([part[-1] for part in parts]) + offsets).astype(np.float32)
-        points, first = len(order) * self.n_outputs, len(bent) * self.n_outputs
-        width = len(bias) - first  # of gradients and directions
-        losses, sums = np.zeros(len(order) - len(bent)), np.zeros(points - first)
-        products, bends, n = np.zeros((width, len(planes))), np.zeros(first), 0
+    def gradients(self, asked: Mapping[int, Request], every: int) -> dict[int, Answer]:
+        """Objectives and gradients by strength, from every so many-th block."""
+        points = [self._shaped(request.point) for request in asked.values()]
+        planes, bias = self._columns(points)
+        losses, sums, products, n = np.zeros(len(points)), np.zeros(len(bias)), np.zeros((len(bias), len(planes))), 0
         for rows, values in self.space.blocks(every):
             logits = values @ planes
-            if len(losses):
-                residuals(logits[:, first:points], bias[first:points], self.targets[rows], self.n_outputs, losses, sums)
-            if bent:
-                along = logits[:, points:]
-                along += bias[points:]
-                bend(logits[:, :first], bias[:first], along, self.n_outputs)
-                bends += along.sum(axis=0, dtype=np.float64)
-            products += logits[:, first:].T @ values
+            residuals(logits, bias, self.targets[rows], self.n_outputs, losses, sums)
+            products += logits.T @ values
             n += len(values)
-        sums = np.concatenate([sums, bends])
-        vectors = np.split(np.vstack([self.space.from_rows(products, sums), sums]) / n, width // self.n_outputs, axis=1)
+        vectors = self._vectors(asked, points, products / n, sums / n)
         answers = {}
-        for i, vector, loss in zip(order[len(bent) :] + bent, vectors, [*losses / n, *[0.0] * len(bent)], strict=True):
-            request = asked[i]
-            penalised = (request.point if request.along is None else request.along).reshape(-1, self.n_outputs)[:-1]
-            vector = vector.copy()
-            vector[:-1] += self.penalties[i] * penalised
-            value = float(loss) + self.penalties[i] / 2 * float(np.vdot(penalised, penalised))
-            answers[i] = Answer(value, vector.reshape(-1))
+        for i, point, vector, loss in zip(asked, points, vectors, losses / n, strict=True):
+            squares = float(np.vdot(point[:-1], point[:-1]))
+            answers[i] = Answer(float(loss) + self.penalties[i] / 2 * squares, vector)
         return answers
+
+    def products(self, asked: Mapping[int, Request], every: int) -> dict[int, Answer]:
+        """Hessians times directions by strength, from every so many-th block."""
+        along = [self._shaped(request.along) for request in asked.values() if request.along is not None]
+        planes, bias = self._columns([self._shaped(request.point) for request in asked.values()] + along)
+        width = len(bias) // 2
+        sums, products, n = np.zeros(width), np.zeros((width, len(planes))), 0
+        for _, values in self.space.blocks(every):
+            both = values @ planes
+            bent = both[:, width:]
+            bent += bias[width:]
+            bend(both[:, :width], bias[:width], bent, self.n_outputs)
+            sums += bent.sum(axis=0, dtype=np.float64)
+            products += bent.T @ values
+            n += len(values)
+        vectors = self._vectors(asked, along, products / n, sums / n)
+        return {i: Answer(0.0, vector) for i, vector in zip(asked, vectors, strict=True)}
+
+    def _shaped(self, point: np.ndarray) -> np.ndarray:
+        return point.reshape(-1, self.n_outputs)
+
+    def _columns(self, points: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """What rows are multiplied with for all points (n_directions + 1, outputs), and what is added."""
+        planes, offsets = self.space.to_rows(np.hstack([point[:-1] for point in points]))
+        return planes, (np.concatenate([point[-1] for point in points]) + offsets).astype(np.float32)
+
+    def _vectors(
+        self, asked: Iterable[int], points: list[np.ndarray], products: np.ndarray, sums: np.ndarray
+    ) -> list[np.ndarray]:
+        """Sums over rows as flat vectors, the penalty's part, which is of ``points``, added."""
+        whole = np.vstack([self.space.from_rows(products, sums), sums])
+        vectors = []
+        for i, point, part in zip(asked, points, np.split(whole, len(points), axis=1), strict=True):
+            vector = part.copy()
+            vector[:-1] += self.penalties[i] * point[:-1]
+            vectors.append(vector.reshape(-1))
+        return vectors
 
 
 def _fitted(

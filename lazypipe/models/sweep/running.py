@@ -44,7 +44,7 @@ def regularization_sweep(
     batch_size: int = 128,
     learning_rate: float = 0.1,
     hidden: int = 1024,
-    tol: float = 3e-7,
+    tol: float = 5e-7,
     max_passes: int = 1000,
     state: str | Path | None = None,
     restart: bool = False,
@@ -121,7 +121,7 @@ def plan_regularization_sweep(
     **options: Any,
 ) -> Plan:
     """What ``regularization_sweep`` would take: its tasks and bytes. Reads labels and metadata, no rows."""
-    given = {"epochs": 20, "batch_size": 128, "learning_rate": 0.1, "hidden": 1024, "tol": 3e-7, "max_passes": 1000}
+    given = {"epochs": 20, "batch_size": 128, "learning_rate": 0.1, "hidden": 1024, "tol": 5e-7, "max_passes": 1000}
     unknown = sorted(set(options) - set(given))
     if unknown:
         raise ConfigError(f"{unknown[0]}: no such option of a sweep. Options: {', '.join(given)}.")
