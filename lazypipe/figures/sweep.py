@@ -44,8 +44,8 @@ def learning_curves(sweep: Any) -> Figure:
     from matplotlib.lines import Line2D
 
     scores = [sweep.cube(which) for which in ("train", "validation")]
-    means = [_mean(values) for values in scores]
-    best = _best(sweep, means[1])
+    means = [sweep.means(which) for which in ("train", "validation")]
+    best = sweep.best_place()
     drawn = _drawn(sweep.strengths, best)
     colours = dict(zip(drawn, _line_colours(len(drawn)), strict=True))
     order = np.argsort(sweep.sizes)
@@ -91,8 +91,8 @@ def heat_map(sweep: Any) -> Figure:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch, Rectangle
 
-    means = _mean(sweep.cube("validation"))
-    best, seen = _best(sweep, means), means[np.isfinite(means)]
+    means, best = sweep.means(), sweep.best_place()
+    seen, highest = means[np.isfinite(means)], math.nan if best is None else means[best]
     across, down = np.argsort(sweep.sizes), np.argsort(sweep.strengths)  # the least regularization on top
     means = means[:, down][:, :, across]
     n_models, n_down, n_across = means.shape
@@ -130,7 +130,7 @@ def heat_map(sweep: Any) -> Figure:
         x, y = int(np.flatnonzero(across == size)[0]), int(np.flatnonzero(down == strength)[0])
         ring = Line2D(
             [x], [y], linestyle="", marker="s", markersize=9, fillstyle="none", color=VERMILION, markeredgewidth=2,
-            clip_on=False, label=f"best: {seen.max():.3f}",
+            clip_on=False, label=f"best: {highest:.3f}",
         )  # fmt: skip
         handles.append(ring)
         if min(room / n_across, each / n_down) > 0.15:
@@ -160,7 +160,8 @@ def confusion(sweep: Any) -> Figure:
     from matplotlib.colors import PowerNorm
 
     if sweep.best is None or sweep.best.confusion is None:
-        why = "every cell failed" if sweep.best is None else "a regression has no classes"
+        unfitted = "every cell failed" if sweep.best_place() is None else "the best cell could not be fitted again"
+        why = unfitted if sweep.best is None else "a regression has no classes"
         raise ConfigError(f"confusion: {why}. See heat_map and the table's notes.")
     counts, cell = np.asarray(sweep.best.confusion), sweep.best.cell
     n = len(counts)
@@ -202,20 +203,6 @@ def confusion(sweep: Any) -> Figure:
     said = f"{right:,} of {of:,} validation rows right ({right / max(1, of):.1%})"
     figure.suptitle(_title(f"Confusions of the best: {what}", [said]), fontsize="medium")
     return figure
-
-
-def _mean(scores: np.ndarray) -> np.ndarray:
-    n = np.isfinite(scores).sum(axis=-1)
-    return np.where(n > 0, np.nansum(scores, axis=-1) / np.maximum(n, 1), np.nan)
-
-
-def _best(sweep: Any, means: np.ndarray) -> tuple[int, int, int] | None:
-    """Model, strength and size of the highest mean; of equal ones that of fewest rows, then the most regularized."""
-    if np.isnan(means).all():
-        return None
-    highest = np.argwhere(means == np.nanmax(means)).tolist()
-    model, strength, size = min(highest, key=lambda at: (sweep.sizes[at[2]], sweep.strengths[at[1]]))
-    return model, strength, size
 
 
 def _drawn(strengths: Sequence[float], best: tuple[int, int, int] | None) -> list[int]:

@@ -16,7 +16,7 @@ def _centre(logits, bias, targets, outputs, own):
     """Add the bias, take the largest logit of each model off, keep that of the row's own class."""
     for i in range(len(logits)):
         row = logits[i]
-        for m in range(len(row) // outputs):
+        for m in range(own.shape[1]):
             first = m * outputs
             most = np.float32(-np.inf)
             for k in range(first, first + outputs):
@@ -75,7 +75,7 @@ def _to_two_residuals(exponentials, targets, kept, losses, sums):
 def residuals(
     logits: np.ndarray, bias: np.ndarray, targets: np.ndarray, outputs: int, losses: np.ndarray, sums: np.ndarray
 ) -> None:
-    """Turn logits (n, models × outputs) float32, without their bias, into d loss / d logits, in place.
+    """Turn logits (n, models × outputs or more) float32, without their bias, into d loss / d logits, in place.
 
     ``targets`` (n,) int32; with one output of two classes 0 and 1, the logit is of class 1. Adds the losses of
     all rows to ``losses`` (models,) and the columns' residuals to ``sums`` (models × outputs,), float64.
@@ -91,29 +91,12 @@ def residuals(
     _to_residuals(logits, targets, outputs, kept, losses, sums)
 
 
-@numba.njit("void(float32[:, :], float32[:, :], int64)", **OPTIONS)
-def _bend(exponentials, along, outputs):
-    """``along`` (n, models × outputs), rows times directions, times the Hessian of the loss in the logits."""
-    for i in range(len(exponentials)):
-        row, into = exponentials[i], along[i]
-        for m in range(len(row) // outputs):
-            first = m * outputs
-            total, mean = np.float32(0), np.float32(0)
-            for k in range(first, first + outputs):
-                total += row[k]
-                mean += row[k] * into[k]
-            scale = np.float32(1) / total
-            mean *= scale
-            for k in range(first, first + outputs):
-                into[k] = row[k] * scale * (into[k] - mean)
-
-
-@numba.njit("void(float32[:, :], float32[::1], int64)", **OPTIONS)
+@numba.njit("void(float32[:, ::1], float32[::1], int64)", **OPTIONS)
 def _below(logits, bias, outputs):
     """Add the bias and take the largest logit of each model off; with one output, minus its size."""
     for i in range(len(logits)):
         row = logits[i]
-        for m in range(len(row) // outputs):
+        for m in range(len(bias) // outputs):
             first = m * outputs
             if outputs == 1:
                 row[m] = -abs(row[m] + bias[m])
@@ -126,25 +109,41 @@ def _below(logits, bias, outputs):
                 row[k] -= most
 
 
-@numba.njit("void(float32[:, :], float32[:, :])", **OPTIONS)
-def _bend_two(exponentials, along):
+@numba.njit("void(float32[:, ::1], float32[:, ::1], float32[::1], int64, float64[::1])", **OPTIONS)
+def _bend(exponentials, along, offsets, outputs, sums):
+    """``along``, rows times directions, times the Hessian of the loss in the logits; columns are added to ``sums``."""
     for i in range(len(exponentials)):
-        for m in range(exponentials.shape[1]):
-            share = np.float32(1) / (np.float32(1) + exponentials[i, m])
-            along[i, m] *= exponentials[i, m] * share * share
+        row, into = exponentials[i], along[i]
+        for m in range(len(offsets) // outputs):
+            first = m * outputs
+            if outputs == 1:
+                share = np.float32(1) / (np.float32(1) + row[m])
+                into[m] = (into[m] + offsets[m]) * row[m] * share * share
+                sums[m] += into[m]
+                continue
+            total, mean = np.float32(0), np.float32(0)
+            for k in range(first, first + outputs):
+                into[k] += offsets[k]
+                total += row[k]
+                mean += row[k] * into[k]
+            scale = np.float32(1) / total
+            mean *= scale
+            for k in range(first, first + outputs):
+                into[k] = row[k] * scale * (into[k] - mean)
+                sums[k] += into[k]
 
 
-def bend(logits: np.ndarray, bias: np.ndarray, along: np.ndarray, outputs: int) -> None:
-    """Turn ``along`` (n, models × outputs), rows times directions, into the loss's Hessian in the logits times it.
+def bend(
+    logits: np.ndarray, bias: np.ndarray, along: np.ndarray, offsets: np.ndarray, outputs: int, sums: np.ndarray
+) -> None:
+    """Turn ``along``, rows times directions less ``offsets``, into the loss's Hessian in the logits times it.
 
-    ``logits`` likewise, without their bias; overwritten.
+    Both (n, models × outputs or more) float32 without ``bias`` and ``offsets`` (models × outputs,); the logits are
+    overwritten. Adds its columns to ``sums``.
     """
     _below(logits, bias, outputs)
     np.exp(logits, out=logits)
-    if outputs == 1:
-        _bend_two(logits, along)
-    else:
-        _bend(logits, along, outputs)
+    _bend(logits, along, offsets, outputs, sums)
 
 
 @numba.njit("void(float32[:, ::1], float32[::1], int64, int32[:, ::1])", **OPTIONS)

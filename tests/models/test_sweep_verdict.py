@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
+from jobs import _sweep
 from lazypipe.models.sweep.cells import Cell, table_of
-from lazypipe.models.sweep.result import Best, RegularizationSweep
+from lazypipe.models.sweep.result import Best, RegularizationSweep, best_place_of
 from lazypipe.models.sweep.verdict import verdict_of
 
 SIZES = (100, 200, 500, 1000, 2000, 5000, 10_000, 20_000)
@@ -37,6 +38,28 @@ def made(
         table_of(cells), tuple(models), tuple(sizes), tuple(strengths), tuple(seeds),
         np.arange(classes) if classes else None, 50, 10**6, n_validation, "x.zarr", best,
     )  # fmt: skip
+
+
+def test_the_best_place_is_one_rule_for_all():
+    """Among places with the most seeds the highest mean, of equal ones fewest rows, then the smallest C."""
+    scores = {(100, 1.0): (0.7, 0.8, 0.9), (100, 0.1): (0.9, 0.7, 0.8), (200, 1.0): (0.8, 0.8, 0.8)}  # equal means
+    sweep = made(
+        lambda cell: 1 - scores.get((cell.size, cell.C), (0.99, 0.99, 0.0))[cell.seed],
+        sizes=(100, 200), strengths=(1.0, 0.1), seeds=(0, 1, 2),
+        failed=lambda cell: "lost" if (cell.size, cell.C, cell.seed) == (200, 0.1, 2) else "",
+    )  # fmt: skip
+    assert sweep.best_place() == (0, 1, 0) == best_place_of(sweep.cube(), sweep.sizes, sweep.strengths)
+    np.testing.assert_allclose(sweep.means()[0], [[0.8, 0.8], [0.8, 0.99]])
+    np.testing.assert_allclose(sweep.means("train"), 1)
+    best = verdict_of(sweep).best
+    assert (best.size, best.C, best.n_seeds) == (100, 0.1, 3)
+    found = _sweep.best_of_each_size(sweep, _sweep.means_of(sweep))
+    assert [(mean.size, mean.C, mean.n_seeds) for mean in found] == [(100, 0.1, 3), (200, 1.0, 3)]
+
+
+def test_without_a_score_there_is_no_best_place():
+    sweep = made(lambda cell: 0.1, failed=lambda cell: "no memory", seeds=(0, 1))
+    assert sweep.best_place() is None and np.isnan(sweep.means()).all()
 
 
 def power_law(a, b, c):

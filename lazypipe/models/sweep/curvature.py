@@ -10,7 +10,7 @@ import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from scipy.special import expit, softmax
 
-from lazypipe.models.sweep.space import Precondition, Space
+from lazypipe.models.sweep.space import Precondition, Space, stride
 
 WHOLE_FLOPS = 2e9  # that the Hessian itself may take: some hundredths of a second
 ROWS = 8  # rows a parameter of one output that it is found from
@@ -22,13 +22,16 @@ def is_whole(n: int, n_parameters: int) -> bool:
     return n_parameters**2 * (min(n, ROWS * n_parameters) + n_parameters / 3) <= WHOLE_FLOPS
 
 
-def preconditioner(found: Space, n: int, point: np.ndarray, penalty: float, n_outputs: int) -> Precondition | None:
-    """About the inverse Hessian at ``point`` (n_directions + 1, outputs), from some of ``n`` rows; None if too wide.
+def preconditioner(
+    found: Space, n: int, step: int, point: np.ndarray, penalty: float, n_outputs: int
+) -> Precondition | None:
+    """About the inverse Hessian at ``point`` (n_directions + 1, outputs), from some of ``n`` rows in blocks
+    of ``step``; None if there are too many directions.
 
     Few parameters: all of it. Many: one matrix for all outputs, rows weighted by the mean of their p (1 - p).
     """
     whole = is_whole(n, point.size)
-    blocks = found.turned(max(1, n // (ROWS * (point.size if whole else len(point)))))
+    blocks = found.turned(stride(n, step, ROWS * (point.size if whole else len(point))))
     if blocks is None:
         return None
     total, n = np.zeros((point.size if whole else len(point),) * 2), 0
@@ -38,6 +41,8 @@ def preconditioner(found: Space, n: int, point: np.ndarray, penalty: float, n_ou
         total += _whole(rows, shares) if whole else _mean(rows, shares)
         n += len(values)
     total /= n
+    if not np.isfinite(total).all():
+        return None
     held = n_outputs if whole else 1  # of the matrix, the intercepts, which are last and not penalised
     diagonal = np.arange(len(total))
     total[diagonal[:-held], diagonal[:-held]] += penalty

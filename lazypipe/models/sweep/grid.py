@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, TypeVar
@@ -17,6 +17,7 @@ STRENGTHS = (1.0, 0.1, 0.01, 0.001)
 MODELS = ("logistic", "sgd", "mlp", "ridge")  # one file each, beside this one
 REGRESSIONS = ("ridge",)
 SHOWN = 8
+REAL = int | float | np.integer | np.floating
 
 Value = TypeVar("Value")
 
@@ -90,13 +91,26 @@ def fit_to(grid: Grid, n_rows: int, uri: str, allow_smaller: bool) -> Grid:
 
 def checked_options(**values: Any) -> Options:
     """The options of the models; ConfigError for one out of range."""
+    checked = dict(values)
     for name in ("epochs", "batch_size", "hidden", "max_passes"):
         if not (_is_whole(values[name]) and values[name] >= 1):
             raise ConfigError(f"{name}: {values[name]!r} is not a number of 1 or more.")
+        checked[name] = int(values[name])
     for name in ("learning_rate", "tol"):
-        if not (isinstance(values[name], int | float | np.number) and 0 < values[name] < np.inf):
-            raise ConfigError(f"{name}: {values[name]!r} is not a number above 0.")
-    return Options(**values)
+        checked[name] = above_0(values[name], name)
+    return Options(**checked)
+
+
+def above_0(value: Any, name: str) -> float:
+    """A number as a float, so that 1 and 1.0 are the same in records; ConfigError unless it is above 0 and finite."""
+    if isinstance(value, REAL):
+        try:
+            number = float(value)
+        except OverflowError:
+            raise ConfigError(f"{name}: a whole number of more than 308 digits. Give a smaller one.") from None
+        if 0 < number < np.inf:
+            return number
+    raise ConfigError(f"{name}: {value!r} is not a number above 0.")
 
 
 def _several(values: Any, name: str, kind: type[Value]) -> tuple[Value, ...]:
@@ -107,10 +121,13 @@ def _several(values: Any, name: str, kind: type[Value]) -> tuple[Value, ...]:
     if not entries:
         raise ConfigError(f"{name}: is empty. Give one at least, or leave it out.")
     for entry in entries:
-        fits = _is_whole(entry) if kind is int else isinstance(entry, kind if kind is str else int | float | np.number)
+        fits = _is_whole(entry) if kind is int else isinstance(entry, kind if kind is str else REAL)
         if not fits or isinstance(entry, bool):
             raise ConfigError(f"{name}: {entry!r} is not {_article(kind)}.")
-    found = [kind(entry) for entry in entries]  # type: ignore[call-arg]
+    try:
+        found = [kind(entry) for entry in entries]  # type: ignore[call-arg]
+    except OverflowError:
+        raise ConfigError(f"{name}: a whole number of more than 308 digits. Give a smaller one.") from None
     twice = sorted({entry for entry in found if found.count(entry) > 1})  # type: ignore[type-var]
     if twice:
         raise ConfigError(f"{name}: {_listed(f'{entry}' for entry in twice)} is there twice. Give each once.")
@@ -129,7 +146,3 @@ def _listed(values: Iterable[str]) -> str:
     entries = list(values)
     more = "" if len(entries) <= SHOWN else f" and {len(entries) - SHOWN} more"
     return ", ".join(entries[:SHOWN]) + more
-
-
-def sizes_told(sizes: Sequence[int]) -> str:
-    return _listed(f"{size:,}" for size in sizes)

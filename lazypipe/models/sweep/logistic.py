@@ -3,7 +3,8 @@
 Each strength has its own L-BFGS, in coordinates where the Hessian is near to diagonal; those that still need an
 evaluation share the next pass, whose products are as wide as there are of them. Losses and gradients of a block are
 float32, their sums float64. A prefix of many blocks is solved loosely on a sixteenth and on a quarter of its blocks
-first, so that its own passes begin near their end; cells thus depend on nothing but their own rows.
+first, so that its own passes begin near their end; cells thus depend on their own rows and on the strengths beside
+them, whose products they share, alone.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from lazypipe.models.sweep.planes import Planes
 from lazypipe.models.sweep.rows import Prefix, block_rows
 from lazypipe.models.sweep.space import Space, space_of
 from lazypipe.stats.softmax_kernel import bend, residuals
+from lazypipe.stats.thin import Thin
 
 SHARES = (16, 4)  # every so many-th block, before all of them
 LEAST_BLOCKS = 4  # of a share
@@ -35,11 +37,12 @@ def fit(
     Newton decrement of ``options.tol`` of the objective; ``gap`` is that decrement. ``seed`` is not used.
     """
     n_outputs = 1 if n_classes == 2 else n_classes
-    found = space_of(prefix)
+    with np.errstate(over="ignore", invalid="ignore"):  # it looks for both
+        found = space_of(prefix)
     size = (found.n_directions + 1) * n_outputs
     keep = lbfgs.n_pairs(size, len(strengths))
     curvatures = [Curvature(size, found.preconditioner(C, n_outputs), keep) for C in strengths]
-    sums = Sums(found, targets, n_outputs, [1 / (C * prefix.size) for C in strengths])
+    sums = Sums(found, targets, prefix.step, n_outputs, [1 / (C * prefix.size) for C in strengths])
     ends = [Found(np.zeros(size), np.inf, np.inf, False)] * len(strengths)
     passes = np.zeros(len(strengths))
     n_blocks = -(-prefix.size // prefix.step)
@@ -64,7 +67,9 @@ def _together(
     """Answer what all searches ask for, one pass after another; those that took ``most`` passes end as they are."""
     ends: dict[int, Found] = {}
     asked = {i: next(search) for i, search in enumerate(searches)}
-    some = max(every, sums.n_rows // (HESSIAN_ROWS * sums.space.n_directions))  # blocks that tell the Hessian
+    some = max(
+        every, space.stride(sums.n_rows, sums.step, HESSIAN_ROWS * sums.space.n_directions)
+    )  # blocks that tell the Hessian
     while asked:
         gradients = {i: request for i, request in asked.items() if request.along is None}
         products = {i: request for i, request in asked.items() if request.along is not None}
@@ -84,7 +89,7 @@ def _together(
                 continue
             found = curvatures[i].found
             if passes[i] >= most and found is not None:
-                ends[i] = found
+                ends[i] = found._replace(decrement=np.nan)  # without the Hessian it would tell too little
                 del asked[i]
     return [ends[i] for i in range(len(searches))]
 
@@ -92,14 +97,14 @@ def _together(
 class Sums:
     """Objectives and gradients, or products with Hessians, of several strengths in one pass over the rows."""
 
-    def __init__(self, found: Space, targets: np.ndarray, n_outputs: int, penalties: Sequence[float]):
+    def __init__(self, found: Space, targets: np.ndarray, step: int, n_outputs: int, penalties: Sequence[float]):
         self.space, self.targets, self.n_outputs = found, targets.astype(np.int32), n_outputs
-        self.n_rows, self.penalties = len(targets), penalties
+        self.n_rows, self.step, self.penalties = len(targets), step, penalties
 
     def curvature(self, i: int, point: np.ndarray) -> Answer:
         """A preconditioner of one strength, from as many blocks as it takes."""
         found = curvature.preconditioner(
-            self.space, self.n_rows, self._shaped(point), self.penalties[i], self.n_outputs
+            self.space, self.n_rows, self.step, self._shaped(point), self.penalties[i], self.n_outputs
         )
         return Answer(0.0, point, found)
 
@@ -108,10 +113,11 @@ class Sums:
         points = [self._shaped(request.point) for request in asked.values()]
         planes, bias = self._columns(points)
         losses, sums, products, n = np.zeros(len(points)), np.zeros(len(bias)), np.zeros((len(bias), len(planes))), 0
+        thin = Thin(planes)
         for rows, values in self.space.blocks(every):
-            logits = values @ planes
+            logits = thin.times(values)
             residuals(logits, bias, self.targets[rows], self.n_outputs, losses, sums)
-            products += logits.T @ values
+            products += thin.back(logits, values)
             n += len(values)
         vectors = self._vectors(asked, points, products / n, sums / n)
         answers = {}
@@ -123,16 +129,14 @@ class Sums:
     def products(self, asked: Mapping[int, Request], every: int) -> dict[int, Answer]:
         """Hessians times directions by strength, from every so many-th block."""
         along = [self._shaped(request.along) for request in asked.values() if request.along is not None]
-        planes, bias = self._columns([self._shaped(request.point) for request in asked.values()] + along)
-        width = len(bias) // 2
-        sums, products, n = np.zeros(width), np.zeros((width, len(planes))), 0
+        planes, bias = self._columns([self._shaped(request.point) for request in asked.values()])
+        directions, offsets = self._columns(along)
+        sums, products, n = np.zeros(len(bias)), np.zeros((len(bias), len(planes))), 0
+        thin, thin_along = Thin(planes), Thin(directions)
         for _, values in self.space.blocks(every):
-            both = values @ planes
-            bent = both[:, width:]
-            bent += bias[width:]
-            bend(both[:, :width], bias[:width], bent, self.n_outputs)
-            sums += bent.sum(axis=0, dtype=np.float64)
-            products += bent.T @ values
+            bent = thin_along.times(values)
+            bend(thin.times(values), bias, bent, offsets, self.n_outputs, sums)
+            products += thin_along.back(bent, values)
             n += len(values)
         vectors = self._vectors(asked, along, products / n, sums / n)
         return {i: Answer(0.0, vector) for i, vector in zip(asked, vectors, strict=True)}
@@ -166,7 +170,8 @@ def _fitted(
     for end, strength, n in zip(ends, strengths, passes, strict=True):
         outcome = Outcome(strength, passes=int(np.ceil(n)))
         if np.isfinite(end.value):
-            outcome.objective, outcome.gap, outcome.converged = end.value, end.decrement, end.converged
+            outcome.objective, outcome.converged = end.value, end.converged
+            outcome.gap = None if np.isnan(end.decrement) else end.decrement
         else:
             outcome.failed = "the loss overflows at the start: divide the entries by a constant"
         outcomes.append(outcome)

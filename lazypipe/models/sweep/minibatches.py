@@ -150,8 +150,9 @@ class Descent:
             outcome = Outcome(strength, passes=int(self._passes[i]), failed=self._failed[i])
             if self.alive[i]:
                 outcome.objective, outcome.converged = float(objectives[i]), bool(settled[i])
-                if objectives[i] > start:
-                    outcome.note = f"the objective rose from {start:.4g} to {objectives[i]:.4g}: {REMEDIES}"
+                if objectives[i] > max(start, math.log(2)):
+                    rose = f"objective {start:.4g} at first, {objectives[i]:.4g} at last"
+                    outcome.failed = f"diverged by step {self.n_steps:,} ({rose}): {REMEDIES}"
             outcomes.append(outcome)
         return outcomes
 

@@ -15,6 +15,7 @@ from lazypipe.plan import FoldPlan, Host, Plan, fitted, or_say_what_fits
 from lazypipe.sizes import show_bytes
 
 HELD_SHARE = 3  # a prefix stays in memory where it takes no more than a third of the budget
+PASSES = 40  # of logistic regression, about
 CELL_NBYTES = 2048  # of the table, and of its record as text
 REMEDY = "or give fewer strengths or smaller sizes."
 
@@ -32,10 +33,28 @@ def tasks_of(grid: Grid, done: Iterable[Cell] = ()) -> list[Task]:
     return tasks
 
 
-def plan_of(problem: Problem, grid: Grid, tasks: list[Task], options: Options, host: Host) -> Plan:
+def largest_first(tasks: Iterable[Task], problem: Problem, options: Options) -> list[Task]:
+    """The tasks by the work that they take."""
+    return sorted(tasks, key=lambda task: -_work(task, problem, options))
+
+
+def _work(task: Task, problem: Problem, options: Options) -> int:
+    """About how long a task takes, in multiplications: what time left and order are told from."""
+    n_features, width = problem.train.n_features, max(1, problem.n_classes) * len(task.strengths)
+    if task.model == "ridge":
+        return task.size * n_features * min(task.size, n_features)
+    if task.model == "logistic":
+        return PASSES * 2 * task.size * n_features * width
+    readings = max(options.epochs * task.size, options.least_steps * min(options.batch_size, task.size))
+    if task.model == "sgd":
+        return readings * 2 * n_features * width
+    return readings * 3 * options.hidden * n_features * len(task.strengths)
+
+
+def plan_of(problem: Problem, grid: Grid, tasks: list[Task], options: Options, host: Host, title: str = "fits") -> Plan:
     """The plan of those tasks. Raises MemoryPlanError."""
     matrix = problem.train.matrix
-    fold = or_say_what_fits(lambda given: _fold(problem, tasks, options, given), host.compiling, REMEDY)
+    fold = or_say_what_fits(lambda given: _fold(problem, tasks, options, given, title), host.compiling, REMEDY)
     cells = sum(len(task.strengths) for task in tasks)
     notes = [
         f"{cells:,} of {grid.n_cells:,} cells to do: {len(grid.models)} models x {len(grid.sizes)} sizes x "
@@ -61,16 +80,16 @@ def held_nbytes(host: Host) -> int:
     return host.memory // HELD_SHARE
 
 
-def _fold(problem: Problem, tasks: list[Task], options: Options, host: Host) -> FoldPlan:
+def _fold(problem: Problem, tasks: list[Task], options: Options, host: Host, title: str) -> FoldPlan:
     train = problem.train
     step = block_rows(train.n_features)
     sizes = [task_nbytes(problem, task, options, host) for task in tasks]
     best = 8 * (train.n_features + problem.n_classes + 1) * max(1, problem.n_classes)
     plan = FoldPlan(
-        "sweep",
+        title,
         "rows",
         step,
-        tuple(Run(i, 0, task.size, step) for i, task in enumerate(tasks)),
+        tuple(Run(i, 0, _work(task, problem, options), step) for i, task in enumerate(tasks)),
         mapped_nbytes=0,
         state_nbytes=best,
         live_states=max(1, len(tasks)),
@@ -90,7 +109,8 @@ def task_nbytes(problem: Problem, task: Task, options: Options, host: Host) -> i
     held = rows if rows <= held_nbytes(host) else 0
     fit = model_of(task.model).nbytes(task.size, train.n_features, problem.n_classes, len(task.strengths), options)
     order = 0 if task.seed is None else 16 * train.n_rows
-    said = 12 * problem.validation.n_rows * len(task.strengths)
+    judged = problem.validation.n_rows if problem.n_classes else max(problem.validation.n_rows, task.size)
+    said = (12 if problem.n_classes else 24) * judged * len(task.strengths)
     return held + _block_nbytes(train) + max(fit, _block_nbytes(problem.validation) + said) + order + 16 * task.size
 
 

@@ -10,8 +10,11 @@ import numpy as np
 
 from lazypipe.errors import ConfigError, DataError
 from lazypipe.io import open_matrix
+from lazypipe.io.array import ArrayMatrix
 from lazypipe.io.labels import read_labels
 from lazypipe.io.matrix import Matrix
+from lazypipe.io.row_range import RowRange
+from lazypipe.models.sweep.grid import above_0
 from lazypipe.models.sweep.rows import Examples
 
 SHOWN = 5
@@ -32,9 +35,9 @@ class Problem:
     def identity(self) -> dict[str, Any]:
         """What tells its data from others."""
         return {
-            "train": self.train.matrix.fingerprint(),
+            "train": _content_of(self.train.matrix),
             "labels": _digest(self.train.targets),
-            "validation": self.validation.matrix.fingerprint(),
+            "validation": _content_of(self.validation.matrix),
             "validation_labels": _digest(self.validation.targets),
             "classes": None if self.classes is None else _digest(self.classes),
             "divide_by": self.train.divide_by,
@@ -43,8 +46,7 @@ class Problem:
 
 def problem_of(train: Any, validation: Any, divide_by: float, regression: bool) -> Problem:
     """Sources and labels, opened and matched. DataError, ConfigError for what does not fit together."""
-    if not (isinstance(divide_by, int | float | np.number) and 0 < divide_by < np.inf):
-        raise ConfigError(f"divide_by: {divide_by!r} is not a number above 0.")
+    divide_by = above_0(divide_by, "divide_by")
     X, y = _pair(train, "train")
     X_valid, y_valid = _pair(validation, "validation")
     matrix, other = open_matrix(X), open_matrix(X_valid)
@@ -94,20 +96,31 @@ def _classes(labels: np.ndarray, matrix: Matrix) -> tuple[np.ndarray, np.ndarray
 
 def _codes(labels: np.ndarray, classes: np.ndarray, matrix: Matrix, n_rows: int) -> np.ndarray:
     """Positions of labels among the classes; DataError for a class that no training row is of."""
-    if (labels.dtype.kind in "US") != (classes.dtype.kind in "US"):
-        raise DataError(
-            f"y_valid: labels of kind {labels.dtype.name}, but those of the training rows are {classes.dtype.name}. "
-            f"Write both alike."
-        )
+    kinds, as_text = {labels.dtype.kind, classes.dtype.kind}, ""
+    if "U" in kinds and kinds != {"U"}:
+        as_text = f"labels of kind {labels.dtype.name}, but those of the training rows are {classes.dtype.name}"
+        if not kinds <= set("Uiu"):
+            raise DataError(f"y_valid: {as_text}. Write both alike.")
+        as_text += "; as text "
+        labels, classes = labels.astype(np.str_), classes.astype(np.str_)  # 7 as "7"
     unseen = np.setdiff1d(labels, classes)
     if len(unseen):
         at = int(np.argmax(labels == unseen[0]))
         shown = ", ".join(str(label) for label in unseen[:SHOWN]) + (" ..." if len(unseen) > SHOWN else "")
         raise DataError(
-            f"y_valid: class {shown} (first at row {at:,} of {matrix.uri}) is of no training row. "
+            f"y_valid: {as_text}class {shown} (first at row {at:,} of {matrix.uri}) is of no training row. "
             f"Leave such rows out, or train on some."
         )
-    return np.searchsorted(classes, labels).astype(np.int32)
+    order = np.argsort(classes)  # whole numbers sort otherwise as text
+    return order[np.searchsorted(classes, labels, sorter=order)].astype(np.int32)
+
+
+def _content_of(matrix: Matrix) -> str:
+    """What tells a matrix from others: of one in memory all of it, not a sample; of files the fingerprint."""
+    if isinstance(matrix, RowRange):
+        text = f"{_content_of(matrix.matrix)} {matrix.rows.start}:{matrix.rows.stop}"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return matrix.content_hash() if isinstance(matrix, ArrayMatrix) else matrix.fingerprint()
 
 
 def _digest(values: np.ndarray) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 
 from lazypipe.atomic import replacing
 from lazypipe.errors import DataError
+from lazypipe.io.labels import DAMAGED
 from lazypipe.models.sweep.cells import Cell
 from lazypipe.models.sweep.result import Best
 
@@ -28,6 +29,7 @@ VERSION = 1  # of the arithmetic: raise it where a cell would come out otherwise
 IDENTITY = "identity.json"
 ARRAYS = ("confusion", "coef", "intercept", "present")
 NAMES = {field.name for field in fields(Cell)}
+TORN = (*DAMAGED, KeyError, AttributeError, StopIteration)
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,10 @@ class Records:
             if not (place / IDENTITY).exists():
                 with replacing(place / IDENTITY, overwrite=True) as partial:
                     partial.write_text(json.dumps(identity, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+    def has(self, task: Task) -> bool:
+        """Whether the record of a task is where this process looks for it."""
+        return (self.of(task.model) / _name(task)).with_suffix(".json").exists()
 
     def write(self, task: Task, done: Done) -> None:
         """Keep what a task came to; the record stands only once all of it does."""
@@ -93,5 +99,5 @@ def _read(path: Path) -> tuple[tuple[Cell, ...], Best | None] | None:
         best = next(cell for cell in cells if record["best"] == cell.C)
         with np.load(path.with_suffix(".npz")) as arrays:
             return cells, Best(vars(best), **{name: arrays[name] for name in ARRAYS if name in arrays})
-    except (OSError, ValueError, KeyError, TypeError, StopIteration):
+    except TORN:
         return None

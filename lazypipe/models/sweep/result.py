@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,9 @@ from lazypipe.plan import Plan
 
 if TYPE_CHECKING:
     from lazypipe.models.sweep.verdict import Verdict
+
+
+TIE = 1e-12  # means no further apart are equal: sums over seeds round
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class RegularizationSweep:
     classes : (K,) sorted labels; None in a regression.
     n_features, n_rows, n_validation : columns, and rows there are.
     best : the cell of highest validation score; None where every cell failed.
+    n_recorded : cells that were taken from the state.
     """
 
     table: pa.Table
@@ -56,6 +61,7 @@ class RegularizationSweep:
     n_validation: int
     source: str
     best: Best | None = None
+    n_recorded: int = 0
     plan_: Plan | None = field(default=None, repr=False)
 
     @property
@@ -87,8 +93,37 @@ class RegularizationSweep:
         """Scores (n_sizes, n_seeds) of one model at one strength; NaN where a cell has none."""
         return self.cube(which)[self.models.index(model), self.strengths.index(strength)]
 
+    def means(self, which: str = "validation") -> np.ndarray:
+        """Scores (models, strengths, sizes), means over the seeds that have one; NaN where none has."""
+        return mean_over_seeds(self.cube(which))
+
+    def best_place(self) -> tuple[int, int, int] | None:
+        """Where among models, strengths and sizes the mean validation score is highest; see ``best_place_of``."""
+        return best_place_of(self.cube(), self.sizes, self.strengths)
+
     def verdict(self) -> Verdict:
         """What the cells say together, in ``.lines()``: would more rows, more regularization or a bigger model help?"""
         from lazypipe.models.sweep.verdict import verdict_of  # which reads sweeps
 
         return verdict_of(self)
+
+
+def mean_over_seeds(cube: np.ndarray) -> np.ndarray:
+    """Over the last axis, of those that have a score; NaN where none has."""
+    n = np.isfinite(cube).sum(axis=-1)
+    return np.where(n > 0, np.nansum(cube, axis=-1) / np.maximum(n, 1), np.nan)
+
+
+def best_place_of(cube: np.ndarray, sizes: Sequence[int], strengths: Sequence[float]) -> tuple[int, int, int] | None:
+    """The best cell of scores (models, strengths, sizes, seeds): model, strength and size, as places; None: no score.
+
+    Of the places with the most seeds, that of highest mean; of equal ones that of fewest rows, then of the smallest
+    C, then the first model.
+    """
+    n, means = np.isfinite(cube).sum(axis=-1), mean_over_seeds(cube)
+    if not n.any():
+        return None
+    means = np.where(n == n.max(), means, -np.inf)
+    highest = np.argwhere(means >= means.max() - TIE).tolist()
+    model, strength, size = min(highest, key=lambda at: (sizes[at[2]], strengths[at[1]], at[0]))
+    return model, strength, size

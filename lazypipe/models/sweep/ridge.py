@@ -59,7 +59,7 @@ def fit(
     found = solve(prefix, targets - centre, [1 / strength for strength in strengths])
     coef, intercept = found.coef, centre - found.coef @ found.mean
     outcomes = [
-        Outcome(strength, objective, excess / (objective or 1), found.passes, True)
+        Outcome(strength, objective, excess / (objective or 1), found.passes, excess <= options.tol * objective)
         for strength, objective, excess in zip(strengths, found.objectives, found.excesses, strict=True)
     ]
     return Fitted(outcomes, lambda rows: rows @ coef.T + intercept, lambda i: (coef[i : i + 1], intercept[i : i + 1]))

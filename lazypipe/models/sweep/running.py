@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
+import numpy as np
 from threadpoolctl import threadpool_limits
 
 import lazypipe
@@ -16,17 +16,21 @@ from lazypipe.errors import ConfigError
 from lazypipe.models.sweep.cells import Cell, table_of
 from lazypipe.models.sweep.fitted import Options
 from lazypipe.models.sweep.grid import STRENGTHS, Grid, checked_options, fit_to, grid_of
-from lazypipe.models.sweep.planning import held_nbytes, plan_of, tasks_of
+from lazypipe.models.sweep.planning import held_nbytes, largest_first, plan_of, tasks_of
 from lazypipe.models.sweep.problem import Problem, problem_of
 from lazypipe.models.sweep.pruning import hopeless
 from lazypipe.models.sweep.records import VERSION, Records
-from lazypipe.models.sweep.result import Best, RegularizationSweep
-from lazypipe.models.sweep.task import Done, FitPrefix, Task
+from lazypipe.models.sweep.result import Best, RegularizationSweep, best_place_of
+from lazypipe.models.sweep.task import FitPrefix, Task
 from lazypipe.plan import Plan
 
+DEFAULTS = Options()
 EXACT = ("tol", "max_passes")
 STEPS = ("epochs", "batch_size", "learning_rate", "least_steps")
 OPTIONS = {"logistic": EXACT, "ridge": (), "sgd": STEPS, "mlp": (*STEPS, "hidden")}  # that change a model's cells
+
+
+Recorded = dict[tuple[Any, ...], tuple[Cell, Best | None]]
 
 
 def regularization_sweep(
@@ -40,12 +44,12 @@ def regularization_sweep(
     divide_by: float = 1.0,
     allow_smaller: bool = False,
     early_stopping: bool = False,
-    epochs: int = 20,
-    batch_size: int = 128,
-    learning_rate: float = 0.1,
-    hidden: int = 1024,
-    tol: float = 5e-7,
-    max_passes: int = 1000,
+    epochs: int = DEFAULTS.epochs,
+    batch_size: int = DEFAULTS.batch_size,
+    learning_rate: float = DEFAULTS.learning_rate,
+    hidden: int = DEFAULTS.hidden,
+    tol: float = DEFAULTS.tol,
+    max_passes: int = DEFAULTS.max_passes,
     state: str | Path | None = None,
     restart: bool = False,
     engine: Engine | None = None,
@@ -67,12 +71,15 @@ def regularization_sweep(
         "mlp" (one hidden layer, by mini-batches); or "ridge", the regression with alpha = 1 / C.
     divide_by : divides all entries, as 255 does pixels.
     allow_smaller : leave out sizes that the data do not have, which are an error otherwise.
-    early_stopping : go from small to large, and give a strength up where it is less regularized than the best and
-        at two sizes in a row more than three standard errors behind it.
-    epochs, batch_size, learning_rate, hidden : of "sgd" and "mlp".
+    early_stopping : go from small sizes to large, one after another, and give a strength up where it is less
+        regularized than the best and at two sizes in a row more than three standard errors behind it.
+    epochs, batch_size, learning_rate, hidden : of "sgd" and "mlp", which take 1,000 steps at least, whatever the
+        epochs. A prefix that memory does not hold is read in windows of neighbouring rows: shuffle a file sorted by
+        class before.
     tol, max_passes : of "logistic": the Newton decrement to end at, relative to the objective.
     state : folder that keeps finished cells; a second run takes them from there, tries failed ones again, and adds
-        what a larger grid asks for. ``restart`` forgets those of the same data and options first.
+        what a larger grid asks for. Cells that were fitted under another budget of memory are taken too.
+        ``restart`` forgets those of the same data and options first.
     engine : from ``open_engine``; None works on threads of this process.
 
     Returns
@@ -96,15 +103,20 @@ def regularization_sweep(
         hidden=hidden, tol=tol, max_passes=max_passes,
     )  # fmt: skip
     _require_state(state, restart)
+    if early_stopping and grid.regression:
+        raise ConfigError("early_stopping: ridge gives no strength up. Leave it out.")
     problem = problem_of(train, validation, divide_by, grid.regression)
     grid = fit_to(grid, problem.train.n_rows, problem.train.matrix.uri, allow_smaller)
     records = _records(state, problem, grid, options)
     with engine_or_own(engine) as running, threadpool_limits(1):
-        plan = plan_of(problem, grid, tasks_of(grid), options, running.host)
-        if records is not None:
+        if records is not None and restart:
             records.begin(restart)
+        done = {} if records is None else _recorded(records, grid)
+        plan = _plan(problem, grid, done, options, running)
+        if records is not None:
+            records.begin(restart=False)
         work = FitPrefix(problem, problem.train.shift(), options, held_nbytes(running.host), records)
-        return _Run(work, grid, running, plan, early_stopping).sweep()
+        return _Run(work, grid, running, plan, early_stopping, done).sweep()
 
 
 def plan_regularization_sweep(
@@ -117,19 +129,41 @@ def plan_regularization_sweep(
     model: str | Sequence[str] = "logistic",
     divide_by: float = 1.0,
     allow_smaller: bool = False,
+    state: str | Path | None = None,
     engine: Engine | None = None,
     **options: Any,
 ) -> Plan:
-    """What ``regularization_sweep`` would take: its tasks and bytes. Reads labels and metadata, no rows."""
-    given = {"epochs": 20, "batch_size": 128, "learning_rate": 0.1, "hidden": 1024, "tol": 5e-7, "max_passes": 1000}
+    """What ``regularization_sweep`` would take: its tasks and bytes. Reads labels, metadata and records, no rows."""
+    given = {name: value for name, value in asdict(DEFAULTS).items() if name != "least_steps"}
     unknown = sorted(set(options) - set(given))
     if unknown:
         raise ConfigError(f"{unknown[0]}: no such option of a sweep. Options: {', '.join(given)}.")
     grid, checked = _asked(model, sizes, strengths, seeds, **(given | options))
     problem = problem_of(train, validation, divide_by, grid.regression)
     grid = fit_to(grid, problem.train.n_rows, problem.train.matrix.uri, allow_smaller)
+    records = _records(state, problem, grid, checked)
     with engine_or_own(engine) as running:
-        return plan_of(problem, grid, tasks_of(grid), checked, running.host)
+        return _plan(problem, grid, {} if records is None else _recorded(records, grid), checked, running)
+
+
+def _plan(problem: Problem, grid: Grid, done: Recorded, options: Options, engine: Engine) -> Plan:
+    """Of the cells that are to be done; of all, where none is."""
+    left = tasks_of(grid, [cell for cell, _ in done.values()]) or tasks_of(grid)
+    return plan_of(problem, grid, largest_first(left, problem, options), options, engine.host)
+
+
+def _recorded(records: Records, grid: Grid) -> Recorded:
+    """The cells of the grid that earlier sweeps finished, and how the best of each task was fitted."""
+    found: Recorded = {}
+    for cells, best in records.read():
+        for cell in cells:
+            in_grid = cell.size in grid.sizes and cell.C in grid.strengths and cell.seed in grid.seeds
+            if in_grid and (cell.key not in found or found[cell.key][0].status == "failed"):
+                found[cell.key] = cell, None
+        key = None if best is None else Cell(**best.cell).key
+        if key in found:
+            found[key] = found[key][0], best
+    return found
 
 
 def _asked(model: Any, sizes: Any, strengths: Any, seeds: Any, **options: Any) -> tuple[Grid, Options]:
@@ -158,23 +192,24 @@ def _records(state: str | Path | None, problem: Problem, grid: Grid, options: Op
 
 
 class _Run:
-    """One sweep under way: the cells so far, and the best of each task."""
+    """One sweep under way: the cells so far, and how the best of each task was fitted."""
 
-    def __init__(self, work: FitPrefix, grid: Grid, engine: Engine, plan: Plan, early_stopping: bool):
+    def __init__(self, work: FitPrefix, grid: Grid, engine: Engine, plan: Plan, early_stopping: bool, done: Recorded):
         self.work, self.grid, self.engine, self.plan, self.early_stopping = work, grid, engine, plan, early_stopping
-        self.cells: dict[tuple[Any, ...], Cell] = {}
-        self.bests: dict[tuple[Any, ...], Best] = {}
+        self.cells = {key: cell for key, (cell, _) in done.items()}
+        self.bests = {key: best for key, (_, best) in done.items() if best is not None}
+        self.n_recorded = sum(cell.status == "done" for cell in self.cells.values())
 
     def sweep(self) -> RegularizationSweep:
-        if self.work.records is not None:
-            for cells, best in self.work.records.read():
-                self._take(Done(cells, best))
+        left = tasks_of(self.grid, self.cells.values())
+        if left:
+            self.work.look_at_validation()
         if self.early_stopping:
             self._from_small_to_large()
         else:
-            self._do(tasks_of(self.grid, self.cells.values()))
+            self._do(left)
         problem, grid = self.work.problem, self.grid
-        return RegularizationSweep(
+        found = RegularizationSweep(
             table_of(self.cells.values()),
             grid.models,
             grid.sizes,
@@ -185,26 +220,25 @@ class _Run:
             problem.train.n_rows,
             problem.validation.n_rows,
             problem.train.matrix.uri,
-            self._best(),
-            self.plan,
+            n_recorded=self.n_recorded,
+            plan_=self.plan,
         )
+        best = self._best(found.cube())
+        return replace(found, table=table_of(self.cells.values()), best=best)
 
-    def _do(self, tasks: list[Task]) -> None:
+    def _do(self, tasks: list[Task], title: str = "fits") -> None:
+        """Do tasks; where workers have no disk in common with this process, it writes their records."""
         if not tasks:
             return
-        plan = plan_of(self.work.problem, self.grid, tasks, self.work.options, self.engine.host)
-        for done in self.engine.map(self.work, tasks, plan.folds[0]):
-            self._take(done)
-
-    def _take(self, done: Done) -> None:
-        """Keep what belongs to the grid; of a cell that is there twice the one that succeeded."""
-        wanted = set(self.grid.strengths)
-        for cell in done.cells:
-            in_grid = cell.size in self.grid.sizes and cell.C in wanted and cell.seed in self.grid.seeds
-            if in_grid and (cell.key not in self.cells or self.cells[cell.key].status == "failed"):
-                self.cells[cell.key] = cell
-        if done.best is not None:
-            self.bests[Cell(**done.best.cell).key] = done.best
+        work = self.work
+        tasks = largest_first(tasks, work.problem, work.options)
+        plan = plan_of(work.problem, self.grid, tasks, work.options, self.engine.host, title)
+        for task, done in zip(tasks, self.engine.map(work, tasks, plan.folds[0]), strict=True):
+            if work.records is not None and not work.records.has(task):
+                work.records.write(task, done)
+            self.cells |= {cell.key: cell for cell in done.cells}
+            if done.best is not None:
+                self.bests[Cell(**done.best.cell).key] = done.best
 
     def _from_small_to_large(self) -> None:
         given_up: dict[tuple[str, int | None, float], str] = {}
@@ -219,32 +253,24 @@ class _Run:
                     self.cells[cell.key] = cell
                 if left:
                     todo.append(task._replace(strengths=left))
-            self._do(todo)
+            self._do(todo, f"fits of {size:,} rows")
             given_up |= hopeless(self.cells.values(), size, self.work.problem.validation.n_rows, given_up)
 
-    def _best(self) -> Best | None:
-        """The cell of highest mean validation score over seeds; of equal ones of fewest rows, then the smallest C.
-
-        Of its seeds the one of highest score.
-        """
-        scored = [cell for cell in self.cells.values() if cell.score is not None]
-        if not scored:
+    def _best(self, cube: np.ndarray) -> Best | None:
+        """The best place of the grid, and of its seeds the one of highest score whose fit is there."""
+        place = best_place_of(cube, self.grid.sizes, self.grid.strengths)
+        if place is None:
             return None
-        seeds: dict[tuple[str, int, float], list[Cell]] = {}
-        for cell in scored:
-            seeds.setdefault((cell.model, cell.size, cell.C), []).append(cell)
-        highest = max(
-            seeds.values(), key=lambda cells: (fmean(_score(cell) for cell in cells), -cells[0].size, -cells[0].C)
+        model, C, size = (
+            values[i] for values, i in zip((self.grid.models, self.grid.strengths, self.grid.sizes), place, strict=True)
         )
-        cell = max(highest, key=lambda cell: (_score(cell), -1 if cell.seed is None else -cell.seed))
-        found = self.bests.get(cell.key)
-        if found is None:  # its own prefix did better at another strength: fit it again, alone
-            work = replace(self.work, records=None)
-            task = Task(cell.model, cell.seed, cell.size, (cell.C,))
-            plan = plan_of(self.work.problem, self.grid, [task], self.work.options, self.engine.host)
-            for done in self.engine.map(work, [task], plan.folds[0]):
-                found = done.best
-        return None if found is None else replace(found, cell=vars(cell))
+        seeds = [cell for cell in self.cells.values() if (cell.model, cell.C, cell.size) == (model, C, size)]
+        scored = [cell for cell in seeds if cell.score is not None]
+        fitted = [cell for cell in scored if cell.key in self.bests]
+        cell = max(fitted or scored, key=lambda cell: (_score(cell), -1 if cell.seed is None else -cell.seed))
+        if not fitted:  # at each seed another strength did better: fit this one alone, and keep that too
+            self._do([Task(cell.model, cell.seed, cell.size, (cell.C,))])
+        return self.bests.get(cell.key)
 
 
 def _score(cell: Cell) -> float:

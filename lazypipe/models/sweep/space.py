@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import numpy as np
-from numpy.linalg import eigh
 
+from lazypipe.errors import DataError
 from lazypipe.models.sweep.rows import Prefix
 from lazypipe.stats.base import product_with_itself
 
@@ -21,6 +21,7 @@ TURNED = 4  # up to so many times more rows than columns, the rows are turned an
 BASIS_ROWS = 32  # rows a column that the eigenbasis is found from: it is to be near, not exact
 STRIPE_NBYTES = 2**24
 SKETCH_NBYTES = 2**27
+LEAST_BLOCKS = 16  # of a prefix, however few rows would do: rows may lie in order of their class
 LEAST_VARIANCE = 1e-13  # of the largest: directions below it hold rounding alone
 
 Precondition = Callable[[np.ndarray], np.ndarray]
@@ -57,6 +58,21 @@ def space_of(prefix: Prefix) -> Space:
     return Streamed(prefix) if width <= WIDEST else Sketched(prefix)
 
 
+def stride(n: int, step: int, wanted: int) -> int:
+    """So that every so many-th block of ``step`` rows gives about as many rows as wanted, from all over the prefix."""
+    return max(1, min(n // wanted, -(-n // step) // LEAST_BLOCKS))
+
+
+def _eigh(products: np.ndarray, prefix: Prefix) -> tuple[np.ndarray, np.ndarray]:
+    if not np.isfinite(products).all():
+        raise DataError(
+            f"{prefix.examples.matrix.uri}: entries so large that their squares overflow. Divide them by a constant "
+            f"(divide_by=, --divide-by)."
+        )
+    values, vectors = np.linalg.eigh(products)
+    return values, vectors
+
+
 def _turned(n: int, width: int, hold: bool) -> bool:
     return n <= min(width, WIDEST) or (hold and width <= WIDEST and n <= TURNED * width)
 
@@ -76,11 +92,12 @@ class Turned:
         rows = prefix.all()
         self.mean = rows.mean(axis=0, dtype=np.float64)
         shifted = rows - self.mean.astype(np.float32)
-        self.variances, self.directions = eigh(product_with_itself(shifted).astype(np.float64) / len(rows))
+        gram = product_with_itself(shifted).astype(np.float64) / len(rows)
+        self.variances, self.directions = _eigh(gram, prefix)
         self._keep(shifted @ self.directions.astype(np.float32), prefix.step)
 
     def _keep(self, rows: np.ndarray, step: int) -> None:
-        self._rows, self._step = rows, step
+        self._rows, self._step = np.ascontiguousarray(rows), step
         self.n_directions = rows.shape[1]
 
     def blocks(self, every: int) -> Iterator[tuple[slice, np.ndarray]]:
@@ -121,7 +138,7 @@ class FewRows(Turned):
             self.mean[columns] = centred.mean(axis=0)
             centred -= self.mean[columns]
             products += centred @ centred.T
-        squares, basis = eigh(products)
+        squares, basis = _eigh(products, prefix)
         kept = squares > max(squares[-1], 0) * LEAST_VARIANCE
         if not kept.any():  # rows that are all alike
             kept[-1] = True
@@ -148,7 +165,7 @@ class Streamed:
 
     def __init__(self, prefix: Prefix):
         self._prefix = prefix
-        every = max(1, prefix.size // (BASIS_ROWS * prefix.n_features))
+        every = stride(prefix.size, prefix.step, BASIS_ROWS * prefix.n_features)
         gram, sums, n = np.zeros((prefix.n_features,) * 2), np.zeros(prefix.n_features), 0
         for _, values in prefix.blocks(every):
             gram += product_with_itself(values)
@@ -157,7 +174,7 @@ class Streamed:
         self.mean = sums / n
         gram /= n
         gram -= np.outer(self.mean, self.mean)
-        self.variances, directions = eigh(gram)
+        self.variances, directions = _eigh(gram, prefix)
         self.directions = directions.astype(np.float32)
         self.n_directions = prefix.n_features
 
@@ -191,19 +208,19 @@ class Sketched:
         self._prefix = prefix
         width = prefix.n_features
         wanted = _sketch_rows(prefix.size, width)
-        every = max(1, prefix.size // (8 * wanted))
+        every = stride(prefix.size, prefix.step, 8 * wanted)
         some = np.empty((wanted, width), np.float32)
         sums, squares, n, found = np.zeros(width), 0.0, 0, 0
-        stride = max(1, min(prefix.size, every * 8 * wanted) // wanted // every)
+        apart = max(1, -(-prefix.size // every) // wanted)
         for _, values in prefix.blocks(every):
             sums += values.sum(axis=0, dtype=np.float64)
             squares += float(np.vdot(values, values))
-            chosen = values[::stride][: wanted - found]
+            chosen = values[::apart][: wanted - found]
             some[found : found + len(chosen)] = chosen
             n, found = n + len(values), found + len(chosen)
         self.mean = sums / n
         some = some[:found] - self.mean.astype(np.float32)
-        values, basis = eigh((some @ some.T).astype(np.float64) / found)
+        values, basis = _eigh((some @ some.T).astype(np.float64) / found, prefix)
         kept = values > max(values[-1], 0) * 1e-6
         self._variances = values[kept]
         self._directions = (some.T @ (basis[:, kept] / np.sqrt(found * values[kept])).astype(np.float32)).copy()

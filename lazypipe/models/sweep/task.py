@@ -65,6 +65,12 @@ class FitPrefix:
             self.records.write(task, done)
         return done
 
+    def look_at_validation(self) -> None:
+        """Read the validation rows once: what is not finite among them is to be named before anything is fitted."""
+        validation = self.problem.validation
+        for _ in Prefix(validation, validation.n_rows, None, self.shift, hold=False).blocks():
+            pass
+
     @property
     def _classes(self) -> np.ndarray:
         assert self.problem.classes is not None

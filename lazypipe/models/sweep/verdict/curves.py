@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from lazypipe.models.sweep.result import RegularizationSweep
+from lazypipe.models.sweep.result import RegularizationSweep, best_place_of, mean_over_seeds
 from lazypipe.models.sweep.verdict.noise import NORMAL, seed_error, standard_error
 from lazypipe.models.sweep.verdict.parts import BestCell, ModelScore
 
@@ -20,18 +21,15 @@ class Curves:
         self.train, self.validation = sweep.cube("train"), sweep.cube("validation")
 
     def best(self) -> BestCell | None:
-        means = _mean(self.validation)
-        if np.isnan(means).all():
+        sweep, at = self.sweep, self.sweep.best_place()
+        if at is None:
             return None
-        sizes, strengths = self.sweep.sizes, self.sweep.strengths
-        highest = [tuple(at) for at in np.argwhere(means == np.nanmax(means)).tolist()]
-        # of equal ones that of fewest rows, then the most regularized
-        model, strength, size = at = min(highest, key=lambda at: (sizes[at[2]], strengths[at[1]]))
-        seeds = self.validation[at][np.isfinite(self.validation[at])]
+        model, strength, size = at
+        mean, seeds = float(sweep.means()[at]), self.validation[at][np.isfinite(self.validation[at])]
         return BestCell(
-            self.sweep.models[model], float(strengths[strength]), int(sizes[size]), len(seeds),
-            float(means[at]), float(self.standard_error(means[at])),
-            float(seeds.std(ddof=1)) if len(seeds) > 1 else None, float(_mean(self.train[at])),
+            sweep.models[model], float(sweep.strengths[strength]), int(sweep.sizes[size]), len(seeds),
+            mean, float(self.standard_error(mean)),
+            float(seeds.std(ddof=1)) if len(seeds) > 1 else None, float(sweep.means("train")[at]),
         )  # fmt: skip
 
     def standard_error(self, score: Any) -> np.ndarray:
@@ -50,12 +48,12 @@ class Curve:
         every = np.arange(len(order))
         self.sizes = np.array(sweep.sizes, np.int64)[order]
         self.seeds = curves.validation[model][:, order]
-        self.means = _mean(self.seeds)
-        self.at = np.argmax(np.where(np.isnan(self.means), -np.inf, self.means), axis=0)
+        self.means = mean_over_seeds(self.seeds)
+        self.at = np.array([_strength_at(self.seeds[:, i], sweep.strengths) for i in every], np.int64)
         self.strengths = np.array(sweep.strengths, np.float64)[self.at]
         self.best = self.seeds[self.at, every]  # (sizes, seeds)
         self.scores = self.means[self.at, every]
-        self.train = _mean(curves.train[model][:, order])[self.at, every]
+        self.train = mean_over_seeds(curves.train[model][:, order])[self.at, every]
         self.standard_error = curves.standard_error(self.scores)
 
     def noise(self, size: int, other: int) -> float:
@@ -72,7 +70,8 @@ class Curve:
         return ModelScore(self.model, size, float(self.strengths[i]), float(self.scores[i]), se)
 
 
-def _mean(scores: np.ndarray) -> np.ndarray:
-    """Over seeds (the last axis), of those that have a score."""
-    n = np.isfinite(scores).sum(axis=-1)
-    return np.where(n > 0, np.nansum(scores, axis=-1) / np.maximum(n, 1), np.nan)
+def _strength_at(scores: np.ndarray, strengths: Sequence[float]) -> int:
+    """The best of the strengths of scores (strengths, seeds), some of which there are."""
+    at = best_place_of(scores[None, :, None], (0,), strengths)
+    assert at is not None, "sizes without a score are left out"
+    return at[1]
