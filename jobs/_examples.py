@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from lazypipe.io.matrix import Matrix
 from lazypipe.io.row_range import row_range
 
 Examples = tuple[Matrix, np.ndarray]
+MOST_ROWS = 2**63
 
 
 class ExamplesConfig(MatrixConfig):
@@ -64,9 +66,17 @@ class ExamplesConfig(MatrixConfig):
             )
         if value is not None and given:
             raise ValueError("goes without validation; give one of the two")
-        if value is not None and (value <= 0 or (value >= 1 and value != int(value))):
-            raise ValueError(f"{value:g} is neither a number of rows nor a share of them; give 1000, or 0.2")
+        if value is not None and not _is_part(value):
+            told = f"{value:g}" if isinstance(value, float) else str(value)[:20]
+            raise ValueError(f"{told} is neither a number of rows nor a share of them; give 1000, or 0.2")
         return value
+
+
+def _is_part(value: float) -> bool:
+    """Whether it is a number of rows, or a share of them."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return False
+    return 0 < value < 1 or (1 <= value < MOST_ROWS and value == int(value))
 
 
 @dataclass(frozen=True)

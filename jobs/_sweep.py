@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import lazypipe as lp
-from lazypipe.tracking import Child, Point
+from lazypipe.models.sweep.result import best_place_of
+from lazypipe.tracking import PARAMETER_LENGTH, Child, Point
 
 MOST_CHILDREN = 100  # of more sizes some are left out: past about 100 runs MLflow's pages slow down
 LISTED = 20  # strengths in words
@@ -30,25 +31,28 @@ class Mean(NamedTuple):
 
 def means_of(sweep: lp.RegularizationSweep) -> list[Mean]:
     """In the order of models, sizes and falling strengths; what has no score is left out."""
-    train, validation = (sweep.cube(which).transpose(0, 2, 1, 3) for which in ("train", "validation"))
+    n_seeds = np.isfinite(sweep.cube()).sum(axis=-1).transpose(0, 2, 1)
+    train, validation = (sweep.means(which).transpose(0, 2, 1) for which in ("train", "validation"))
     found = []
-    for at in np.ndindex(validation.shape[:3]):
-        there = np.isfinite(validation[at])
-        if there.any():
-            trained, judged = (float(part[at][there].mean()) for part in (train, validation))
+    for at in np.ndindex(validation.shape):
+        if n_seeds[at]:
+            trained = None if np.isnan(train[at]) else float(train[at])
             model, size, strength = sweep.models[at[0]], sweep.sizes[at[1]], sweep.strengths[at[2]]
-            found.append(Mean(model, size, strength, None if np.isnan(trained) else trained, judged, int(there.sum())))
+            found.append(Mean(model, size, strength, trained, float(validation[at]), int(n_seeds[at])))
     return found
 
 
-def best_of_each_size(means: Iterable[Mean]) -> list[Mean]:
-    """The strength of highest validation score, of equal ones the most regularized: of each size, and of each model."""
-    best: dict[tuple[int, str], Mean] = {}
-    for mean in means:
-        key = mean.size, mean.model
-        if key not in best or (mean.validation, -mean.C) > (best[key].validation, -best[key].C):
-            best[key] = mean
-    return sorted(best.values(), key=lambda mean: mean.size)
+def best_of_each_size(sweep: lp.RegularizationSweep, means: Iterable[Mean]) -> list[Mean]:
+    """The best strength of each size, and of each model; of ``means``."""
+    cube, there = sweep.cube(), {(mean.model, mean.size, mean.C): mean for mean in means}
+    best = []
+    for j, size in enumerate(sweep.sizes):
+        for i, model in enumerate(sweep.models):
+            at = best_place_of(cube[i : i + 1, :, j : j + 1], (size,), sweep.strengths)
+            found = None if at is None else there.get((model, size, sweep.strengths[at[1]]))
+            if found is not None:
+                best.append(found)
+    return sorted(best, key=lambda mean: mean.size)
 
 
 def curves(sweep: lp.RegularizationSweep, best: Iterable[Mean]) -> list[Point]:
@@ -67,13 +71,14 @@ def children(sweep: lp.RegularizationSweep, means: Sequence[Mean]) -> Iterator[C
     by_size: dict[int, list[dict[str, Any]]] = {}
     for cell in sweep.table.to_pylist():
         by_size.setdefault(cell["size"], []).append(cell)
+    best = best_of_each_size(sweep, means)
     for size in _shown(sweep):
         cells, of_size = by_size[size], [mean for mean in means if mean.size == size]
         failed = [cell["note"] for cell in cells if cell["status"] == "failed"]
         seconds = sum(cell["seconds"] or 0.0 for cell in cells)
         points: list[Point] = [("cells_failed", float(len(failed)), 0), ("seconds", seconds, 0)]
         points += [("C", C, i) for i, C in enumerate(rising)]
-        for mean in best_of_each_size(of_size):
+        for mean in (mean for mean in best if mean.size == size):
             points += [(_named(sweep, mean, f"best_{sweep.score_columns[1]}"), mean.validation, 0)]
             points += [(_named(sweep, mean, "best_C"), mean.C, 0)]
         points += [point for mean in of_size for point in _points(sweep, mean, step[mean.C])]
@@ -83,6 +88,7 @@ def children(sweep: lp.RegularizationSweep, means: Sequence[Mean]) -> Iterator[C
             "strengths": ", ".join(f"{C:g}" for C in rising[:LISTED]) + ", ..." * (len(rising) > LISTED),
             "seeds": "none: rows as they lie" if sweep.seeds == (None,) else ", ".join(map(str, sweep.seeds)),
         }
+        parameters = {name: str(value)[:PARAMETER_LENGTH] for name, value in parameters.items()}
         why = f"all cells failed: {failed[0]}" if len(failed) == len(cells) else ""
         yield Child(f"size {size:,}", parameters, points, {"cells.csv": _csv_of_size(sweep, cells)}, note, seconds, why)
 

@@ -30,6 +30,7 @@ from lazypipe.progress import PassDone
 HEAD = ("rows", "model", "C", "training", "validation")
 SHOWN = 24  # lines of the table in the summary
 WIDTH = 110  # characters of a line of the verdict
+NO_SCORE = "none: no cell has a score"
 STATUSES = ("done", "failed", "stopped")
 OPTIONS = ("epochs", "batch_size", "learning_rate", "hidden", "tol", "max_passes")
 UNLESS_GIVEN = Options()
@@ -66,7 +67,7 @@ class SweepConfig(RunConfig, ExamplesConfig):
         --seeds 0,1,2 --model logistic,mlp --state states/sweep
 
     Each size is the first so many rows, as they lie in the file or in the order of a seed. Where the rows are sorted
-    by class, pass --seeds, and --validation in place of --hold-out.
+    by class, pass --seeds, so that every size has all classes, and --validation in place of --hold-out.
     """
 
     sizes: Annotated[tuple[Rows, ...] | None, BeforeValidator(_sizes)] = Field(
@@ -79,8 +80,9 @@ class SweepConfig(RunConfig, ExamplesConfig):
     )
     seeds: Annotated[tuple[Seed, ...] | None, BeforeValidator(_seeds)] = Field(
         None,
-        description="shuffle the rows to learn from, once a seed, such as 0,1,2: the spread says what is chance; "
-        "without it the rows as they lie in the file",
+        description="which rows a size has: of a random order, one a seed, such as 0,1,2; the spread says what is "
+        "chance. They are read in the order of the file, which sgd and mlp mix whole only where they fit in memory: "
+        "shuffle a larger file that is sorted by class. Without it the first rows of the file",
     )
     model: Annotated[tuple[Literal["logistic", "sgd", "mlp", "ridge"], ...], BeforeValidator(_models)] = Field(
         ("logistic",),
@@ -94,9 +96,14 @@ class SweepConfig(RunConfig, ExamplesConfig):
     early_stopping: bool = Field(
         False,
         description="go from small sizes to large, and give up strengths that regularize too little: at two sizes in "
-        "a row three standard errors behind the best",
+        "a row three standard errors behind the best; sizes then go one after another. No effect on ridge",
     )
-    epochs: int = Field(UNLESS_GIVEN.epochs, ge=1, description="sgd and mlp: how often all rows are read")
+    epochs: int = Field(
+        UNLESS_GIVEN.epochs,
+        ge=1,
+        description=f"sgd and mlp: how often all rows are read; more often where that makes fewer than "
+        f"{UNLESS_GIVEN.least_steps:,} steps, which there are at least",
+    )
     batch_size: int = Field(UNLESS_GIVEN.batch_size, ge=1, description="sgd and mlp: rows a step")
     learning_rate: float = Field(
         UNLESS_GIVEN.learning_rate, gt=0, allow_inf_nan=False, description="sgd and mlp: length of a step"
@@ -166,7 +173,8 @@ def best_line(figures: dict[str, Any]) -> str:
     """The cell whose fit is saved."""
     cell = figures["best"]
     if cell is None:
-        return "none: no cell has a score"
+        scored = figures["best_by_size"]
+        return "not saved: it could not be fitted again; cells.csv has its scores" if scored else NO_SCORE
     seed = "" if cell["seed"] is None else f", seed {cell['seed']}"
     train, validation = (cell[name] for name in figures["score_columns"])
     return (
@@ -220,7 +228,7 @@ def _answer(inputs: Inputs, sweep: lp.RegularizationSweep) -> Answer:
 
     assert sweep.plan_ is not None, "only sweeps made by hand have none"
     verdict, means, best = verdict_of(sweep), means_of(sweep), sweep.best
-    best_by_size = best_of_each_size(means)
+    best_by_size = best_of_each_size(sweep, means)
     counted = Counter(sweep.table["status"].to_pylist())
     counts = {status: counted[status] for status in STATUSES}
     present = None if best is None else best.present

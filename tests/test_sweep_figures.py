@@ -1,5 +1,6 @@
 """Pictures of a sweep: the right numbers, labelled, nothing over anything else, whatever cells there are."""
 
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -243,5 +244,7 @@ def test_confusion_of_any_classes(classes, first):
 def test_confusion_needs_classes():
     with pytest.raises(ConfigError, match="a regression has no classes"):
         confusion(ODD["regression"])
+    with pytest.raises(ConfigError, match="the best cell could not be fitted again"):
+        confusion(replace(made(), best=None))
     with pytest.raises(ConfigError, match="every cell failed"):
         confusion(ODD["all failed"])

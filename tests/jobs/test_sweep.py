@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import matplotlib.image
 import mlflow
@@ -16,7 +17,7 @@ import pytest
 import lazypipe as lp
 from jobs import _sweep
 from jobs._cli import parse
-from jobs.sweep import SweepConfig, main
+from jobs.sweep import SweepConfig, best_line, main
 from lazypipe.models.sweep.verdict import verdict_of
 
 QUIET = ("--tracking.enabled", "false", "--engine.kind", "serial")
@@ -117,6 +118,8 @@ def test_help_teaches_with_examples(jobs):
     assert "--sizes INT [INT ...]" in said
     assert "(default: 1.0, 0.1, 0.01, 0.001)" in said
     assert "{logistic,sgd,mlp,ridge}" in said
+    words = " ".join(said.split())
+    assert "fewer than 1,000 steps" in words and "No effect on ridge" in words and "in the order of the file" in words
 
 
 def test_plan_tells_and_does_nothing(jobs, folder):
@@ -255,6 +258,17 @@ def test_many_sizes_have_runs_for_some(monkeypatch, folder):
     assert names == [f"size {size}" for size in sorted(wanted)]
 
 
+def test_parameters_of_a_run_below_are_cut_as_those_of_its_parent(folder):
+    sweep = replace(swept(sizes=[20], strengths=[1], seeds=[0]), seeds=tuple(range(1000)))
+    (child,) = _sweep.children(sweep, _sweep.means_of(sweep))
+    assert len(child.parameters["seeds"]) == 500 and child.parameters["seeds"].startswith("0, 1, 2")
+
+
+def test_a_best_cell_that_could_not_be_fitted_again_is_told():
+    assert best_line({"best": None, "best_by_size": []}) == "none: no cell has a score"
+    assert best_line({"best": None, "best_by_size": [{}]}).startswith("not saved: it could not be fitted again")
+
+
 def test_lists_may_be_written_in_many_ways():
     config = config_of(
         "--hold-out", "5", "--sizes", "200", "50", "--strengths", "1e-2,1", "--seeds=3", "--model", "mlp"
@@ -282,6 +296,10 @@ REFUSED = {
     ),
     "more held out": ({"--hold-out": "1000"}, "leaves none to learn from. Give 1 to 159"),
     "none held out": ({"--hold-out": "0"}, "--hold-out: 0 is neither a number of rows nor a share of them"),
+    "nan held out": ({"--hold-out": "nan"}, "--hold-out: nan is neither a number of rows nor a share of them"),
+    "inf held out": ({"--hold-out": "inf"}, "--hold-out: inf is neither a number of rows nor a share of them"),
+    "more than can be": ({"--hold-out": "1" + 400 * "0"}, "--hold-out: 10000000000000000000 is neither"),
+    "C beyond a float": ({"--strengths": "1" + 400 * "0"}, "--strengths: a whole number of more than 308 digits"),
     "no whole rows": ({"--hold-out": "1.5"}, "--hold-out: 1.5 is neither a number of rows nor a share of them"),
     "a share of no row": ({"--hold-out": "0.001"}, "leaves none to validate on"),
     "missing source": ({"--source": "no.npy"}, "no.npy: no such file or directory"),
