@@ -76,19 +76,20 @@ def products(job: Job, n: int) -> None:
 def time_pass(rows: np.ndarray, targets: np.ndarray, weights: np.ndarray, step: int) -> tuple[float, float, float]:
     """Seconds of rows @ weights, of residualsᵀ @ rows, and of all of a pass for gradients, as the fit makes it."""
     from lazypipe.stats.softmax_kernel import residuals
+    from lazypipe.stats.thin import Thin
 
     columns = weights.shape[1]
     bias, losses, sums = np.zeros(columns, np.float32), np.zeros(columns // CLASSES), np.zeros(columns)
-    total, there, back = np.zeros(weights.shape[::-1]), 0.0, 0.0
+    total, there, back, thin = np.zeros(weights.shape[::-1]), 0.0, 0.0, Thin(weights)
     started = time.perf_counter()
     for start in range(0, len(rows), step):
         values = rows[start : start + step]
         begun = time.perf_counter()
-        logits = values @ weights
+        logits = thin.times(values)
         there += time.perf_counter() - begun
         residuals(logits, bias, targets[start : start + step], CLASSES, losses, sums)
         begun = time.perf_counter()
-        total += logits.T @ values
+        total += thin.back(logits, values)
         back += time.perf_counter() - begun
     return there, back, time.perf_counter() - started
 
