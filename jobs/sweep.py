@@ -187,6 +187,8 @@ def cells_line(figures: dict[str, Any]) -> str:
     """How many there are, and what became of them."""
     counts = figures["cells"]
     told = [f", {counts[status]:,} {status}" for status in STATUSES[1:] if counts[status]]
+    if figures["n_recorded"]:
+        told.append(f", {figures['n_recorded']:,} of them taken from the state")
     return f"{counts['done']:,} of {figures['n_cells']:,} done{''.join(told)}"
 
 
@@ -206,7 +208,8 @@ def _work(config: SweepConfig) -> Work:
     options: dict[str, Any] = {name: getattr(config, name) for name in names}
 
     def planned(inputs: Inputs, engine: Engine) -> Plan:
-        return lp.plan_regularization_sweep(inputs.train, inputs.validation, engine=engine, **options)
+        state = None if config.restart else config.state  # what is forgotten is to be done again
+        return lp.plan_regularization_sweep(inputs.train, inputs.validation, state=state, engine=engine, **options)
 
     def sweep(inputs: Inputs, engine: Engine, history: list[PassDone]) -> Answer:
         found = lp.regularization_sweep(
@@ -240,6 +243,7 @@ def _answer(inputs: Inputs, sweep: lp.RegularizationSweep) -> Answer:
         "score": sweep.score,
         "score_columns": list(sweep.score_columns),
         "n_cells": sweep.table.num_rows,
+        "n_recorded": sweep.n_recorded,
         "cells": counts,
         "models": list(sweep.models),
         "sizes": list(sweep.sizes),

@@ -42,11 +42,11 @@ def test_dask_workers_give_the_bits_of_serial(dask_scheduler, dask_worker, matri
 
 
 def test_the_budget_of_a_dask_cluster_is_its_workers_limit_less_the_libraries(dask_scheduler, dask_worker):
-    with dask_worker("--nthreads", "1", "--memory-limit", "1GiB"):
+    with dask_worker("--nthreads", "1", "--memory-limit", "2GiB"):
         with lp.open_engine("dask", address=dask_scheduler) as engine:
-            assert 2**28 < engine.host.memory < 2**30 - engine.host.base
-        with pytest.raises(lp.MemoryPlanError, match="exceed the workers' limit of 1GiB"):
-            lp.open_engine("dask", address=dask_scheduler, memory="1GiB")
+            assert 2**28 < engine.host.memory < 2**31 - engine.host.base
+        with pytest.raises(lp.MemoryPlanError, match="exceed the workers' limit of 2GiB"):
+            lp.open_engine("dask", address=dask_scheduler, memory="2GiB")
 
 
 def test_a_killed_dask_worker_costs_no_answer(dask_scheduler, dask_worker, tmp_path):
