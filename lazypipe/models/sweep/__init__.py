@@ -1,9 +1,10 @@
 """Regularization × sample size: would more data, more regularization or a bigger model help?
 
 ``running`` is what people call; ``grid`` and ``problem`` check what is asked and given; ``planning`` makes tasks of
-it, ``task`` is one of them, ``records`` keeps what is done, ``result`` and ``verdict`` are what comes out. A model is
-one file (``logistic``, ``sgd``, ``mlp``, ``ridge``) that fits all strengths of a prefix (``rows``); ``logistic`` has
-its coordinates in ``space`` and its iteration in ``lbfgs``.
+it, ``task`` is one of them, ``records`` keeps what is done, ``pruning`` gives strengths up; ``cells``, ``result`` and
+``verdict`` are what comes out. A model is one file (``logistic``, ``sgd``, ``mlp``, ``ridge``) that fits all strengths
+of a prefix (``rows``) and hands back what ``fitted`` says. ``logistic`` has its coordinates in ``space``, its iteration
+in ``lbfgs``, its preconditioners in ``curvature``; ``sgd`` and ``mlp`` share ``minibatches`` and ``layer``.
 """
 
 from lazypipe.models.sweep.result import RegularizationSweep
