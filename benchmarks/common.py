@@ -1,11 +1,14 @@
 """What every benchmark prints: the machine, the BLAS kernel, the GEMM rate, and peak memory."""
 
 import contextlib
+import importlib.metadata
 import os
+import platform
 import statistics
+import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -29,6 +32,18 @@ def describe_machine() -> str:
         f"machine: {cores()} cores, {memory:.0f} GiB; NumPy {np.__version__}, "
         f"{blas['internal_api']} {blas['version']}, kernel {blas['architecture']}"
     )
+
+
+def versions(names: Iterable[str]) -> str:
+    """Of Python, of those packages that are there, and of Java."""
+    found = [f"Python {platform.python_version()}"]
+    for name in names:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found.append(f"{name} {importlib.metadata.version(name)}")
+    with contextlib.suppress(OSError, IndexError):
+        java = subprocess.run(["java", "-version"], check=False, capture_output=True, text=True).stderr
+        found.append("Java " + java.split('"')[1])
+    return ", ".join(found)
 
 
 def gemm_rate(dtype: str = "float32", n: int = 3000, repeats: int = 3) -> float:

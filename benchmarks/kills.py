@@ -46,6 +46,24 @@ WORKER_SECONDS = 30
 SHAPES = {"covariance": (60_000, 400), "pca": (400, 60_000), "tiles": (20_000, 1_000)}
 
 
+def forked(name: str, work: Callable[[int], None]) -> tuple[int, int]:
+    """The pid of a child that does ``work``, given one end of a pipe, and the other end."""
+    ready, told = os.pipe()
+    pid = os.fork()
+    if pid:
+        os.close(told)
+        return pid, ready
+    os.close(ready)
+    status = 1
+    try:
+        work(told)
+        status = 0
+    except BaseException as error:
+        print(f"  a {name} failed: {type(error).__name__}: {error}", flush=True)
+    finally:
+        os._exit(status)
+
+
 @dataclass
 class Job:
     """What a driver does, in a child of this process."""
@@ -57,20 +75,7 @@ class Job:
 
     def start(self, state: Path, log: Path, result: Path) -> tuple[int, int]:
         """Fork a driver: its pid, and a pipe that gives a byte when its engine is open."""
-        ready, told = os.pipe()
-        pid = os.fork()
-        if pid:
-            os.close(told)
-            return pid, ready
-        os.close(ready)
-        status = 1
-        try:
-            self._work(state, log, result, told)
-            status = 0
-        except BaseException as error:
-            print(f"  a driver failed: {type(error).__name__}: {error}", flush=True)
-        finally:
-            os._exit(status)
+        return forked("driver", lambda told: self._work(state, log, result, told))
 
     def _work(self, state: Path, log: Path, result: Path, told: int) -> None:
         warnings.simplefilter("ignore")

@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from common import describe_machine
-from kills import ended
+from kills import ended, forked
 from pyarrow import ipc
 
 import lazypipe as lp
@@ -52,20 +52,7 @@ class Sweep:
 
     def start(self, state: Path, result: Path) -> tuple[int, int]:
         """Fork: the child's pid, and a pipe that gives a byte when its engine is open."""
-        ready, told = os.pipe()
-        pid = os.fork()
-        if pid:
-            os.close(told)
-            return pid, ready
-        os.close(ready)
-        status = 1
-        try:
-            self._work(state, result, told)
-            status = 0
-        except BaseException as error:
-            print(f"  a sweep failed: {type(error).__name__}: {error}", flush=True)
-        finally:
-            os._exit(status)
+        return forked("sweep", lambda told: self._work(state, result, told))
 
     def _work(self, state: Path, result: Path, told: int) -> None:
         warnings.simplefilter("ignore")

@@ -12,11 +12,8 @@ longer than --limit is a row as well. Writes peers.json, peers.md and peers.png.
 
 import argparse
 import contextlib
-import importlib.metadata
 import json
 import os
-import platform
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -31,7 +28,7 @@ import contenders_covariance  # noqa: F401  (registers its contenders)
 import contenders_pca  # noqa: F401
 import numpy as np
 from apart import in_own_process
-from common import covariance64, describe_machine, gemm_rate, warm
+from common import covariance64, describe_machine, gemm_rate, versions, warm
 from contenders import CONTENDERS, Contender, contend
 
 K = 10
@@ -136,17 +133,6 @@ def short(row: dict[str, Any]) -> str:
     return row.get("failure") or f"> {row['over']:g} s"
 
 
-def versions() -> str:
-    found = [f"Python {platform.python_version()}"]
-    for name in VERSIONS:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found.append(f"{name} {importlib.metadata.version(name)}")
-    with contextlib.suppress(OSError, IndexError):
-        java = subprocess.run(["java", "-version"], check=False, capture_output=True, text=True).stderr
-        found.append("Java " + java.split('"')[1])
-    return ", ".join(found)
-
-
 def main() -> None:
     options = options_of()
     if options.contender:
@@ -157,7 +143,7 @@ def main() -> None:
     if options.draw:
         return write(json.loads(saved.read_text()), options.results)
     options.results.mkdir(parents=True, exist_ok=True)
-    report: dict[str, Any] = {"machine": describe_machine(), "versions": versions(), "limit": options.limit}
+    report: dict[str, Any] = {"machine": describe_machine(), "versions": versions(VERSIONS), "limit": options.limit}
     print(report["machine"], report["versions"], sep="\n")
     for kind in ("tall", "wide"):
         if options.only and not any(CONTENDERS[name].kind == kind for name in options.only):

@@ -15,13 +15,10 @@ sweep_curves.png; --quick does it all with few sizes, in a folder of its own.
 
 import argparse
 import contextlib
-import importlib.metadata
 import json
 import os
-import platform
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -38,7 +35,7 @@ import numpy as np
 import optima
 import sweep_rates
 from apart import in_own_process
-from common import describe_machine
+from common import describe_machine, versions
 from grids import CONTENDERS, SMALL, contend, read_job
 from numpy.lib.format import open_memmap
 
@@ -229,17 +226,6 @@ def write_letters(options: argparse.Namespace) -> str:
     return text
 
 
-def versions() -> str:
-    found = [f"Python {platform.python_version()}"]
-    for name in VERSIONS:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found.append(f"{name} {importlib.metadata.version(name)}")
-    with contextlib.suppress(OSError, IndexError):
-        java = subprocess.run(["java", "-version"], check=False, capture_output=True, text=True).stderr
-        found.append("Java " + java.split('"')[1])
-    return ", ".join(found)
-
-
 def earlier(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
     """What is saved of the same options, machine and letters."""
     if not path.exists():
@@ -264,11 +250,11 @@ def main() -> None:
     if options.draw:
         return write(json.loads(saved.read_text()), options.results)
     options.results.mkdir(parents=True, exist_ok=True)
-    print(describe_machine(), versions(), sep="\n", flush=True)
+    print(describe_machine(), versions(VERSIONS), sep="\n", flush=True)
     text = write_letters(options)
     identity = {**identity_of(options), "letters": text}
     report = earlier(saved, identity) or {"identity": identity, "stages": {}}
-    report |= {"machine": describe_machine(), "versions": versions(), "letters": text}
+    report |= {"machine": describe_machine(), "versions": versions(VERSIONS), "letters": text}
     done, fresh = report["stages"], set(options.again)
     for stage in stages_of(options):
         if options.only and stage not in options.only:

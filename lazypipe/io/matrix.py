@@ -122,6 +122,25 @@ class OverMatrix:
         return self.matrix.pieces()
 
 
+class OverStored(OverMatrix):
+    """The same, where all columns are read as ``matrix`` stores them, dense or sparse."""
+
+    @property
+    def sparse(self) -> bool:
+        return self.matrix.sparse
+
+    @property
+    def panel_columns(self) -> int | None:
+        return self.matrix.panel_columns
+
+    @property
+    def mapped_nbytes(self) -> int:
+        return self.matrix.mapped_nbytes
+
+    def block_nbytes(self, n_rows: int, n_columns: int, itemsize: int) -> int:
+        return self.matrix.block_nbytes(n_rows, n_columns, itemsize)
+
+
 class Dense:
     """What formats of dense entries have in common, unless they say otherwise."""
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from lazypipe.blocks import Span, compute_dtype
-from lazypipe.io.matrix import Matrix, OverMatrix, Unmapped
+from lazypipe.io.matrix import Matrix, OverStored, Unmapped
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared(OverMatrix):
+class Prepared(OverStored):
     """``root (x - centre) gain`` of a matrix, in its compute dtype.
 
     ``centre`` (n_columns,) is taken off dense entries only: a sparse matrix keeps its zeros, and what is
@@ -37,18 +37,6 @@ class Prepared(OverMatrix):
     def dtype(self) -> np.dtype:
         return compute_dtype(self.matrix.dtype)
 
-    @property
-    def sparse(self) -> bool:
-        return self.matrix.sparse
-
-    @property
-    def panel_columns(self) -> int | None:
-        return self.matrix.panel_columns
-
-    @property
-    def mapped_nbytes(self) -> int:
-        return self.matrix.mapped_nbytes
-
     @contextmanager
     def open(self, mapped: bool = False) -> Iterator[Any]:
         """A reader of the prepared entries, for one thread."""
@@ -60,9 +48,6 @@ class Prepared(OverMatrix):
         vectors = sum(v.nbytes for v in (self.centre, self.gain, self.root, self.filling) if v is not None)
         mask = 0 if self.filling is None else n_rows * n_columns
         return self.matrix.reader_nbytes(n_rows, n_columns) + vectors + mask
-
-    def block_nbytes(self, n_rows: int, n_columns: int, itemsize: int) -> int:
-        return self.matrix.block_nbytes(n_rows, n_columns, itemsize)
 
     def fingerprint(self) -> str:
         """Of the source and of all that is done to it."""

@@ -12,12 +12,12 @@ import numpy as np
 
 from lazypipe.blocks import Span
 from lazypipe.errors import DataError
-from lazypipe.io.matrix import Matrix, OverMatrix, Piece
+from lazypipe.io.matrix import Matrix, OverStored, Piece
 from lazypipe.io.sources import checked_rectangle
 
 
 @dataclass(frozen=True, eq=False)
-class RowRange(OverMatrix):
+class RowRange(OverStored):
     """The ``rows`` of ``matrix``, counted from 0 again. Use ``row_range``, which checks them."""
 
     matrix: Matrix
@@ -41,18 +41,6 @@ class RowRange(OverMatrix):
     def nbytes(self) -> int:
         return self.matrix.nbytes * len(self.rows) // self.matrix.shape[0]
 
-    @property
-    def sparse(self) -> bool:
-        return self.matrix.sparse
-
-    @property
-    def panel_columns(self) -> int | None:
-        return self.matrix.panel_columns
-
-    @property
-    def mapped_nbytes(self) -> int:
-        return self.matrix.mapped_nbytes
-
     @contextmanager
     def open(self, mapped: bool = False) -> Iterator[Any]:
         """A reader of those rows, for one thread."""
@@ -61,9 +49,6 @@ class RowRange(OverMatrix):
 
     def reader_nbytes(self, n_rows: int, n_columns: int) -> int:
         return self.matrix.reader_nbytes(n_rows, n_columns)
-
-    def block_nbytes(self, n_rows: int, n_columns: int, itemsize: int) -> int:
-        return self.matrix.block_nbytes(n_rows, n_columns, itemsize)
 
     def pieces(self) -> tuple[Piece, ...]:
         """The files that hold some of the rows."""

@@ -11,6 +11,17 @@ import numpy as np
 OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy"}
 
 
+@numba.njit(inline="always", **OPTIONS)
+def _shift(row, bias, first, outputs):
+    """Add the bias to the logits of one model, and take the largest off."""
+    most = np.float32(-np.inf)
+    for k in range(first, first + outputs):
+        row[k] += bias[k]
+        most = max(most, row[k])
+    for k in range(first, first + outputs):
+        row[k] -= most
+
+
 @numba.njit("void(float32[:, :], float32[::1], int32[::1], int64, float32[:, ::1])", **OPTIONS)
 def _centre(logits, bias, targets, outputs, own):
     """Add the bias, take the largest logit of each model off, keep that of the row's own class."""
@@ -18,12 +29,7 @@ def _centre(logits, bias, targets, outputs, own):
         row = logits[i]
         for m in range(own.shape[1]):
             first = m * outputs
-            most = np.float32(-np.inf)
-            for k in range(first, first + outputs):
-                row[k] += bias[k]
-                most = max(most, row[k])
-            for k in range(first, first + outputs):
-                row[k] -= most
+            _shift(row, bias, first, outputs)
             own[i, m] = row[first + targets[i]]
 
 
@@ -97,16 +103,10 @@ def _below(logits, bias, outputs):
     for i in range(len(logits)):
         row = logits[i]
         for m in range(len(bias) // outputs):
-            first = m * outputs
             if outputs == 1:
                 row[m] = -abs(row[m] + bias[m])
-                continue
-            most = np.float32(-np.inf)
-            for k in range(first, first + outputs):
-                row[k] += bias[k]
-                most = max(most, row[k])
-            for k in range(first, first + outputs):
-                row[k] -= most
+            else:
+                _shift(row, bias, m * outputs, outputs)
 
 
 @numba.njit("void(float32[:, ::1], float32[:, ::1], float32[::1], int64, float64[::1])", **OPTIONS)

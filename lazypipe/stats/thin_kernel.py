@@ -8,24 +8,22 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
-from lazypipe.stats.skinny_kernel import (
-    AHEAD,
+from lazypipe.stats.vectors import (
     FLOAT,
     HALF,
     LANES,
-    NEAREST,
     ROWS,
     VECTOR,
     WIDTH,
     ZERO,
     Values,
-    _fetch,
-    _load,
-    _loop,
-    _multiply_add,
-    _number,
-    _spread,
-    _store,
+    add_columns_times,
+    constant,
+    load,
+    loop,
+    multiply_add,
+    spread,
+    store,
 )
 
 CHUNK = 32  # rows whose pages are all at hand
@@ -37,44 +35,16 @@ def _rows_times(context, x, x_row, z, z_row, y, y_row, w):
 
     def generate(context, build, signature, arguments):
         x, x_row, z, z_row, y, y_row, w = arguments
-        rows = [build.add(x, build.mul(x_row, _number(r))) for r in range(ROWS)]
+        rows = [build.add(x, build.mul(x_row, constant(r))) for r in range(ROWS)]
 
         def body(c: Any, sums: Values) -> Values:
-            part = _load(build, build.add(z, build.mul(c, z_row)), VECTOR)
-            at = build.mul(c, _number(4))
-            numbers = [_spread(build, _load(build, build.add(row, at), FLOAT)) for row in rows]
-            return [_multiply_add(build, number, part, total) for number, total in zip(numbers, sums, strict=True)]
+            part = load(build, build.add(z, build.mul(c, z_row)), VECTOR)
+            at = build.mul(c, constant(4))
+            numbers = [spread(build, load(build, build.add(row, at), FLOAT)) for row in rows]
+            return [multiply_add(build, number, part, total) for number, total in zip(numbers, sums, strict=True)]
 
-        for r, value in enumerate(_loop(build, w, [ZERO] * ROWS, body)):
-            _store(build, value, build.add(y, build.mul(y_row, _number(r))))
-        return context.get_dummy_value()
-
-    return types.void(*[types.intp] * 7), generate
-
-
-@intrinsic
-def _columns_times(context, u, u_row, x, x_row, z, z_row, n):
-    """``z[8, 32] += u[n, 8]ᵀ x[n, 32]``; addresses, and the bytes of their rows."""
-
-    def generate(context, build, signature, arguments):
-        u, u_row, x, x_row, z, z_row, n = arguments
-
-        def body(i: Any, sums: Values) -> Values:
-            row, numbers = build.add(x, build.mul(i, x_row)), build.add(u, build.mul(i, u_row))
-            ahead = build.add(row, build.mul(x_row, _number(AHEAD)))
-            parts = []
-            for k in range(2):
-                parts.append(_load(build, build.add(row, _number(64 * k)), VECTOR))
-                _fetch(build, build.add(ahead, _number(64 * k)), NEAREST)
-            results = []
-            for p in range(HALF):
-                number = _spread(build, _load(build, build.add(numbers, _number(4 * p)), FLOAT))
-                results += [_multiply_add(build, parts[k], number, sums[2 * p + k]) for k in range(2)]
-            return results
-
-        for i, value in enumerate(_loop(build, n, [ZERO] * (2 * HALF), body)):
-            line = build.add(build.add(z, build.mul(z_row, _number(i // 2))), _number(64 * (i % 2)))
-            _store(build, build.fadd(_load(build, line, VECTOR), value), line)
+        for r, value in enumerate(loop(build, w, [ZERO] * ROWS, body)):
+            store(build, value, build.add(y, build.mul(y_row, constant(r))))
         return context.get_dummy_value()
 
     return types.void(*[types.intp] * 7), generate
@@ -109,10 +79,12 @@ def columns_times(u, x, out):
         for j in range(0, whole, WIDTH):
             for p in range(0, len(out), HALF):
                 z = out.ctypes.data + p * out.strides[0] + 4 * j
-                _columns_times(u0 + 4 * p, u.strides[0], x0 + 4 * j, x.strides[0], z, out.strides[0], rows)
+                add_columns_times(u0 + 4 * p, u.strides[0], x0 + 4 * j, x.strides[0], z, out.strides[0], rows)
         if whole < w:
             for p in range(0, len(out), HALF):
                 z = last.ctypes.data + p * last.strides[0]
-                _columns_times(u0 + 4 * p, u.strides[0], x0 + 4 * (w - WIDTH), x.strides[0], z, last.strides[0], rows)
+                add_columns_times(
+                    u0 + 4 * p, u.strides[0], x0 + 4 * (w - WIDTH), x.strides[0], z, last.strides[0], rows
+                )
     if whole < w:
         out[:, whole:] = last[:, WIDTH - (w - whole) :]

@@ -140,10 +140,9 @@ class Curvature:
             self.precondition = precondition
             self.forget()
 
-    def forget(self) -> bool:
-        """Drop what the steps told; whether there was anything."""
-        had, self._order, self._scale = bool(self._order), [], 1.0
-        return had
+    def forget(self) -> None:
+        """Drop what the steps told."""
+        self._order, self._scale = [], 1.0
 
 
 def minimise(point: np.ndarray, curvature: Curvature, tol: float, certain: bool = True, exact: bool = False) -> Asking:
@@ -198,7 +197,7 @@ def _newton(
 ) -> Generator[Request, Answer, tuple[np.ndarray, float]]:
     """The Newton direction and its decrement, relative to the value, by preconditioned conjugate gradients."""
     direction, rest = np.zeros_like(gradient), gradient.copy()
-    near = curvature.times(rest)
+    first = near = curvature.times(rest)
     along, size = near, dot(rest, near)
     energies: list[float] = []
     while len(energies) < MOST_PRODUCTS:
@@ -218,7 +217,7 @@ def _newton(
             break
         along = near + (size / before) * along
     if not energies:
-        return -curvature.times(gradient), _relative(dot(gradient, curvature.times(gradient)) / 2, value)
+        return -first, _relative(dot(gradient, first) / 2, value)
     return direction, _relative(sum(energies), value)
 
 

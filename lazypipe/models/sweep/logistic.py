@@ -16,7 +16,7 @@ import numpy as np
 from lazypipe.models.sweep import curvature, lbfgs, space
 from lazypipe.models.sweep.fitted import Fitted, Options, Outcome
 from lazypipe.models.sweep.lbfgs import Answer, Asking, Curvature, Found, Request, minimise
-from lazypipe.models.sweep.planes import Planes
+from lazypipe.models.sweep.planes import Planes, n_outputs_of
 from lazypipe.models.sweep.rows import Prefix, block_rows
 from lazypipe.models.sweep.space import Space, space_of
 from lazypipe.stats.softmax_kernel import bend, residuals
@@ -36,7 +36,7 @@ def fit(
     Mean softmax loss over all classes, or the logistic loss of two with one plane, + ‖W‖² / (2 C size). Ends at a
     Newton decrement of ``options.tol`` of the objective; ``gap`` is that decrement. ``seed`` is not used.
     """
-    n_outputs = 1 if n_classes == 2 else n_classes
+    n_outputs = n_outputs_of(n_classes)
     with np.errstate(over="ignore", invalid="ignore"):  # it looks for both
         found = space_of(prefix)
     size = (found.n_directions + 1) * n_outputs
@@ -185,7 +185,7 @@ def _fitted(
 
 def nbytes(size: int, n_features: int, n_classes: int, n_strengths: int, options: Options) -> int:
     """Memory of a fit at most, the rows that are held and one block not included."""
-    n_outputs = 1 if n_classes == 2 else n_classes
+    n_outputs = n_outputs_of(n_classes)
     width = n_outputs * n_strengths
     directions = min(n_features, size if size <= min(n_features, space.WIDEST) else n_features)
     n_parameters = (directions + 1) * n_outputs

@@ -177,11 +177,6 @@ def parts(n_rows: int) -> Iterator[slice]:
         yield slice(start, min(start + PART_ROWS, n_rows))
 
 
-def n_outputs(n_classes: int) -> int:
-    """One of two classes."""
-    return 1 if n_classes == 2 else n_classes
-
-
 def nbytes(size: int, n_features: int, options: Options) -> int:
     """Bytes of a descent at most: a window, a batch, orders and targets, the losses of all epochs of one strength."""
     window = min(size, window_rows(n_features, block_rows(n_features)))

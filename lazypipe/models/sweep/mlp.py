@@ -11,6 +11,7 @@ from lazypipe.models.sweep.fitted import Fitted, Options, Outcome
 from lazypipe.models.sweep.layer import Layer
 from lazypipe.models.sweep.minibatch_kernel import activate, silence
 from lazypipe.models.sweep.minibatches import Batch, Descent, Errors, errors_of
+from lazypipe.models.sweep.planes import n_outputs_of
 from lazypipe.models.sweep.rows import Prefix
 from lazypipe.stats import softmax_kernel
 
@@ -86,7 +87,7 @@ def fit(
     what counts as converged; ``gap`` is unknown. Passes of each: the epochs, and one for the exact objective.
     """
     networks, outcomes = [], []
-    n_outputs, n_rows = minibatches.n_outputs(n_classes), _rows_at_once(options)
+    n_outputs, n_rows = n_outputs_of(n_classes), _rows_at_once(options)
     for strength in strengths:
         random = np.random.default_rng([seed, 1])  # [seed] alone is of the batches
         network = Network(prefix.n_features, options.hidden, n_outputs, n_rows, random)
@@ -118,7 +119,7 @@ def _rows_at_once(options: Options) -> int:
 
 def nbytes(size: int, n_features: int, n_classes: int, n_strengths: int, options: Options) -> int:
     """Bytes at most: of the descent, and of the networks of all strengths with what passes through their units."""
-    n_outputs, n_rows = minibatches.n_outputs(n_classes), _rows_at_once(options)
+    n_outputs, n_rows = n_outputs_of(n_classes), _rows_at_once(options)
     layers = layer.nbytes(options.hidden, n_features) + layer.nbytes(options.hidden, n_outputs)
     network = layers + 8 * options.hidden * (n_rows + 1)
     return minibatches.nbytes(size, n_features, options) + n_strengths * network + 16 * n_outputs * n_rows

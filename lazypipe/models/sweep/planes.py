@@ -7,6 +7,11 @@ import numpy as np
 from lazypipe.stats import softmax_kernel
 
 
+def n_outputs_of(n_classes: int) -> int:
+    """Planes a model: one for two classes."""
+    return 1 if n_classes == 2 else n_classes
+
+
 class Planes:
     """Models of ``n_outputs`` planes each, side by side: ``coef`` (D, models × outputs), ``intercept`` likewise."""
 

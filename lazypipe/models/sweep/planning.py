@@ -21,7 +21,7 @@ REMEDY = "or give fewer strengths or smaller sizes."
 
 
 def tasks_of(grid: Grid, done: Iterable[Cell] = ()) -> list[Task]:
-    """The tasks for all cells of the grid that are not done, largest first."""
+    """The tasks for all cells of the grid that are not done."""
     there = {(cell.model, cell.seed, cell.size, cell.C) for cell in done if cell.status != "failed"}
     tasks = []
     for size in reversed(grid.sizes):
@@ -60,10 +60,10 @@ def plan_of(problem: Problem, grid: Grid, tasks: list[Task], options: Options, h
         f"{cells:,} of {grid.n_cells:,} cells to do: {len(grid.models)} models x {len(grid.sizes)} sizes x "
         f"{len(grid.strengths)} strengths x {len(grid.seeds)} seeds"
     ]
-    held = host.memory // HELD_SHARE
+    held = held_nbytes(host)
     streamed = sorted({task.size for task in tasks if 4 * task.size * matrix.shape[1] > held})
     if streamed:
-        largest = 3 * 4 * streamed[-1] * matrix.shape[1]
+        largest = HELD_SHARE * 4 * streamed[-1] * matrix.shape[1]
         notes.append(
             f"sizes from {streamed[0]:,} are read anew in every pass; memory={show_bytes(largest)!r} would hold them"
         )

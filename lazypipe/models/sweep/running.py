@@ -98,23 +98,20 @@ def regularization_sweep(
     1 or 2 for "ridge"; ``epochs`` and one for the others. Memory: the rows of a prefix, 4 bytes an entry, where that
     is a third of the budget at most, else a block of them; see ``plan_regularization_sweep``.
     """
-    grid, options = _asked(
-        model, sizes, strengths, seeds, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate,
-        hidden=hidden, tol=tol, max_passes=max_passes,
-    )  # fmt: skip
-    _require_state(state, restart)
+    grid = grid_of(model, sizes, strengths, seeds)
+    options = checked_options(
+        epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, hidden=hidden, tol=tol, max_passes=max_passes
+    )
+    if restart and state is None:
+        raise ConfigError("restart: there is no state to forget. Give state= (--state), or leave restart out.")
     if early_stopping and grid.regression:
         raise ConfigError("early_stopping: ridge gives no strength up. Leave it out.")
-    problem = problem_of(train, validation, divide_by, grid.regression)
-    grid = fit_to(grid, problem.train.n_rows, problem.train.matrix.uri, allow_smaller)
-    records = _records(state, problem, grid, options)
+    problem, grid, records = _opened(train, validation, divide_by, grid, allow_smaller, state, options)
     with engine_or_own(engine) as running, threadpool_limits(1):
-        if records is not None and restart:
-            records.begin(restart)
-        done = {} if records is None else _recorded(records, grid)
+        done = {} if restart else _recorded(records, grid)
         plan = _plan(problem, grid, done, options, running)
         if records is not None:
-            records.begin(restart=False)
+            records.begin(restart)
         work = FitPrefix(problem, problem.train.shift(), options, held_nbytes(running.host), records)
         return _Run(work, grid, running, plan, early_stopping, done).sweep()
 
@@ -138,12 +135,19 @@ def plan_regularization_sweep(
     unknown = sorted(set(options) - set(given))
     if unknown:
         raise ConfigError(f"{unknown[0]}: no such option of a sweep. Options: {', '.join(given)}.")
-    grid, checked = _asked(model, sizes, strengths, seeds, **(given | options))
+    grid, checked = grid_of(model, sizes, strengths, seeds), checked_options(**(given | options))
+    problem, grid, records = _opened(train, validation, divide_by, grid, allow_smaller, state, checked)
+    with engine_or_own(engine) as running:
+        return _plan(problem, grid, _recorded(records, grid), checked, running)
+
+
+def _opened(
+    train: Any, validation: Any, divide_by: float, grid: Grid, allow_smaller: bool, state: Any, options: Options
+) -> tuple[Problem, Grid, Records | None]:
+    """The data, the grid that they have, and where its cells are kept."""
     problem = problem_of(train, validation, divide_by, grid.regression)
     grid = fit_to(grid, problem.train.n_rows, problem.train.matrix.uri, allow_smaller)
-    records = _records(state, problem, grid, checked)
-    with engine_or_own(engine) as running:
-        return _plan(problem, grid, {} if records is None else _recorded(records, grid), checked, running)
+    return problem, grid, _records(state, problem, grid, options)
 
 
 def _plan(problem: Problem, grid: Grid, done: Recorded, options: Options, engine: Engine) -> Plan:
@@ -152,10 +156,10 @@ def _plan(problem: Problem, grid: Grid, done: Recorded, options: Options, engine
     return plan_of(problem, grid, largest_first(left, problem, options), options, engine.host)
 
 
-def _recorded(records: Records, grid: Grid) -> Recorded:
+def _recorded(records: Records | None, grid: Grid) -> Recorded:
     """The cells of the grid that earlier sweeps finished, and how the best of each task was fitted."""
     found: Recorded = {}
-    for cells, best in records.read():
+    for cells, best in records.read() if records is not None else ():
         for cell in cells:
             in_grid = cell.size in grid.sizes and cell.C in grid.strengths and cell.seed in grid.seeds
             if in_grid and (cell.key not in found or found[cell.key][0].status == "failed"):
@@ -164,15 +168,6 @@ def _recorded(records: Records, grid: Grid) -> Recorded:
         if key in found:
             found[key] = found[key][0], best
     return found
-
-
-def _asked(model: Any, sizes: Any, strengths: Any, seeds: Any, **options: Any) -> tuple[Grid, Options]:
-    return grid_of(model, sizes, strengths, seeds), checked_options(**options)
-
-
-def _require_state(state: str | Path | None, restart: bool) -> None:
-    if restart and state is None:
-        raise ConfigError("restart: there is no state to forget. Give state= (--state), or leave restart out.")
 
 
 def _records(state: str | Path | None, problem: Problem, grid: Grid, options: Options) -> Records | None:

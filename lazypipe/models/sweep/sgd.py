@@ -10,7 +10,7 @@ from lazypipe.models.sweep import layer, minibatches
 from lazypipe.models.sweep.fitted import Fitted, Options
 from lazypipe.models.sweep.layer import Layer
 from lazypipe.models.sweep.minibatches import Batch, Descent, Errors, errors_of
-from lazypipe.models.sweep.planes import Planes
+from lazypipe.models.sweep.planes import Planes, n_outputs_of
 from lazypipe.models.sweep.rows import Prefix
 
 
@@ -52,7 +52,7 @@ def fit(
     (Bottou, Curtis and Nocedal, "Optimization methods for large-scale machine learning", SIAM Review 2018.)
     """
     penalties = 1 / (np.asarray(strengths, np.float64) * prefix.size)
-    models = Strengths(prefix.n_features, minibatches.n_outputs(n_classes), penalties)
+    models = Strengths(prefix.n_features, n_outputs_of(n_classes), penalties)
     descent = Descent(prefix, targets, options, seed, len(strengths))
     with np.errstate(over="ignore", invalid="ignore"):
         for batch in descent.batches():
@@ -67,7 +67,7 @@ def fit(
 
 def nbytes(size: int, n_features: int, n_classes: int, n_strengths: int, options: Options) -> int:
     """Bytes at most: of the descent, the weights and their gradient, the planes, and the logits of some rows."""
-    width = n_strengths * minibatches.n_outputs(n_classes)
+    width = n_strengths * n_outputs_of(n_classes)
     n_rows = max(options.batch_size, minibatches.PART_ROWS)
     planes = 20 * width * n_features
     return (
