@@ -55,14 +55,15 @@ def _tolerance() -> float:
 
 def _lazypipe_planes(job: Job, sizes: tuple[int, ...], host: Any) -> list[Fit]:
     """The planes of all cells, of which a sweep gives those of the best: the tasks' own fits, once more."""
+    from lazypipe.io.examples import problem_of
     from lazypipe.models.sweep.fitted import Options
     from lazypipe.models.sweep.logistic import fit
     from lazypipe.models.sweep.planning import held_nbytes
-    from lazypipe.models.sweep.problem import problem_of
+    from lazypipe.models.sweep.rows import shift_of
     from lazypipe.models.sweep.task import FitPrefix, Task
 
     problem, options = problem_of(*pairs_of(job), 255, False), Options(tol=_tolerance())
-    shift = problem.train.shift()
+    shift = shift_of(problem.train)
     work = FitPrefix(problem, shift, options, held_nbytes(host), None)
     strengths = tuple(sorted(job.strengths, reverse=True))
     fits = []

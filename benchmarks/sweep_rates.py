@@ -100,12 +100,13 @@ def samples(job: Job, n: int, shapes: dict[str, tuple[int, int, int]]) -> None:
     A task is a whole fit at one strength, and at all of them: every epoch's order and steps, and the pass that takes
     the objective at the end. The rows are in memory.
     """
+    from lazypipe.io.examples import problem_of
     from lazypipe.models.sweep.fitted import Options
     from lazypipe.models.sweep.grid import model_of
-    from lazypipe.models.sweep.problem import problem_of
+    from lazypipe.models.sweep.rows import shift_of
 
     problem = problem_of(*pairs_of(job), 255, False)
-    shift = problem.train.shift()
+    shift = shift_of(problem.train)
     for name, (size, epochs, hidden) in shapes.items():
         options = Options(epochs=epochs, hidden=hidden, least_steps=1)
         size = min(size, problem.train.n_rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lazypipe.blocks import Run
@@ -44,7 +44,30 @@ class PassDone:
     explained_variance: tuple[float, ...] = field(default=())
 
 
-Event = StageStarted | TaskDone | StageDone | PassDone
+@dataclass(frozen=True)
+class StepsDone:
+    """A network in training, after ``step`` steps: means since the last such event, and how fast it goes.
+
+    ``stage`` is empty where training has one part only.
+    """
+
+    stage: str
+    step: int
+    measures: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class EpochDone:
+    """All rows have been seen once more, ``epoch`` times of ``n_epochs`` so far: means over them."""
+
+    stage: str
+    epoch: int
+    n_epochs: int
+    step: int
+    measures: Mapping[str, float]
+
+
+Event = StageStarted | TaskDone | StageDone | PassDone | StepsDone | EpochDone
 Listener = Callable[[Event], None]
 
 

@@ -8,9 +8,10 @@ from scipy import sparse
 
 import lazypipe as lp
 from lazypipe.io import open_matrix
+from lazypipe.io.examples import Examples
 from lazypipe.models.sweep import pruning
 from lazypipe.models.sweep.cells import SCHEMA, TIMED, Cell, table_of
-from lazypipe.models.sweep.rows import Examples, Prefix, shuffled
+from lazypipe.models.sweep.rows import Prefix, shuffled
 
 SIZES, STRENGTHS = [20, 60, 200], [1.0, 0.01]
 

@@ -9,9 +9,10 @@ from scipy.special import log_softmax, softmax
 
 from lazypipe.errors import DataError
 from lazypipe.io import open_matrix
+from lazypipe.io.examples import Examples
 from lazypipe.models.sweep import logistic, space
 from lazypipe.models.sweep.fitted import Options
-from lazypipe.models.sweep.rows import Examples, Prefix
+from lazypipe.models.sweep.rows import Prefix, shift_of
 from lazypipe.stats import softmax_kernel, thin
 
 STRENGTHS = (1.0, 0.01)
@@ -54,7 +55,7 @@ def optimum(X, y, n_outputs, penalty):
 
 def fitted(X, y, n_classes, strengths=STRENGTHS, hold=True, step=None, divide_by=1.0):
     examples = Examples(open_matrix(X), y, divide_by)
-    prefix = Prefix(examples, len(X), None, examples.shift(), hold=hold, step=step)
+    prefix = Prefix(examples, len(X), None, shift_of(examples), hold=hold, step=step)
     return logistic.fit(prefix, y, n_classes, strengths, Options(), 0), prefix
 
 
@@ -160,7 +161,7 @@ def test_the_gap_is_about_what_is_left(name):
     X *= 10 ** np.linspace(-case["scales"] / 2, case["scales"] / 2, case["width"])
     for max_passes in (15, 1000):
         examples = Examples(open_matrix(X), y)
-        prefix = Prefix(examples, len(X), None, examples.shift(), hold=True)
+        prefix = Prefix(examples, len(X), None, shift_of(examples), hold=True)
         found = logistic.fit(prefix, y, case["n_classes"], case["strengths"], Options(max_passes=max_passes), 0)
         for outcome in found.outcomes:
             best = newton(X - prefix.shift, y, case["n_classes"], 1 / (outcome.strength * len(X)))
@@ -202,7 +203,7 @@ def newton(X, y, n_classes, penalty):
 def test_few_passes_are_told_as_not_converged():
     X, y = letters(300, 20, 3)
     examples = Examples(open_matrix(X), y)
-    prefix = Prefix(examples, 300, None, examples.shift(), hold=True)
+    prefix = Prefix(examples, 300, None, shift_of(examples), hold=True)
     outcome = logistic.fit(prefix, y, 3, (1.0,), Options(max_passes=3), 0).outcomes[0]
     assert not outcome.converged and outcome.passes == 3 and outcome.gap is None
 
@@ -212,7 +213,7 @@ def test_a_few_rows_never_stand_for_all():
     X, y = letters(60_000, 10, 3, spread=0.5)
     order = np.argsort(y, kind="stable")
     examples = Examples(open_matrix(X[order]), y[order])
-    prefix = Prefix(examples, len(X), None, examples.shift(), hold=True)
+    prefix = Prefix(examples, len(X), None, shift_of(examples), hold=True)
     outcome = logistic.fit(prefix, y[order], 3, (1.0,), Options(), 0).outcomes[0]
     best = newton(X[order] - prefix.shift, y[order], 3, 1 / len(X))
     assert outcome.converged and (outcome.objective - best) / best <= 1e-6

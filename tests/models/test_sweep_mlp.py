@@ -7,10 +7,11 @@ import pytest
 from scipy.special import logsumexp
 
 from lazypipe.io.array import ArrayMatrix
+from lazypipe.io.examples import Examples
 from lazypipe.models.sweep import layer, minibatches, mlp
 from lazypipe.models.sweep.fitted import Options
 from lazypipe.models.sweep.minibatches import Batch
-from lazypipe.models.sweep.rows import Examples, Prefix
+from lazypipe.models.sweep.rows import Prefix
 
 KINDS = pytest.mark.parametrize("n_classes", [2, 3])
 HELD = pytest.mark.parametrize("hold", [True, False])

@@ -9,10 +9,10 @@ import lazypipe as lp
 from lazypipe.errors import ConfigError, DataError
 from lazypipe.io import array
 from lazypipe.io.array import from_array
+from lazypipe.io.examples import problem_of
 from lazypipe.io.row_range import row_range
 from lazypipe.models.sweep import records
 from lazypipe.models.sweep.grid import checked_options, grid_of
-from lazypipe.models.sweep.problem import problem_of
 from lazypipe.models.sweep.result import Best
 from lazypipe.models.sweep.task import Done, Task
 

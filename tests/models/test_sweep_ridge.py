@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from lazypipe.io.array import ArrayMatrix
+from lazypipe.io.examples import Examples
 from lazypipe.models.sweep import ridge
 from lazypipe.models.sweep.fitted import Options
-from lazypipe.models.sweep.rows import Examples, Prefix
+from lazypipe.models.sweep.rows import Prefix, shift_of
 
 HELD = pytest.mark.parametrize("hold", [True, False])
 STRENGTHS = [1e3, 1.0, 1e-3]
@@ -24,7 +25,7 @@ def made(n_rows, n_features, condition=1.0, dtype="float32", seed=0):
 
 def prefix_of(x, y, size=None, hold=True, seed=None):
     examples = Examples(ArrayMatrix(x), y)
-    return Prefix(examples, size or len(x), seed, examples.shift(), hold=hold, step=64)
+    return Prefix(examples, size or len(x), seed, shift_of(examples), hold=hold, step=64)
 
 
 def fit(prefix, strengths=STRENGTHS):

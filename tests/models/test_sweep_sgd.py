@@ -9,11 +9,12 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 
 from lazypipe.io.array import ArrayMatrix
+from lazypipe.io.examples import Examples
 from lazypipe.models.sweep import minibatches, sgd
 from lazypipe.models.sweep.fitted import Options
 from lazypipe.models.sweep.minibatch_kernel import descend
 from lazypipe.models.sweep.minibatches import Batch
-from lazypipe.models.sweep.rows import Examples, Prefix
+from lazypipe.models.sweep.rows import Prefix
 
 KINDS = pytest.mark.parametrize("n_classes", [2, 3])
 HELD = pytest.mark.parametrize("hold", [True, False])

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from lazypipe.checks import REAL, above_0, is_whole, whole
 from lazypipe.errors import ConfigError, DataError
 from lazypipe.models.sweep.fitted import Model, Options
 
@@ -17,7 +18,6 @@ STRENGTHS = (1.0, 0.1, 0.01, 0.001)
 MODELS = ("logistic", "sgd", "mlp", "ridge")  # one file each, beside this one
 REGRESSIONS = ("ridge",)
 SHOWN = 8
-REAL = int | float | np.integer | np.floating
 
 Value = TypeVar("Value")
 
@@ -93,24 +93,10 @@ def checked_options(**values: Any) -> Options:
     """The options of the models; ConfigError for one out of range."""
     checked = dict(values)
     for name in ("epochs", "batch_size", "hidden", "max_passes"):
-        if not (_is_whole(values[name]) and values[name] >= 1):
-            raise ConfigError(f"{name}: {values[name]!r} is not a number of 1 or more.")
-        checked[name] = int(values[name])
+        checked[name] = whole(values[name], name)
     for name in ("learning_rate", "tol"):
         checked[name] = above_0(values[name], name)
     return Options(**checked)
-
-
-def above_0(value: Any, name: str) -> float:
-    """A number as a float, so that 1 and 1.0 are the same in records; ConfigError unless it is above 0 and finite."""
-    if isinstance(value, REAL):
-        try:
-            number = float(value)
-        except OverflowError:
-            raise ConfigError(f"{name}: a whole number of more than 308 digits. Give a smaller one.") from None
-        if 0 < number < np.inf:
-            return number
-    raise ConfigError(f"{name}: {value!r} is not a number above 0.")
 
 
 def _several(values: Any, name: str, kind: type[Value]) -> tuple[Value, ...]:
@@ -121,7 +107,7 @@ def _several(values: Any, name: str, kind: type[Value]) -> tuple[Value, ...]:
     if not entries:
         raise ConfigError(f"{name}: is empty. Give one at least, or leave it out.")
     for entry in entries:
-        fits = _is_whole(entry) if kind is int else isinstance(entry, kind if kind is str else REAL)
+        fits = is_whole(entry) if kind is int else isinstance(entry, kind if kind is str else REAL)
         if not fits or isinstance(entry, bool):
             raise ConfigError(f"{name}: {entry!r} is not {_article(kind)}.")
     try:
@@ -132,10 +118,6 @@ def _several(values: Any, name: str, kind: type[Value]) -> tuple[Value, ...]:
     if twice:
         raise ConfigError(f"{name}: {_listed(f'{entry}' for entry in twice)} is there twice. Give each once.")
     return tuple(found)
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def _article(kind: type) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from lazypipe.blocks import Run, compute_dtype
+from lazypipe.io.examples import Examples, Problem
 from lazypipe.models.sweep.cells import Cell
 from lazypipe.models.sweep.fitted import Options
 from lazypipe.models.sweep.grid import Grid, model_of
-from lazypipe.models.sweep.problem import Problem
-from lazypipe.models.sweep.rows import Examples, block_rows
+from lazypipe.models.sweep.rows import block_rows
 from lazypipe.models.sweep.task import Task
 from lazypipe.plan import FoldPlan, Host, Plan, fitted, or_say_what_fits
 from lazypipe.sizes import show_bytes

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import cast
 
 import numpy as np
 
 from lazypipe.blocks import Block, Span, compute_dtype
-from lazypipe.io.matrix import Matrix, Reader, SparseReader
+from lazypipe.io.examples import Examples
+from lazypipe.io.matrix import Reader, SparseReader
 from lazypipe.sizes import KIB, MIB
 from lazypipe.stats import row_kernel
 from lazypipe.stats.base import require_finite
@@ -21,31 +21,11 @@ LEAST_BLOCK_ROWS, MOST_BLOCK_ROWS = 8, 2048
 SKIP_NBYTES = 64 * KIB  # rows apart by more are read apart
 
 
-@dataclass(frozen=True, eq=False)
-class Examples:
-    """Rows of a source and what is to be learnt of them.
-
-    ``targets`` (n_rows,): the class of each row as a number from 0, int32; in a regression its value, float64.
-    Entries are divided by ``divide_by``.
-    """
-
-    matrix: Matrix
-    targets: np.ndarray
-    divide_by: float = 1.0
-
-    @property
-    def n_rows(self) -> int:
-        return self.matrix.shape[0]
-
-    @property
-    def n_features(self) -> int:
-        return self.matrix.shape[1]
-
-    def shift(self) -> np.ndarray:
-        """About the mean of the divided rows (D,) float64; found from some of them, the same for every prefix."""
-        if self.matrix.sparse:
-            return np.zeros(self.n_features)
-        return provisional_shift(self.matrix).astype(np.float64) / self.divide_by
+def shift_of(examples: Examples) -> np.ndarray:
+    """About the mean of the divided rows (D,) float64; found from some of them, the same for every prefix."""
+    if examples.matrix.sparse:
+        return np.zeros(examples.n_features)
+    return provisional_shift(examples.matrix).astype(np.float64) / examples.divide_by
 
 
 def block_rows(n_features: int) -> int:

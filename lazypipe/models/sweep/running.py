@@ -13,14 +13,15 @@ from threadpoolctl import threadpool_limits
 import lazypipe
 from lazypipe.engines import Engine, engine_or_own
 from lazypipe.errors import ConfigError
+from lazypipe.io.examples import Problem, problem_of
 from lazypipe.models.sweep.cells import Cell, table_of
 from lazypipe.models.sweep.fitted import Options
 from lazypipe.models.sweep.grid import STRENGTHS, Grid, checked_options, fit_to, grid_of
 from lazypipe.models.sweep.planning import held_nbytes, largest_first, plan_of, tasks_of
-from lazypipe.models.sweep.problem import Problem, problem_of
 from lazypipe.models.sweep.pruning import hopeless
 from lazypipe.models.sweep.records import VERSION, Records
 from lazypipe.models.sweep.result import Best, RegularizationSweep, best_place_of
+from lazypipe.models.sweep.rows import shift_of
 from lazypipe.models.sweep.task import FitPrefix, Task
 from lazypipe.plan import Plan
 
@@ -112,7 +113,7 @@ def regularization_sweep(
         plan = _plan(problem, grid, done, options, running)
         if records is not None:
             records.begin(restart)
-        work = FitPrefix(problem, problem.train.shift(), options, held_nbytes(running.host), records)
+        work = FitPrefix(problem, shift_of(problem.train), options, held_nbytes(running.host), records)
         return _Run(work, grid, running, plan, early_stopping, done).sweep()
 
 

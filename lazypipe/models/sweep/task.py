@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.linalg  # noqa: F401  its BLAS is to be there when threads are counted, before a model asks for it
 
+from lazypipe.io.examples import Problem, names_of
 from lazypipe.models.sweep.cells import Cell
 from lazypipe.models.sweep.fitted import Fitted, Options, Outcome
 from lazypipe.models.sweep.grid import model_of
-from lazypipe.models.sweep.problem import Problem, names_of
 from lazypipe.models.sweep.records import Records
 from lazypipe.models.sweep.result import Best
 from lazypipe.models.sweep.rows import Prefix

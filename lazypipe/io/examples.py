@@ -1,4 +1,4 @@
-"""What a sweep learns from and is judged by: training and validation rows, and the classes of both."""
+"""Rows with what is to be learnt of them: training and validation rows, and the classes of both."""
 
 from __future__ import annotations
 
@@ -8,16 +8,40 @@ from typing import Any
 
 import numpy as np
 
+from lazypipe.checks import above_0
 from lazypipe.errors import ConfigError, DataError
 from lazypipe.io import open_matrix
 from lazypipe.io.array import ArrayMatrix
 from lazypipe.io.labels import read_labels
 from lazypipe.io.matrix import Matrix
 from lazypipe.io.row_range import RowRange
-from lazypipe.models.sweep.grid import above_0
-from lazypipe.models.sweep.rows import Examples
 
 SHOWN = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Rows of a source and what is to be learnt of them.
+
+    ``targets`` (n_rows,): the class of each row as a number from 0, int32; in a regression its value, float64.
+    Entries are divided by ``divide_by``.
+    """
+
+    matrix: Matrix
+    targets: np.ndarray
+    divide_by: float = 1.0
+
+    @property
+    def n_rows(self) -> int:
+        return self.matrix.shape[0]
+
+    @property
+    def n_features(self) -> int:
+        return self.matrix.shape[1]
+
+    def identity(self) -> tuple[str, str]:
+        """What tells rows and targets from others."""
+        return content_of(self.matrix), digest_of(self.targets)
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,34 +58,48 @@ class Problem:
 
     def identity(self) -> dict[str, Any]:
         """What tells its data from others."""
+        train, labels = self.train.identity()
+        validation, validation_labels = self.validation.identity()
         return {
-            "train": _content_of(self.train.matrix),
-            "labels": _digest(self.train.targets),
-            "validation": _content_of(self.validation.matrix),
-            "validation_labels": _digest(self.validation.targets),
-            "classes": None if self.classes is None else _digest(self.classes),
+            "train": train,
+            "labels": labels,
+            "validation": validation,
+            "validation_labels": validation_labels,
+            "classes": None if self.classes is None else digest_of(self.classes),
             "divide_by": self.train.divide_by,
         }
 
 
 def problem_of(train: Any, validation: Any, divide_by: float, regression: bool) -> Problem:
     """Sources and labels, opened and matched. DataError, ConfigError for what does not fit together."""
+    found, classes = examples_of(train, divide_by, regression)
+    return Problem(found, others_of(validation, found, classes), classes)
+
+
+def examples_of(train: Any, divide_by: float, regression: bool) -> tuple[Examples, np.ndarray | None]:
+    """The pair (X, y), opened and matched, and its classes, None in a regression."""
     divide_by = above_0(divide_by, "divide_by")
     X, y = _pair(train, "train")
-    X_valid, y_valid = _pair(validation, "validation")
-    matrix, other = open_matrix(X), open_matrix(X_valid)
-    if matrix.shape[1] != other.shape[1]:
-        raise DataError(
-            f"{other.uri}: {other.shape[1]:,} columns for validation, but {matrix.uri} has {matrix.shape[1]:,}. "
-            f"Give rows of the same columns."
-        )
-    labels, labels_valid = _labels(y, matrix, "y"), _labels(y_valid, other, "y_valid")
+    matrix = open_matrix(X)
+    labels = _labels(y, matrix, "y")
     if regression:
-        values, values_valid = (_values(part, name) for part, name in ((labels, "y"), (labels_valid, "y_valid")))
-        return Problem(Examples(matrix, values, divide_by), Examples(other, values_valid, divide_by), None)
+        return Examples(matrix, _values(labels, "y"), divide_by), None
     classes, codes = _classes(labels, matrix)
-    codes_valid = _codes(labels_valid, classes, other, len(labels_valid))
-    return Problem(Examples(matrix, codes, divide_by), Examples(other, codes_valid, divide_by), classes)
+    return Examples(matrix, codes, divide_by), classes
+
+
+def others_of(validation: Any, train: Examples, classes: np.ndarray | None) -> Examples:
+    """The pair (X, y) of other rows, of the columns and classes of ``train``."""
+    X, y = _pair(validation, "validation")
+    other = open_matrix(X)
+    if train.n_features != other.shape[1]:
+        raise DataError(
+            f"{other.uri}: {other.shape[1]:,} columns for validation, but {train.matrix.uri} has "
+            f"{train.n_features:,}. Give rows of the same columns."
+        )
+    labels = _labels(y, other, "y_valid")
+    targets = _values(labels, "y_valid") if classes is None else _codes(labels, classes, other, len(labels))
+    return Examples(other, targets, train.divide_by)
 
 
 def _pair(given: Any, name: str) -> tuple[Any, Any]:
@@ -76,7 +114,7 @@ def _labels(y: Any, matrix: Matrix, name: str) -> np.ndarray:
 
 def _values(labels: np.ndarray, name: str) -> np.ndarray:
     if labels.dtype.kind not in "iufb":
-        raise DataError(f"{name}: holds text, but ridge is a regression. Give numbers, or sweep logistic.")
+        raise DataError(f"{name}: holds text, where a regression wants numbers. Give numbers, or a model of classes.")
     values = labels.astype(np.float64)
     if not np.isfinite(values).all():
         raise DataError(f"{name}: infinity at row {int(np.argmin(np.isfinite(values))):,}. Remove it.")
@@ -89,7 +127,7 @@ def _classes(labels: np.ndarray, matrix: Matrix) -> tuple[np.ndarray, np.ndarray
         raise DataError(f"y: all {len(labels):,} rows of {matrix.uri} are of class {classes[0]!s}. Give two classes.")
     if labels.dtype.kind == "f" and (len(classes) > 20) and (classes != np.rint(classes)).any():
         raise DataError(
-            f"y: {len(classes):,} different numbers with fractions are no classes. Sweep ridge, or round them."
+            f"y: {len(classes):,} different numbers with fractions are no classes. Choose a regression, or round them."
         )
     return classes, codes.astype(np.int32)
 
@@ -115,15 +153,15 @@ def _codes(labels: np.ndarray, classes: np.ndarray, matrix: Matrix, n_rows: int)
     return order[np.searchsorted(classes, labels, sorter=order)].astype(np.int32)
 
 
-def _content_of(matrix: Matrix) -> str:
+def content_of(matrix: Matrix) -> str:
     """What tells a matrix from others: of one in memory all of it, not a sample; of files the fingerprint."""
     if isinstance(matrix, RowRange):
-        text = f"{_content_of(matrix.matrix)} {matrix.rows.start}:{matrix.rows.stop}"
+        text = f"{content_of(matrix.matrix)} {matrix.rows.start}:{matrix.rows.stop}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
     return matrix.content_hash() if isinstance(matrix, ArrayMatrix) else matrix.fingerprint()
 
 
-def _digest(values: np.ndarray) -> str:
+def digest_of(values: np.ndarray) -> str:
     return hashlib.sha256(f"{values.dtype.str}".encode() + np.ascontiguousarray(values).tobytes()).hexdigest()[:16]
 
 

@@ -1,0 +1,61 @@
+"""Values that callers give, checked: each as a plain Python value, or a ConfigError of one line."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from lazypipe.errors import ConfigError
+
+REAL = int | float | np.integer | np.floating
+
+
+def is_whole(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def whole(value: Any, name: str, least: int = 1) -> int:
+    """A whole number of ``least`` or more."""
+    if not (is_whole(value) and value >= least):
+        raise ConfigError(f"{name}: {value!r} is not a number of {least} or more.")
+    return int(value)
+
+
+def above_0(value: Any, name: str) -> float:
+    """A number as a float, so that 1 and 1.0 are the same in records; above 0 and finite."""
+    number = _as_float(value, name)
+    if number is None or not 0 < number < math.inf:
+        raise ConfigError(f"{name}: {value!r} is not a number above 0.")
+    return number
+
+
+def from_0(value: Any, name: str, below: float = math.inf) -> float:
+    """A number as a float, of 0 or more, and below ``below``."""
+    number = _as_float(value, name)
+    if number is None or not 0 <= number < below:
+        up_to = "" if below == math.inf else f" and below {below:g}"
+        raise ConfigError(f"{name}: {value!r} is not a number of 0 or more{up_to}.")
+    return number
+
+
+def one_of(value: Any, name: str, known: Iterable[str]) -> str:
+    """One of the names that there are; the error tells the nearest."""
+    names = list(known)
+    if value not in names:
+        close = difflib.get_close_matches(str(value), names, 1)
+        near = f"; the nearest is {close[0]!r}" if close else ""
+        raise ConfigError(f"{name}: {value!r} is not one of {', '.join(names)}{near}.")
+    return str(value)
+
+
+def _as_float(value: Any, name: str) -> float | None:
+    if not isinstance(value, REAL) or isinstance(value, bool):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        raise ConfigError(f"{name}: a whole number of more than 308 digits. Give a smaller one.") from None
