@@ -21,6 +21,7 @@ _HOMES = {
     "ConfigError": "errors",
     "ConvergenceWarning": "errors",
     "DataError": "errors",
+    "DivergedError": "errors",
     "DroppedSpikesWarning": "errors",
     "EngineError": "errors",
     "LazypipeError": "errors",

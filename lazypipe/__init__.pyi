@@ -7,6 +7,7 @@ from lazypipe.errors import ClosePairWarning as ClosePairWarning
 from lazypipe.errors import ConfigError as ConfigError
 from lazypipe.errors import ConvergenceWarning as ConvergenceWarning
 from lazypipe.errors import DataError as DataError
+from lazypipe.errors import DivergedError as DivergedError
 from lazypipe.errors import DroppedSpikesWarning as DroppedSpikesWarning
 from lazypipe.errors import EngineError as EngineError
 from lazypipe.errors import LazypipeError as LazypipeError

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 
 from lazypipe.errors import ConfigError
 
+Entry = TypeVar("Entry")
 REAL = int | float | np.integer | np.floating
 
 
@@ -42,14 +43,13 @@ def from_0(value: Any, name: str, below: float = math.inf) -> float:
     return number
 
 
-def one_of(value: Any, name: str, known: Iterable[str]) -> str:
-    """One of the names that there are; the error tells the nearest."""
-    names = list(known)
-    if value not in names:
-        close = difflib.get_close_matches(str(value), names, 1)
-        near = f"; the nearest is {close[0]!r}" if close else ""
-        raise ConfigError(f"{name}: {value!r} is not one of {', '.join(names)}{near}.")
-    return str(value)
+def named(what: str, name: object, known: Mapping[str, Entry]) -> Entry:
+    """The entry of that name; the error lists the names that there are, and tells the nearest."""
+    if isinstance(name, str) and name in known:
+        return known[name]
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6) if isinstance(name, str) else []
+    nearest = f"; the nearest is {close[0]!r}" if close else ""
+    raise ConfigError(f"{what}: {name!r} is not one of {', '.join(known)}{nearest}.")
 
 
 def _as_float(value: Any, name: str) -> float | None:

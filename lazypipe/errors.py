@@ -35,6 +35,10 @@ class EngineError(LazypipeError, RuntimeError):
     """A cluster cannot be reached, or cannot run the work."""
 
 
+class DivergedError(LazypipeError, ArithmeticError):
+    """A training whose loss is not finite any more."""
+
+
 class ClosePairWarning(UserWarning):
     """Two eigenvalues are too close for their components to mean anything alone."""
 

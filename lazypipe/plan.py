@@ -60,6 +60,7 @@ class FoldPlan:
     concurrency: int  # tasks at once in one process
     bytes_read: int
     shared: bool = True
+    gpus: int = 0  # that each task needs, on a cluster that places by them
 
     @property
     def mapped(self) -> bool:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
+from lazypipe.engines.listening import Tell
 from lazypipe.io.matrix import Matrix
 from lazypipe.plan import FoldPlan, Host
 from lazypipe.progress import Progress
@@ -26,11 +28,27 @@ class Engine(Protocol):
     host: Host
     progress: Progress
 
+    @property
+    def gpus(self) -> int | None:
+        """GPUs that a cluster's workers offer in all; None where work runs on this machine, which knows its own."""
+
     def fold(self, statistic: Statistic, matrix: Matrix, plan: FoldPlan) -> Any:
         """Measure every block, merge neighbours first in index order, finish."""
 
     def map(self, function: Callable[[Task], Result], tasks: Sequence[Task], plan: FoldPlan) -> Iterator[Result]:
-        """The results of independent tasks, in order; a task may run twice."""
+        """The results of independent tasks, in order; a task may run twice.
+
+        On a cluster each task gets ``plan.gpus`` GPUs to itself (``given_gpu`` tells it which); EngineError where no
+        worker has them, or none is left.
+        """
+
+    def listen(self) -> AbstractContextManager[Tell]:
+        """While the block lasts, events that its ``tell`` is called with come out of ``progress``.
+
+        ``tell(event)`` pickles, may be called in any task, and arrives while ``map`` waits, within about a second and
+        in the order of its task, from a thread that is not the caller's. It neither fails the task nor holds it up
+        where the driver cannot be reached; what comes after the block is dropped. Call it in the task's own thread.
+        """
 
     def describe(self) -> str:
         """One line: what this is and where it runs."""

@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +21,9 @@ import lazypipe
 from lazypipe.blocks import Run
 from lazypipe.engines import resident
 from lazypipe.engines.base import DEFAULT_MEMORY, Result, Task
+from lazypipe.engines.dask_gpus import GPU, as_placed, gpus_of_workers, most_gpus, require_gpus
+from lazypipe.engines.listening import Tell, listening
+from lazypipe.engines.listening_dask import listening_through
 from lazypipe.engines.tasks import fold_run, merge_group, settle_worker
 from lazypipe.errors import EngineError, MemoryPlanError
 from lazypipe.io.matrix import Matrix
@@ -208,6 +212,10 @@ class DaskEngine:
             except LOST as error:
                 self._require_another_try(tries_left, error)
 
+    @property
+    def gpus(self) -> int | None:
+        return None if self.host.shared else sum(gpus_of_workers(self.client))
+
     def _require_another_try(self, tries_left: int, error: BaseException) -> None:
         """Work is forgotten where every worker died that what it needs was sent to: it can be sent again."""
         if not tries_left or self.client.status != "running":
@@ -242,12 +250,20 @@ class DaskEngine:
             raise NotSent from error
 
     def _slot(self, plan: FoldPlan) -> dict[str, float] | None:
-        return {SLOTS: 1 / plan.concurrency} if self.host.shared else None
+        if self.host.shared:
+            return {SLOTS: 1 / plan.concurrency}
+        return {GPU: plan.gpus} if plan.gpus else None
 
     def _check_slots(self, plan: FoldPlan) -> None:
-        if not self.host.shared and plan.concurrency < min(self.host.threads, len(plan.runs)):
+        if self.address is None:
+            return
+        threads = self.host.threads
+        if plan.gpus:
+            require_gpus(self.client, self.address, plan.gpus)
+            threads = min(threads, most_gpus(self.client) // plan.gpus)
+        if plan.concurrency < min(threads, len(plan.runs)):
             raise MemoryPlanError(
-                f"dask: {self.host.threads} tasks at once of {show_bytes(plan.task_nbytes)} each exceed the "
+                f"dask: {threads} tasks at once of {show_bytes(plan.task_nbytes)} each exceed the "
                 f"budget of {show_bytes(self.host.memory)} a worker. Start workers with --nthreads "
                 f"{plan.concurrency}, or raise the budget."
             )
@@ -262,7 +278,9 @@ class DaskEngine:
         place = {future.key: i for i, future in enumerate(futures)}
         self.progress.emit(StageStarted(plan.title, n_tasks, plan.bytes_read))
         begun, shares = time.monotonic(), Shares(plan.runs, n_tasks)
-        ended = as_completed(futures)
+        ended: Iterator[Future] = as_completed(futures)
+        if self.address is not None and plan.gpus:
+            ended = as_placed(ended, self.client, self.address, plan.gpus)
         futures.clear()
         for n_done, future in enumerate(ended, 1):
             if future.status in ("error", "cancelled"):
@@ -271,6 +289,9 @@ class DaskEngine:
             yield i, future
             self.progress.emit(TaskDone(n_done, n_tasks, shares.add(i)))
         self.progress.emit(StageDone(plan.title, time.monotonic() - begun))
+
+    def listen(self) -> AbstractContextManager[Tell]:
+        return listening(self.progress) if self.host.shared else listening_through(self.client, self.progress)
 
     def _result(self, future: Future) -> Any:
         try:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from threadpoolctl import threadpool_limits
 
 from lazypipe.engines import resident
 from lazypipe.engines.base import DEFAULT_MEMORY, Result, Task
+from lazypipe.engines.listening import Tell, listening
 from lazypipe.engines.tasks import SCRATCH, fold_run, merge_in_order
 from lazypipe.errors import ConfigError
 from lazypipe.io.matrix import Matrix
@@ -24,6 +26,7 @@ class SerialEngine:
 
     kind = "serial"
     slots = 1
+    gpus = None
 
     def __init__(self, address: str | None, memory: int | None, workers: int | None, progress: Progress):
         if address is not None:
@@ -44,6 +47,9 @@ class SerialEngine:
             yield function(task)
             self.progress.emit(TaskDone(i + 1, len(tasks), shares.add(i)))
         self.progress.emit(StageDone(plan.title, time.monotonic() - begun))
+
+    def listen(self) -> AbstractContextManager[Tell]:
+        return listening(self.progress)
 
     def describe(self) -> str:
         return "serial: one task at a time in this process"

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ import lazypipe
 from lazypipe.blocks import Run
 from lazypipe.engines import resident
 from lazypipe.engines.base import DEFAULT_MEMORY, Result, Task
+from lazypipe.engines.listening import Tell
+from lazypipe.engines.listening_tcp import listening_at
+from lazypipe.engines.spark_gpus import Patience, executors_gpus, placed
 from lazypipe.engines.tasks import fold_run, merge_in_order, settle_worker
 from lazypipe.errors import EngineError, LazypipeError
 from lazypipe.io.matrix import Matrix
@@ -96,9 +100,13 @@ class SparkEngine:
             session.sparkContext.pythonExec = sys.executable
         return session
 
+    @property
+    def _local(self) -> bool:
+        return bool(self.context.master.startswith("local"))
+
     def _require_executors(self) -> None:
         """A master with no free worker keeps a job waiting for ever: say so instead."""
-        if self.context.master.startswith("local"):
+        if self._local:
             return
         deadline = time.monotonic() + EXECUTOR_SECONDS
         while self.context._jsc.sc().getExecutorMemoryStatus().size() < 2:  # the driver counts as one
@@ -153,10 +161,15 @@ class SparkEngine:
 
     def _collect(self, function: Callable[[Any], Any], tasks: Sequence[Any], plan: FoldPlan) -> list[Any]:
         """The results in order, a Spark task each, with progress while they are made."""
-        self.progress.emit(StageStarted(plan.title, len(tasks), plan.bytes_read))
-        begun, shares = time.monotonic(), Shares(plan.runs, len(tasks))
         group = f"lazypipe-{id(tasks)}-{time.monotonic_ns()}"
         work = self.context.parallelize(tasks, len(tasks)).map(lambda task: _attempt(function, task))
+        patience = None
+        if plan.gpus and not self._local:
+            work = placed(work, plan.gpus)
+            patience = Patience(self.context, plan.gpus)
+
+        self.progress.emit(StageStarted(plan.title, len(tasks), plan.bytes_read))
+        begun, shares = time.monotonic(), Shares(plan.runs, len(tasks))
 
         def collect() -> list[Any]:
             self.context.setJobGroup(group, plan.title, interruptOnCancel=True)
@@ -173,6 +186,8 @@ class SparkEngine:
                         share = [shares.add(i) for i in range(told, done)][-1]  # as if they ended in order
                         told = done
                         self.progress.emit(TaskDone(done, len(tasks), share))
+                    if patience is not None:
+                        patience.check(group)
                 results = future.result()
             except (Py4JJavaError, PySparkException) as error:
                 raise EngineError(
@@ -187,6 +202,15 @@ class SparkEngine:
                 raise result
         self.progress.emit(StageDone(plan.title, time.monotonic() - begun))
         return results
+
+    @property
+    def gpus(self) -> int | None:
+        return None if self._local else executors_gpus(self.context)
+
+    def listen(self) -> AbstractContextManager[Tell]:
+        conf = self.context.getConf()  # executors reach the driver there
+        host = conf.get("spark.driver.host")
+        return listening_at(self.progress, host, conf.get("spark.driver.bindAddress") or host)
 
     def _n_done(self, group: str) -> int:
         tracker = self.context.statusTracker()

@@ -9,25 +9,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lazypipe.errors import ConfigError
-from lazypipe.figures.canvas import GREY, VERMILION, blank
+from lazypipe.figures.canvas import GREY, NO_VALUE, VERMILION, WIDTH, blank, hatch, layout
+from lazypipe.figures.confusions import confusion_matrix
+from lazypipe.figures.labels import CHARACTER, SMALLEST, apart, name_of, short, size_axis, titled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-WIDTH = 7.0  # inches
-PER_ROW = 3  # panels
 CURVES = 8  # strengths that are drawn
 SEQUENTIAL = "viridis"  # told apart by colour-blind readers, and ordered in lightness
 LIGHTEST = 0.88  # of it that can be read as a line on white
 WORST_R2 = -0.2  # scores below it would leave no room for the others
-NO_VALUE = "#DDDDDD"
 WRITTEN = 100  # cells that have their value written, at most
 HATCHED = 1000
-SMALLEST = 6.5  # points: some 10 pixels where a picture is 800 wide
-CHARACTER = 0.62  # width of a character, in sizes of its font
-COUNTED = 15  # classes of a confusion matrix with counts
-NAMED = 40  # classes that have their names written, at most
-LONGEST = 18  # characters of a name
 STYLES: dict[str, dict[str, Any]] = {
     "training": {"linestyle": "-", "marker": "."},
     "validation": {"linestyle": "--", "marker": "o", "markersize": 3.5, "markerfacecolor": "white"},
@@ -50,7 +44,7 @@ def learning_curves(sweep: Any) -> Figure:
     colours = dict(zip(drawn, _line_colours(len(drawn)), strict=True))
     order = np.argsort(sweep.sizes)
     sizes = np.array(sweep.sizes)[order]
-    n_columns, n_rows = _layout(len(sweep.models))
+    n_columns, n_rows = layout(len(sweep.models))
     figure, panels = _panels(sweep.models, n_columns, 4.2 if n_rows == 1 else min(2.3 * n_rows + 1.2, 14))
     for model, axes in enumerate(panels):
         for k, colour in colours.items():
@@ -59,7 +53,7 @@ def learning_curves(sweep: Any) -> Figure:
                     low, high = (end.reduce(values[model, k, order], axis=1) for end in (np.fmin, np.fmax))
                     axes.fill_between(sizes, low, high, color=colour, alpha=0.15, linewidth=0)
                 axes.plot(sizes, mean[model, k, order], color=colour, linewidth=1.2, **style)
-        _size_axis(axes, sizes, 0.7 * WIDTH / n_columns)
+        size_axis(axes, sizes, 0.7 * WIDTH / n_columns)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color=GREY, alpha=0.2, linewidth=0.6)
         if np.isnan(means[1][model]).all():
@@ -78,7 +72,7 @@ def learning_curves(sweep: Any) -> Figure:
     if len(drawn) < len(sweep.strengths):
         notes.append(f"{len(drawn)} of {len(sweep.strengths):,} strengths C drawn")
     notes += [_failed(sweep), _cut(panels[0], sweep, np.concatenate(means)[:, list(drawn)])]
-    figure.suptitle(_title("Learning curves", notes), fontsize="medium")
+    figure.suptitle(titled("Learning curves", notes), fontsize="medium")
     figure.supylabel(UNITS[sweep.score], fontsize="medium")
     n_wide = -(-len(handles) // deep)
     figure.legend(handles=handles, loc="outside lower center", ncols=n_wide, frameon=False, fontsize="small")
@@ -96,7 +90,7 @@ def heat_map(sweep: Any) -> Figure:
     across, down = np.argsort(sweep.sizes), np.argsort(sweep.strengths)  # the least regularization on top
     means = means[:, down][:, :, across]
     n_models, n_down, n_across = means.shape
-    n_columns, n_rows = _layout(n_models, at_most=max(1, 18 // n_across))
+    n_columns, n_rows = layout(n_models, at_most=max(1, 18 // n_across))
     each = min(3.2, max(1.3, 0.32 * n_down))
     figure, panels = _panels(sweep.models, n_columns, min(n_rows * (each + 0.4) + 1.3, 14))
     low, high = (float(seen.min()), float(seen.max())) if len(seen) else (0.0, 1.0)
@@ -110,15 +104,15 @@ def heat_map(sweep: Any) -> Figure:
     for axes, values in zip(panels, means, strict=True):
         image = axes.imshow(values, aspect="auto", origin="lower", cmap=colours, vmin=low, vmax=low + span)
         if values.size <= HATCHED:
-            _hatch(axes, np.isnan(values))
+            hatch(axes, np.isnan(values))
         for y, x in np.argwhere(np.isfinite(values)) if written else ():
             colour = "white" if values[y, x] < low + 0.55 * span else "black"
             axes.text(
                 x, y, f"{values[y, x]:.3f}".replace("-", "−"), ha="center", va="center", fontsize=font, color=colour
             )
         sizes = np.array(sweep.sizes)[across]
-        ticks = _apart(np.arange(n_across), sizes, room)
-        axes.set_xticks(ticks, [_short(size) for size in sizes[ticks]])
+        ticks = apart(np.arange(n_across), sizes, room)
+        axes.set_xticks(ticks, [short(size) for size in sizes[ticks]])
         every = math.ceil(n_down / max(1, int(each / 0.17)))
         axes.set_yticks(range(0, n_down, every), [f"{sweep.strengths[k]:.3g}" for k in down[::every]])
         axes.spines[:].set_visible(False)
@@ -144,7 +138,7 @@ def heat_map(sweep: Any) -> Figure:
     bar = figure.colorbar(image, ax=panels, extend="min" if below else "neither", pad=0.02)
     bar.set_label(f"validation {UNITS[sweep.score]}".replace(" (", "\n("))
     bar.outline.set_visible(False)
-    figure.suptitle(_title("Validation score", [_of_seeds(sweep), _failed(sweep)]), fontsize="medium")
+    figure.suptitle(titled("Validation score", [_of_seeds(sweep), _failed(sweep)]), fontsize="medium")
     figure.supylabel("C (larger: less regularization)", fontsize="medium")
     if handles:
         figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize="small")
@@ -156,53 +150,14 @@ def confusion(sweep: Any) -> Figure:
 
     ConfigError for a regression, and for a sweep whose every cell failed.
     """
-    from matplotlib import colormaps
-    from matplotlib.colors import PowerNorm
-
     if sweep.best is None or sweep.best.confusion is None:
         unfitted = "every cell failed" if sweep.best_place() is None else "the best cell could not be fitted again"
         why = unfitted if sweep.best is None else "a regression has no classes"
         raise ConfigError(f"confusion: {why}. See heat_map and the table's notes.")
-    counts, cell = np.asarray(sweep.best.confusion), sweep.best.cell
-    n = len(counts)
-    totals = counts.sum(axis=1, keepdims=True)
-    shares = np.divide(counts, totals, out=np.full((n, n), np.nan), where=totals > 0)
-    every = math.ceil(n / NAMED)
-    names = [_name(value) for value in sweep.classes[::every]]
-    wide = CHARACTER * 8 / 72 * max(map(len, names))  # inches
-    room = WIDTH - 1.9 - wide
-    upright = wide > room / len(names)
-    figure = blank(WIDTH, room + 1.2 + (wide if upright else 0.2))
-    axes = figure.add_subplot()
-    colours = colormaps["Blues"].with_extremes(bad=NO_VALUE)
-    # of the square root, or a few per cent of confusions would not be seen beside a diagonal near 1
-    image = axes.imshow(shares, aspect="auto", cmap=colours, norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
-    if n <= NAMED:
-        _hatch(axes, np.isnan(shares))
-    if n <= COUNTED:
-        written = np.array([[str(count) if count < 10_000 else _short(count) for count in row] for row in counts])
-        longest = max(map(len, written.flat))
-        font = min(9.0, 72 * room / n / ((longest + 0.5) * CHARACTER))
-        for y, x in np.argwhere(np.isfinite(shares)):
-            colour = "white" if shares[y, x] > 0.4 else "black" if counts[y, x] else "#999999"
-            axes.text(x, y, written[y, x], ha="center", va="center", fontsize=font, color=colour)
-    font = min(9.0, max(SMALLEST, 60 * room / len(names)))
-    axes.set_xticks(range(0, n, every), names, fontsize=font, rotation=90 if upright else 0)
-    axes.set_yticks(range(0, n, every), names, fontsize=font)
-    axes.spines[:].set_visible(False)
-    some = f" (one in {every} named)" if every > 1 else ""
-    axes.set_xlabel(f"predicted class{some}")
-    axes.set_ylabel(f"true class{some}")
-    bar = figure.colorbar(image, ax=axes, pad=0.02, ticks=[0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1])
-    bar.ax.set_yticklabels(["0", "1%", "5%", "10%", "25%", "50%", "75%", "100%"])
-    bar.set_label("share of the true class's validation rows")
-    bar.outline.set_visible(False)
-    what = f"{_name(cell['model'])}, C = {cell['C']:.3g}, {cell['size']:,} training rows"
+    cell = sweep.best.cell
+    what = f"{name_of(cell['model'])}, C = {cell['C']:.3g}, {cell['size']:,} training rows"
     what += f", seed {cell['seed']}" if len(sweep.seeds) > 1 else ""
-    right, of = int(np.trace(counts)), int(counts.sum())
-    said = f"{right:,} of {of:,} validation rows right ({right / max(1, of):.1%})"
-    figure.suptitle(_title(f"Confusions of the best: {what}", [said]), fontsize="medium")
-    return figure
+    return confusion_matrix(sweep.best.confusion, sweep.classes, f"Confusions of the best: {what}")
 
 
 def _drawn(strengths: Sequence[float], best: tuple[int, int, int] | None) -> list[int]:
@@ -225,13 +180,6 @@ def _line_colours(n: int) -> Any:
     return colormaps[SEQUENTIAL](np.linspace(0, LIGHTEST, n))
 
 
-def _layout(n_panels: int, at_most: int = PER_ROW) -> tuple[int, int]:
-    """Columns and rows of panels."""
-    n_columns = min(n_panels, PER_ROW, at_most)
-    n_columns = 2 if n_panels == 4 and n_columns == 3 else n_columns
-    return n_columns, -(-n_panels // n_columns)
-
-
 def _panels(models: Sequence[str], n_columns: int, height: float) -> tuple[Figure, list[Any]]:
     """A figure with a panel for each model, row after row, on the same axes."""
     n_rows = -(-len(models) // n_columns)
@@ -241,51 +189,11 @@ def _panels(models: Sequence[str], n_columns: int, height: float) -> tuple[Figur
         if i >= len(models):
             axes.remove()
             continue
-        axes.set_title(_name(models[i]), fontsize="medium")
+        axes.set_title(name_of(models[i]), fontsize="medium")
         lowest = i + n_columns >= len(models)
         axes.tick_params(labelsize="small", labelbottom=lowest)
         axes.set_xlabel("training rows" if lowest else "")  # not supxlabel: a legend below would cover it
     return figure, list(grid[: len(models)])
-
-
-def _size_axis(axes: Any, sizes: np.ndarray, room: float) -> None:
-    """A logarithmic axis with ticks at the sizes, as many as find room in so many inches."""
-    from matplotlib.ticker import NullLocator
-
-    margin = (sizes[-1] / sizes[0]) ** 0.06 if len(sizes) > 1 else 2
-    axes.set_xscale("log")
-    axes.set_xlim(sizes[0] / margin, sizes[-1] * margin)
-    ticks = _apart(np.log(sizes), sizes, room)
-    axes.set_xticks(sizes[ticks], [_short(size) for size in sizes[ticks]])
-    axes.xaxis.set_minor_locator(NullLocator())
-
-
-def _apart(places: np.ndarray, sizes: np.ndarray, room: float) -> list[int]:
-    """Which labels find room side by side in so many inches: the last, the first, and what fits between."""
-    at = room * (places - places[0]) / max(places[-1] - places[0], 1e-9)
-    widths = np.array([(len(_short(size)) + 1.2) * CHARACTER * 8.3 / 72 for size in sizes])
-    kept = [len(sizes) - 1]
-    for i in range(len(sizes) - 1):
-        if all(abs(at[i] - at[k]) >= (widths[i] + widths[k]) / 2 for k in kept):
-            kept.append(i)
-    return sorted(kept)
-
-
-def _short(size: Any) -> str:
-    """A size as a tick says it: 200, 1k, 1.5M."""
-    for unit, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
-        if size >= 0.9995 * unit:
-            return f"{size / unit:.3g}{letter}"
-    return str(size)
-
-
-def _hatch(axes: Any, cells: np.ndarray) -> None:
-    from matplotlib.patches import Rectangle
-
-    for y, x in np.argwhere(cells):
-        axes.add_patch(
-            Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=NO_VALUE, edgecolor=GREY, hatch="////", linewidth=0)
-        )
 
 
 def _cut(axes: Any, sweep: Any, means: np.ndarray) -> str:
@@ -309,16 +217,3 @@ def _failed(sweep: Any) -> str:
     status = sweep.table["status"].to_pylist()
     missing = [f"{n:,} {what}" for what in ("failed", "stopped") if (n := status.count(what))]
     return f"of {len(status):,} cells {' and '.join(missing)}" if missing else ""
-
-
-def _title(what: str, notes: Sequence[str]) -> str:
-    said = "; ".join(note for note in notes if note)
-    return f"{what}\n{said}" if said else what
-
-
-def _name(value: Any) -> str:
-    """A class or a model as a label: one line, not too long, and not taken for mathematics."""
-    value = value.decode(errors="replace") if isinstance(value, bytes) else value
-    text = f"{value:g}" if isinstance(value, float) else " ".join(str(value).split())
-    text = text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
-    return text.replace("$", r"\$")

@@ -11,9 +11,8 @@ import logging
 import math
 import os
 import socket
-import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,8 +21,10 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 
 from lazypipe.errors import ConfigError, EngineError
-from lazypipe.progress import Event, PassDone
+from lazypipe.progress import EpochDone, Event, PassDone, StepsDone
+from lazypipe.tracking import fitted
 from lazypipe.tracking.children import Child, Point, create_child, to_batches
+from lazypipe.tracking.training import KEPT, named, next_sending
 
 __all__ = ["Child", "Data", "Point", "TrackedRun", "flatten", "load_libraries", "require_store", "tracked_run"]
 
@@ -32,8 +33,6 @@ PARAMETER_LENGTH = 500
 NOTE_LENGTH = 5000
 COMPONENTS_LOGGED = 20  # a metric each; past about 100 columns MLflow's pages slow down
 PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
-MODEL_CODE = Path(__file__).with_name("projection.py")
-MODEL_NEEDS = ("mlflow", "numpy", "pandas")
 
 
 class Data(Protocol):
@@ -67,7 +66,11 @@ def load_libraries() -> None:
 
 
 class TrackedRun:
-    """One MLflow run. Call it with events: each ``PassDone`` becomes metrics at step ``index``."""
+    """One MLflow run. Call it with events: each ``PassDone`` becomes metrics at step ``index``.
+
+    So do ``StepsDone`` and ``EpochDone`` at their ``step``, but these are sent together, every 2 seconds, and sending
+    takes a twentieth of the time at most, also where the store is slow or away.
+    """
 
     def __init__(self, client: Any, uri: str, run_id: str, experiment: str, experiment_id: str):
         self.client = client
@@ -78,18 +81,23 @@ class TrackedRun:
         self.begun = int(time.time() * 1000)
         self.children: list[str] = []  # run ids
         self._waiting: list[tuple[str, float, int, int]] = []
+        self._send_from = 0.0
 
     def __call__(self, event: Event) -> None:
-        if not isinstance(event, PassDone):
-            return
         now = int(time.time() * 1000)
-        self._waiting.append(("residual", event.residual, now, event.index))
-        for i, value in enumerate(event.explained_variance[:COMPONENTS_LOGGED], 1):
-            self._waiting.append((f"explained_variance_{i}", value, now, event.index))
-        try:
-            self._flush()
-        except Exception:  # a store that is away for a while must not cost a long fit: send it later
-            logging.getLogger(__name__).warning("MLflow does not answer; the metrics will be sent later.")
+        if isinstance(event, PassDone):
+            self._waiting.append(("residual", event.residual, now, event.index))
+            for i, value in enumerate(event.explained_variance[:COMPONENTS_LOGGED], 1):
+                self._waiting.append((f"explained_variance_{i}", value, now, event.index))
+            self._try_to_flush()
+        elif isinstance(event, StepsDone | EpochDone):
+            self._waiting += [(name, value, now, event.step) for name, value in named(event)]
+            begun = time.monotonic()
+            if begun >= self._send_from:
+                del self._waiting[:-KEPT]
+                self._try_to_flush()
+                done = time.monotonic()
+                self._send_from = next_sending(done, done - begun)
 
     def log_metrics(self, metrics: Mapping[str, float], series: Iterable[Point] = ()) -> None:
         """Figures of the whole run, each logged once; and those that have several steps."""
@@ -117,24 +125,33 @@ class TrackedRun:
         ``mlflow.pyfunc.load_model("runs:/<run id>/model")`` brings it back; it needs numpy alone, not
         lazypipe. It has no signature: a million columns would make one of 100 MB.
         """
-        from importlib.metadata import version
+        fitted.log_projection(self.uri, self.run_id, mean, components, scale)
 
-        import mlflow
+    def log_network(
+        self,
+        layers: Sequence[tuple[np.ndarray, np.ndarray]],
+        *,
+        activation: str = "relu",
+        output: str = "softmax",
+        classes: Any = None,
+        divide_by: float = 1.0,
+        example: Any = None,
+        name: str = "model",
+    ) -> None:
+        """Weights (outputs, inputs) and biases (outputs,) of each layer as a pyfunc model: rows (n, D) in.
 
-        mlflow.set_tracking_uri(self.uri)
-        with tempfile.TemporaryDirectory(prefix="lazypipe-model-") as folder:
-            arrays = {"mean": mean, "components": components}
-            if scale is not None:
-                arrays["scale"] = scale
-            for name, array in arrays.items():
-                np.save(f"{folder}/{name}.npy", array)
-            with mlflow.start_run(run_id=self.run_id):
-                mlflow.pyfunc.log_model(
-                    name="model",
-                    python_model=str(MODEL_CODE),
-                    artifacts={name: f"{folder}/{name}.npy" for name in arrays},
-                    pip_requirements=[f"{name}=={version(name)}" for name in MODEL_NEEDS],
-                )
+        Rows are divided by ``divide_by``; ``activation`` is that of the hidden layers, ``output`` ("softmax",
+        "sigmoid", "linear") that of the last one. With ``classes`` (K,), in the order of the outputs, ``predict``
+        gives the class of each row (n,), and probabilities (n, K) with ``params={"probabilities": True}``; else it
+        gives the outputs (n, K). A stack of RBMs is layers of "sigmoid", its features the outputs of the last.
+
+        ``mlflow.pyfunc.load_model("runs:/<run id>/<name>")`` brings it back; it needs numpy alone, not lazypipe nor
+        torch, and takes arrays, DataFrames and CSR matrices of any numbers: its signature says nothing of what goes
+        in, since MLflow would refuse whatever has not the one dtype of the signature. The first 3 rows of
+        ``example`` go with it as its input example, except where they have more than 4,096 columns. ConfigError for
+        layers that do not fit together, and for unknown names.
+        """
+        fitted.log_network(self.uri, self.run_id, name, layers, activation, output, divide_by, classes, example)
 
     def describe(self) -> dict[str, str]:
         """Where to find the run."""
@@ -144,6 +161,26 @@ class TrackedRun:
             "experiment": self.experiment,
             "experiment_id": self.experiment_id,
         }
+
+    def _finish(self) -> None:
+        self._try_to_flush()
+        self.client.set_terminated(self.run_id, "FINISHED")
+
+    def _fail(self, error: BaseException) -> None:
+        """Say why; a store that is away must not hide it."""
+        try:
+            for each in (*self.children, self.run_id):
+                self.client.set_tag(each, "error", f"{type(error).__name__}: {error}".rstrip(": ")[:PARAMETER_LENGTH])
+                self.client.set_terminated(each, "FAILED")
+            self._flush()
+        except Exception:
+            logging.getLogger(__name__).warning("MLflow does not answer; the run is not marked as failed.")
+
+    def _try_to_flush(self) -> None:
+        try:
+            self._flush()
+        except Exception:  # a store that is away for a while must not cost a long fit: send it later
+            logging.getLogger(__name__).warning("MLflow does not answer; the metrics will be sent later.")
 
     def _flush(self) -> None:
         from mlflow.entities import Metric
@@ -182,11 +219,9 @@ def tracked_run(uri: str, experiment: str, parameters: Mapping[str, Any], data: 
         _log_dataset(client, run_id, data)
         yield run
     except BaseException as error:
-        for each in (*run.children, run_id):
-            client.set_tag(each, "error", f"{type(error).__name__}: {error}".rstrip(": ")[:PARAMETER_LENGTH])
-            client.set_terminated(each, "FAILED")
+        run._fail(error)
         raise
-    client.set_terminated(run_id, "FINISHED")
+    run._finish()
 
 
 def require_store(uri: str) -> None:

@@ -80,15 +80,21 @@ def spark_environment() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def spark_master(tmp_path_factory):
-    """A standalone master with one worker of one core."""
+    """A standalone master with one worker of one core, which says that it has a GPU called 3."""
     folder = tmp_path_factory.mktemp("spark")
+    script, options = folder / "gpus.sh", folder / "worker.conf"
+    script.write_text("""#!/bin/sh\necho '{"name": "gpu", "addresses": ["3"]}'\n""")
+    script.chmod(0o755)
+    gpu = "spark.worker.resource.gpu"
+    options.write_text(f"{gpu}.amount 1\n{gpu}.discoveryScript {script}\n")
     port, page = free_port(), free_port()
     spark_class = BIN / "spark-class"
     env = spark_environment()
     master = f"spark://127.0.0.1:{port}"
     name = "org.apache.spark.deploy"
     serve = (spark_class, f"{name}.master.Master", "--host", "127.0.0.1", "--port", port, "--webui-port", page)
-    work = (spark_class, f"{name}.worker.Worker", "-c", "1", "-m", "1g", "-d", folder, master)
+    size = ("-c", "1", "-m", "1g", "-d", folder, "--properties-file", options)
+    work = (spark_class, f"{name}.worker.Worker", *size, master)
     with process(*serve, cwd=folder, env=env):
         wait_for(port)
         with process(*work, cwd=folder, env=env):

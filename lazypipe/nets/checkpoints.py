@@ -1,0 +1,110 @@
+"""Checkpoints of a training: safetensors files in a folder that one run at a time holds.
+
+A file holds tensors, and a JSON header with their hash; it is moved into place whole. Nothing in it is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import xxhash
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from lazypipe.atomic import replacing
+from lazypipe.building import held
+from lazypipe.checkpoint import REMEDY
+from lazypipe.errors import DataError
+
+FORMAT = 1
+HEADER = "lazypipe"
+SUFFIX = ".safetensors"
+
+
+class Checkpoint(NamedTuple):
+    """What one file holds; tensors on the processor."""
+
+    header: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+
+class Checkpoints:
+    """The checkpoints of one training. A context manager, in which the folder is locked.
+
+    ``restart`` forgets what is there. Raises DataError where the folder holds other files, or another run holds it.
+    """
+
+    def __init__(self, path: str | Path, restart: bool = False):
+        self.path = Path(path).expanduser().absolute()
+        self.restart = restart
+        self._held = ExitStack()
+
+    def __enter__(self) -> Checkpoints:
+        busy = "another run holds this state"
+        self._held.enter_context(held(self.path, "cannot hold a state", busy, "pass another --state"))
+        foreign = [p.name for p in self.path.iterdir() if not p.name.startswith(".") and p.suffix != SUFFIX]
+        if foreign:
+            self.__exit__()
+            raise DataError(
+                f"{self.path}: holds other files ({sorted(foreign)[0]}), so it is no state. Pass another --state."
+            )
+        if self.restart:
+            for path in self.path.glob(f"*{SUFFIX}"):
+                path.unlink()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._held.close()
+
+    def file(self, name: str) -> Path:
+        return self.path / f"{name.replace(' ', '-')}{SUFFIX}"
+
+    def save(self, name: str, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        """Write a checkpoint whole, in place of the one before."""
+        save_tensors(self.file(name), header, tensors, overwrite=True)
+
+    def load(self, name: str) -> Checkpoint | None:
+        """A checkpoint, None where there is none. Raises DataError for a torn or foreign file."""
+        path = self.file(name)
+        return load_tensors(path, REMEDY) if path.exists() else None
+
+
+def save_tensors(path: Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor], overwrite: bool) -> None:
+    """Write a file whole. DataError where it is there and not ``overwrite``, or the disk is full."""
+    kept = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
+    text = json.dumps({"format": FORMAT, "hash": _hash(kept), **header})
+    with replacing(path, overwrite=overwrite) as partial:
+        save_file(kept, partial, metadata={HEADER: text})
+
+
+def load_tensors(path: Path, remedy: str) -> Checkpoint:
+    """Raises DataError for a file that is torn, or none of lazypipe's."""
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            text = (file.metadata() or {}).get(HEADER)
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  # no mapping
+    except (SafetensorError, OSError) as error:
+        what = " ".join(str(error).split())[:200].rstrip(".")
+        raise DataError(f"{path}: cannot be read as safetensors ({what}). {remedy}") from error
+    header = None if text is None else json.loads(text)
+    if header is None or header.pop("format", None) != FORMAT:
+        raise DataError(f"{path}: was not written by this lazypipe. {remedy}")
+    if header.pop("hash") != _hash(tensors):
+        raise DataError(f"{path}: is damaged: its tensors are not those that were written. {remedy}")
+    return Checkpoint(header, tensors)
+
+
+def _hash(tensors: Mapping[str, Tensor]) -> str:
+    digest = xxhash.xxh3_128()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        if tensor.numel():
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,434 @@
+"""The training of any network: batches in, steps out, told as it goes, kept so that a kill costs little.
+
+A step: the gradient of a batch, in parts where the device's memory asks for it; summed over processes; the penalty
+added; clipped; and the optimizer's move. What a learner is, and how its gradient comes about, is its own matter.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from lazypipe.checkpoint import require_same
+from lazypipe.errors import DivergedError, EngineError
+from lazypipe.nets.checkpoints import Checkpoint, Checkpoints
+from lazypipe.nets.curvature import curvature_term
+from lazypipe.nets.device import memory_used, wait
+from lazypipe.nets.optimizers import Optimizer, clip_
+from lazypipe.nets.parameters import Parameters
+from lazypipe.nets.processes import Alone, Group
+from lazypipe.nets.schedules import Schedule
+from lazypipe.nets.spawning import Tell
+from lazypipe.nets.stream import Batch, Stream
+from lazypipe.progress import EpochDone, StepsDone
+
+TOLD_SECONDS = 1.0
+LOOKED_STEPS = 50  # steps on a GPU between looks at the losses: each look waits for the device
+
+History = list[dict[str, Any]]
+
+
+class Learner(Protocol):
+    """A network, and how it learns from rows. Random numbers are those of ``random``, a generator on the device."""
+
+    parameters: Parameters
+    random: torch.Generator
+    measures: tuple[str, ...]  # what learn gives, the loss first
+    judgements: tuple[str, ...]  # what judge gives
+
+    def learn(self, rows: Tensor, targets: Tensor | None, n_batch: int, first: bool) -> Tensor:
+        """Write (first) or add these rows' share of the gradient of a batch of ``n_batch``.
+
+        The sums over the rows of the measures, (len(measures),) on the device, without waiting for it.
+        """
+
+    def judge(self, rows: Tensor, targets: Tensor | None) -> Tensor:
+        """The sums over the rows of the judgements; nothing is learnt."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What it keeps from step to step beside the parameters; to be checkpointed, and filled again in place."""
+
+    def function(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """(vector, rows) to outputs, differentiable; asked for by the curvature term alone."""
+
+    def nbytes(self, n_rows: int) -> int:
+        """Bytes on the device for parts of so many rows, parameters not included."""
+
+    def release(self) -> None:
+        """Let go of memory kept between steps."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """How to train: everything but the network, the optimizer and the data."""
+
+    epochs: int
+    rate: float
+    schedule: Schedule
+    l2: float = 0.0
+    clip_norm: float | None = None
+    patience: int | None = None  # epochs without a better judgement, after which training stops
+    judged_by: str | None = None  # a judgement, to choose the best epoch by; None: none is chosen
+    higher_is_better: bool = False
+    curvature: float = 0.0  # β of the curvature term
+    curvature_exact: bool = False
+    checkpoint_steps: int | None = None  # beside those at the end of every epoch
+
+
+@dataclass
+class Trained:
+    """What a training left: parameters (P,) of the last step and of the best epoch, and the history."""
+
+    last: Tensor
+    best: Tensor | None
+    best_epoch: int | None  # from 1
+    history: History
+    n_steps: int
+    stopped_early: bool
+    notes: list[str] = field(default_factory=list)
+
+
+class Training:
+    """One stage of training under way."""
+
+    def __init__(
+        self,
+        learner: Learner,
+        optimizer: Optimizer,
+        stream: Stream,
+        course: Course,
+        *,
+        stage: str = "",
+        validation: Stream | None = None,
+        group: Group | None = None,
+        checkpoints: Checkpoints | None = None,
+        identity: Mapping[str, Any] | None = None,
+        tell: Tell = lambda event: None,
+    ):
+        self.learner, self.optimizer, self.stream, self.course = learner, optimizer, stream, course
+        self.stage, self.validation, self.checkpoints, self.tell = stage, validation, checkpoints, tell
+        self.group = group or Alone()
+        self.identity = dict(identity or {})
+        self.device = learner.parameters.device
+        self.part_rows = max(1, -(-stream.batch_rows // self.group.size))
+        self.n_steps = course.epochs * stream.n_batches
+        self.history: History = []
+        self.notes: list[str] = []
+        self.epoch = self.step = self.first_batch = 0
+        self.best: Tensor | None = None
+        self.best_epoch: int | None = None
+        self.best_value = -math.inf
+        self._seen = _Seen(learner.measures, LOOKED_STEPS if self.device.type == "cuda" else 1, self.device)
+        self._file = f"{stage or 'training'} last"
+
+    def run(self) -> Trained:
+        """Train from the start, or from where the checkpoint is.
+
+        Raises DivergedError at a step whose loss is not finite, the checkpoint before it being kept.
+        """
+        self._resume()
+        stopped = self._has_stopped()
+        while self.epoch < self.course.epochs and not stopped:
+            self._one_epoch()
+            stopped = self._has_stopped()
+        self.learner.release()
+        last = self.learner.parameters.vector.clone()
+        return Trained(last, self.best, self.best_epoch, self.history, self.step, stopped, self.notes)
+
+    def _one_epoch(self) -> None:
+        begun, waited, first = time.monotonic(), self.stream.waited, self.first_batch
+        pace = _Pace(self.step, self.stream.waited)
+        steps = self.course.checkpoint_steps
+        for batch in self.stream.epoch(self.epoch, first):
+            rate = self.course.rate * self.course.schedule((self.step + 0.5) / self.n_steps)
+            self._one_step(batch, rate)
+            pace.rows += len(batch.rows)
+            if pace.is_due():
+                self._look()
+                self._tell_steps(pace, rate)
+                pace = _Pace(self.step, self.stream.waited)
+            if steps is not None and self.step % steps == 0 and self.first_batch < self.stream.n_batches:
+                self._look()
+                self._save()
+        self._look()
+        wait(self.device)
+        seconds = time.monotonic() - begun
+        n_rows = min(self.stream.n_rows, (self.stream.n_batches - first) * self.stream.batch_rows)
+        measures = {f"train_{name}": value for name, value in self._seen.means().items()}
+        measures |= {f"validation_{name}": value for name, value in self._judged().items()}
+        measures |= {
+            "samples_per_second": n_rows / seconds,
+            "waiting": (self.stream.waited - waited) / seconds,
+            "seconds": time.monotonic() - begun,
+        }
+        self.epoch += 1
+        self.first_batch = 0
+        self._seen.forget()
+        self.history.append({"stage": self.stage, "epoch": self.epoch, "step": self.step, **measures})
+        self._keep_best(measures)
+        self._save()
+        if self.group.rank == 0:
+            self.tell(EpochDone(self.stage, self.epoch, self.course.epochs, self.step, measures))
+
+    def _one_step(self, batch: Batch, rate: float) -> None:
+        parameters, course = self.learner.parameters, self.course
+        sums = self._learn(batch)
+        self.group.sum_(parameters.gradient, sums)
+        self._seen.add(sums, len(batch.rows), batch.index)
+        if self._seen.full:
+            self._look()
+        if course.l2:
+            n = parameters.n_weights
+            parameters.gradient[:n].add_(parameters.vector[:n], alpha=course.l2)
+        if course.clip_norm is not None:
+            clip_(parameters, course.clip_norm)
+        if course.curvature and rate:
+            term = curvature_term(
+                self.learner.function(), parameters.vector, batch.rows, self.learner.random, course.curvature_exact
+            )
+            parameters.gradient.add_(term, alpha=course.curvature / rate)
+        self.optimizer.step(rate)
+        self.step += 1
+        self.first_batch = batch.index + 1
+
+    def _learn(self, batch: Batch) -> Tensor:
+        """The gradient of this process's share of a batch, in parts that fit in the device's memory."""
+        rank, size = self.group.rank, self.group.size
+        rows = batch.rows if size == 1 else batch.rows[rank::size]
+        targets = batch.targets if size == 1 or batch.targets is None else batch.targets[rank::size]
+        n_batch = len(batch.rows)
+        if not len(rows):  # the last batch may have fewer rows than there are processes
+            self.learner.parameters.gradient.zero_()
+            return torch.zeros(len(self.learner.measures), device=self.device)
+        if len(rows) <= self.part_rows and self.device.type != "cuda":
+            try:
+                return self.learner.learn(rows, targets, n_batch, True)
+            except torch.OutOfMemoryError:
+                self._halve(len(rows))
+        while True:
+            random = self.learner.random.get_state()
+            try:
+                sums: Tensor | None = None
+                for start in range(0, len(rows), self.part_rows):
+                    part = slice(start, start + self.part_rows)
+                    wanted = None if targets is None else targets[part]
+                    more = self.learner.learn(rows[part], wanted, n_batch, start == 0)
+                    sums = more if sums is None else sums + more
+                assert sums is not None
+                return sums
+            except torch.OutOfMemoryError:
+                self.learner.random.set_state(random)
+                self._halve(len(rows))
+
+    def _halve(self, n_rows: int) -> None:
+        """Learn from half as many rows at once; what a step is of stays the same."""
+        now = min(self.part_rows, n_rows)
+        if now == 1:
+            raise EngineError(
+                f"{self.device}: has no memory for one row of this network. Use fewer units, or device='cpu'."
+            ) from None
+        self.part_rows = now // 2
+        self.learner.release()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.notes.append(
+            f"{self.stage or 'training'}: {self.device} ran out of memory at step {self.step + 1:,}; since then a "
+            f"batch of {self.stream.batch_rows:,} is learnt in parts of {self.part_rows:,} rows, its gradients summed"
+        )
+
+    def _look(self) -> None:
+        """Take what the device measured since the last look; the first loss that is not finite ends the training.
+
+        On a processor every step is looked at before its move; on a GPU that has been made, and is never saved.
+        """
+        for loss, batch in self._seen.take():
+            if not math.isfinite(loss):
+                raise self._diverged(loss, batch)
+
+    def _diverged(self, loss: float, batch: int) -> DivergedError:
+        n_batches, where = self.stream.n_batches, f"{self.stage}: " if self.stage else ""
+        kept = "" if self.checkpoints is None else f" The checkpoint before it is kept in {self.checkpoints.path}."
+        return DivergedError(
+            f"{where}loss is {loss:g} at step {self.epoch * n_batches + batch + 1:,}: batch {batch + 1:,} of "
+            f"{n_batches:,} in epoch {self.epoch + 1:,}. Use a smaller learning_rate (here {self.course.rate:g}), set "
+            f"clip_norm, or divide the entries (divide_by).{kept}"
+        )
+
+    def _tell_steps(self, pace: _Pace, rate: float) -> None:
+        if self.group.rank:
+            return
+        wait(self.device)
+        measures = self._seen.recent()
+        measures["learning_rate"] = rate
+        measures["samples_per_second"] = pace.rows / pace.seconds()
+        measures["waiting"] = (self.stream.waited - pace.waited) / pace.seconds()
+        if self.device.type == "cuda":
+            measures["device_memory"] = float(memory_used(self.device))
+        self.tell(StepsDone(self.stage, self.step, measures))
+
+    def _judged(self) -> dict[str, float]:
+        """Means of the judgements over the validation rows, each process judging its share."""
+        if self.validation is None:
+            return {}
+        return judged(self.learner, self.validation, self.group)
+
+    def _keep_best(self, measures: Mapping[str, float]) -> None:
+        name = self.course.judged_by
+        if name is None:
+            return
+        value = measures[f"validation_{name}"] * (1 if self.course.higher_is_better else -1)
+        if value > self.best_value:
+            self.best_value, self.best_epoch = value, self.epoch
+            self.best = self.learner.parameters.vector.clone()
+            if self.checkpoints is not None and self.group.rank == 0:
+                header = {"identity": self.identity, "epoch": self.epoch, "measures": dict(measures)}
+                self.checkpoints.save(f"{self.stage or 'training'} best", header, {"parameters": self.best})
+
+    def _has_stopped(self) -> bool:
+        patience = self.course.patience
+        stops = patience is not None and self.best_epoch is not None and self.epoch - self.best_epoch >= patience
+        return bool(self.group.agree(int(stops)))
+
+    def _save(self) -> None:
+        """What it takes to go on from here with the same numbers."""
+        if self.checkpoints is None or self.group.rank:
+            return
+        header = {
+            "identity": self.identity,
+            "epoch": self.epoch,
+            "first_batch": self.first_batch,
+            "step": self.step,
+            "seen": self._seen.state(),
+            "history": self.history,
+            "best_epoch": self.best_epoch,
+            "best_value": self.best_value if self.best_epoch is not None else None,
+            "notes": self.notes,
+        }
+        tensors = {"parameters": self.learner.parameters.vector, "random": self.learner.random.get_state()}
+        tensors |= {f"optimizer.{name}": tensor for name, tensor in self.optimizer.tensors().items()}
+        tensors |= {f"learner.{name}": tensor for name, tensor in self.learner.tensors().items()}
+        if self.best is not None:
+            tensors["best"] = self.best
+        self.checkpoints.save(self._file, header, tensors)
+
+    def _resume(self) -> None:
+        saved = None if self.checkpoints is None else self.checkpoints.load(self._file)
+        if saved is not None:
+            assert self.checkpoints is not None
+            require_same(self.checkpoints.file(self._file), saved.header["identity"], self.identity)
+            self._restore(saved)
+        if self.group.size > 1 and self.group.agree(self.step):
+            self._follow()
+
+    def _follow(self) -> None:
+        """Every process where the first one is, which alone reads the checkpoint."""
+        agree, random = self.group.agree, self.learner.random.get_state()
+        self.step, self.epoch, self.first_batch = agree(self.step), agree(self.epoch), agree(self.first_batch)
+        self.best_epoch = agree(self.best_epoch or 0) or None
+        tensors = [self.learner.parameters.vector, random, *self.optimizer.tensors().values()]
+        tensors += self.learner.tensors().values()
+        for tensor in tensors:
+            if self.group.rank:
+                tensor.zero_()
+            self.group.sum_(tensor)
+        self.learner.random.set_state(random)
+
+    def _restore(self, saved: Checkpoint) -> None:
+        header, tensors = saved
+        self.learner.parameters.vector.copy_(tensors["parameters"])
+        self.learner.random.set_state(tensors["random"])
+        self.optimizer.load(_part(tensors, "optimizer."))
+        kept = self.learner.tensors()
+        for name, tensor in _part(tensors, "learner.").items():
+            kept[name].copy_(tensor)
+        self.epoch, self.first_batch, self.step = header["epoch"], header["first_batch"], header["step"]
+        self._seen.restore(header["seen"])
+        self.history, self.notes = header["history"], header["notes"]
+        self.best_epoch = header["best_epoch"]
+        if self.best_epoch is not None:
+            self.best_value, self.best = header["best_value"], tensors["best"].to(self.device)
+
+
+def judged(learner: Learner, stream: Stream, group: Group | None = None) -> dict[str, float]:
+    """Means of the judgements over all rows of a stream that is in order."""
+    group = group or Alone()
+    total = torch.zeros(len(learner.judgements), dtype=torch.float64, device=learner.parameters.device)
+    for batch in stream.epoch(0):
+        if batch.index % group.size == group.rank:
+            total += learner.judge(batch.rows, batch.targets)
+    group.sum_(total)
+    return dict(zip(learner.judgements, (total / stream.n_rows).tolist(), strict=True))
+
+
+class _Seen:
+    """Sums of the measures over the epoch so far, and since steps were last told of."""
+
+    def __init__(self, names: tuple[str, ...], n_waiting: int, device: torch.device):
+        self.names = names
+        self._sums = torch.zeros(n_waiting, len(names), device=device)
+        self._batches: list[tuple[int, int]] = []  # rows and place in the epoch of those that wait
+        self.forget()
+
+    def forget(self) -> None:
+        """A new epoch."""
+        self._total, self._n = [0.0] * len(self.names), 0
+        self._recent, self._n_recent = [0.0] * len(self.names), 0
+
+    @property
+    def full(self) -> bool:
+        return len(self._batches) == len(self._sums)
+
+    def add(self, sums: Tensor, n_rows: int, batch: int) -> None:
+        """Those of a batch of so many rows; the device is not waited for."""
+        self._sums[len(self._batches)].copy_(sums)
+        self._batches.append((n_rows, batch))
+
+    def take(self) -> Iterator[tuple[float, int]]:
+        """The mean first measure of each batch that waits, and its place; its sums are added."""
+        values, batches = self._sums[: len(self._batches)].tolist(), self._batches
+        self._batches = []
+        for sums, (n_rows, batch) in zip(values, batches, strict=True):
+            yield sums[0] / n_rows, batch
+            for i, value in enumerate(sums):
+                self._total[i] += value
+                self._recent[i] += value
+            self._n += n_rows
+            self._n_recent += n_rows
+
+    def means(self) -> dict[str, float]:
+        return {name: value / max(1, self._n) for name, value in zip(self.names, self._total, strict=True)}
+
+    def recent(self) -> dict[str, float]:
+        """Means since this was last called."""
+        values = [value / max(1, self._n_recent) for value in self._recent]
+        self._recent, self._n_recent = [0.0] * len(self.names), 0
+        return dict(zip(self.names, values, strict=True))
+
+    def state(self) -> dict[str, Any]:
+        return {"total": self._total, "n": self._n}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self._total, self._n = list(state["total"]), state["n"]
+
+
+class _Pace:
+    """How many rows since when."""
+
+    def __init__(self, step: int, waited: float):
+        self.rows, self.waited, self._begun = 0, waited, time.monotonic()
+
+    def seconds(self) -> float:
+        return max(time.monotonic() - self._begun, 1e-9)
+
+    def is_due(self) -> bool:
+        return time.monotonic() - self._begun > TOLD_SECONDS
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
