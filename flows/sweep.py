@@ -7,6 +7,7 @@ from prefect import flow
 from flows._stages import check, compute, report
 from jobs import sweep as job
 from jobs._run import Result
+from jobs._tables import markdown
 
 SHOWN = 60  # sizes and models in the report
 
@@ -24,7 +25,7 @@ def table(result: Result) -> list[str]:
     """The verdict, the best strength of each size as a markdown table, and what became of the cells."""
     figures = result.figures
     head, *rows = job.rows(figures)
-    lines = [f"| {' | '.join(row)} |" for row in (head, ["--:"] * len(head), *rows[-SHOWN:])]
+    lines = markdown([head, *rows[-SHOWN:]])
     more = [f"{len(rows) - SHOWN:,} smaller sizes are in cells.csv.", ""] if len(rows) > SHOWN else []
     return [
         *[f"- {line}" for line in figures["verdict_lines"]],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
@@ -23,10 +23,12 @@ MOST_ROWS = 2**63
 class ExamplesConfig(MatrixConfig):
     """A matrix, a label for each of its rows, and others to judge by."""
 
+    must_validate: ClassVar[bool] = True
+
     labels: str = Field(
         min_length=1,
         description="label of each row: .npy, .npz, IDX (.gz too), .csv or .txt (one a line, no header), or a column "
-        "of Arrow or Parquet; numbers where the model is ridge",
+        "of Arrow or Parquet; numbers for a regression",
     )
     label_column: str | None = Field(
         None, description="column of a table, or array of an .npz, that holds the labels, where there are several"
@@ -41,7 +43,7 @@ class ExamplesConfig(MatrixConfig):
         None,
         validate_default=True,
         description="in place of validation: take the last rows of the source, so many (1000) or that share of them "
-        "(0.2); the sizes are of the rows before",
+        "(0.2); those before are learnt from",
     )
 
     @field_validator("validation_labels")
@@ -59,7 +61,7 @@ class ExamplesConfig(MatrixConfig):
     @classmethod
     def _one_way_to_validate(cls, value: float | None, info: ValidationInfo) -> float | None:
         given = info.data.get("validation") is not None
-        if value is None and not given and "validation_labels" in info.data:
+        if cls.must_validate and value is None and not given and "validation_labels" in info.data:
             raise ValueError(
                 "is missing: there is nothing to validate on; give validation and validation_labels, or hold out the "
                 "last rows"
@@ -85,7 +87,7 @@ class Inputs:
 
     source: Matrix
     train: Examples
-    validation: Examples
+    validation: Examples | None = None
 
     @property
     def uri(self) -> str:
@@ -102,13 +104,26 @@ class Inputs:
     def fingerprint(self) -> str:
         return self.source.fingerprint()
 
+    def validated(self) -> dict[str, str] | None:
+        """What the rows to validate on are, for result.json."""
+        if self.validation is None:
+            return None
+        return {"uri": self.validation[0].uri, "fingerprint": self.validation[0].fingerprint()}
+
+    def warnings(self) -> list[str]:
+        """What is odd about them, a line each."""
+        if self.validation is None or self.train[0].fingerprint() != self.validation[0].fingerprint():
+            return []
+        return [f"{self.uri}: is also what validates: the scores are those of rows that the models have seen."]
+
 
 def open_inputs(config: ExamplesConfig) -> Inputs:
-    """The rows to learn from and those to validate on, and their labels."""
+    """The rows to learn from and those to validate on, if there are some, and their labels."""
     given = _examples(config.source, config.labels, config.column, config.label_column)
     if config.hold_out is not None:
         return Inputs(given[0], *_split(given, config.hold_out))
-    assert config.validation is not None and config.validation_labels is not None
+    if config.validation is None or config.validation_labels is None:
+        return Inputs(given[0], given)
     other = _examples(config.validation, config.validation_labels, config.column, config.label_column)
     return Inputs(given[0], given, other)
 

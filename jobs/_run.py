@@ -45,7 +45,9 @@ class Answer:
     pictures: Callable[[], dict[str, Any]] = dict  # file name -> matplotlib figure
     tables: dict[str, Table] = field(default_factory=dict)  # name -> rows, the first one its head
     groups: dict[str, Group] = field(default_factory=dict)  # name -> arrays that go to one Zarr group
+    files: dict[str, Callable[[Path], Any]] = field(default_factory=dict)  # name -> what writes it
     projection: tuple[np.ndarray, np.ndarray, np.ndarray | None] | None = None  # mean, components, scale
+    network: dict[str, Any] | None = None  # arguments of TrackedRun.log_network
     series: Sequence[Point] = ()  # metrics that have several steps
     note: str = ""  # what MLflow shows above all else, as markdown
     children: Callable[[], Iterable[Child]] = tuple  # runs below the run
@@ -143,10 +145,6 @@ def carry_out(config: RunConfig, work: Work) -> Result:
                 measured = {"seconds": time.monotonic() - begun, "peak_memory_bytes": engine.peak_memory()}
                 figures = {
                     "job": work.name,
-                    **answer.figures,
-                    **measured,
-                    "engine": engine.describe(),
-                    "plan": answer.plan.to_dict(),
                     "history": [
                         {
                             "pass": event.index,
@@ -155,6 +153,10 @@ def carry_out(config: RunConfig, work: Work) -> Result:
                         }
                         for event in history
                     ],
+                    **answer.figures,
+                    **measured,
+                    "engine": engine.describe(),
+                    "plan": answer.plan.to_dict(),
                     "source": {
                         "uri": data.uri,
                         "shape": list(data.shape),
@@ -171,7 +173,9 @@ def carry_out(config: RunConfig, work: Work) -> Result:
                 for picture in pictures.values():
                     if not picture.axes[0].get_title():
                         picture.axes[0].set_title(f"{work.name} of {Path(data.uri).name}", fontsize="medium")
-                save_result(out, config.overwrite, figures, answer.arrays, pictures, answer.tables, answer.groups)
+                save_result(
+                    out, config.overwrite, figures, answer.arrays, pictures, answer.tables, answer.groups, answer.files
+                )
                 if run is not None:
                     _log(run, out, answer, measured, [*pictures, *(f"{name}.csv" for name in answer.tables)])
     _warn(told)
@@ -269,6 +273,8 @@ def _log(run: tracking.TrackedRun, out: Path, answer: Answer, measured: dict[str
             run.log_child(child)
         if answer.projection is not None:
             run.log_projection(*answer.projection)
+        if answer.network is not None:
+            run.log_network(**answer.network)
     except Exception as error:
         what = " ".join(str(error).split())[:200]
         raise lp.EngineError(f"{run.uri}: the result is saved in {out}, but MLflow did not take it: {what}.") from error

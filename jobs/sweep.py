@@ -20,6 +20,7 @@ from jobs._config import RunConfig
 from jobs._examples import ExamplesConfig, Inputs, open_inputs
 from jobs._run import Answer, Result, Work
 from jobs._sweep import Mean, as_rows, best_of_each_size, children, curves, means_of
+from jobs._tables import aligned
 from jobs._values import numbers, words
 from lazypipe.engines import Engine
 from lazypipe.models.sweep.fitted import Options
@@ -148,7 +149,7 @@ def show(result: Result) -> None:
         print(textwrap.fill(line, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))
     head, *lines = rows(figures)
     print()
-    print("\n".join(_aligned([head, *lines[-SHOWN:]])))
+    print("\n".join(aligned([head, *lines[-SHOWN:]])))
     if len(lines) > SHOWN:
         print(f"{len(lines) - SHOWN:,} smaller sizes are in cells.csv")
     print(f"best      {best_line(figures)}")
@@ -190,11 +191,6 @@ def cells_line(figures: dict[str, Any]) -> str:
     if figures["n_recorded"]:
         told.append(f", {figures['n_recorded']:,} of them taken from the state")
     return f"{counts['done']:,} of {figures['n_cells']:,} done{''.join(told)}"
-
-
-def _aligned(table: list[tuple[str, ...]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -254,7 +250,7 @@ def _answer(inputs: Inputs, sweep: lp.RegularizationSweep) -> Answer:
         "n_rows": sweep.n_rows,
         "n_features": sweep.n_features,
         "n_validation": sweep.n_validation,
-        "validation": {"uri": inputs.validation[0].uri, "fingerprint": inputs.validation[0].fingerprint()},
+        "validation": inputs.validated(),
         "passes": max((n for n in sweep.table["passes"].to_pylist() if n is not None), default=0),
     }
     metrics = {f"cells_{status}": float(n) for status, n in counts.items()}
@@ -274,7 +270,7 @@ def _answer(inputs: Inputs, sweep: lp.RegularizationSweep) -> Answer:
         series=curves(sweep, best_by_size),
         note=_note(figures),
         children=lambda: children(sweep, means),
-        warnings=_warnings(inputs),
+        warnings=inputs.warnings(),
     )
 
 
@@ -294,12 +290,6 @@ def _note(figures: dict[str, Any]) -> str:
         f"{said}\n\nMetrics `by_size/...` have a step a size (its rows), at the size's best C. A run below is one "
         f"size, with a step a strength. Pictures and all cells (`cells.csv`) are among the artifacts."
     )
-
-
-def _warnings(inputs: Inputs) -> list[str]:
-    if inputs.train[0].fingerprint() != inputs.validation[0].fingerprint():
-        return []
-    return [f"{inputs.uri}: is also what validates: the scores are those of rows that the models have seen."]
 
 
 if __name__ == "__main__":

@@ -55,6 +55,8 @@ _HOMES = {
     "WhitenedAverage": "models.spike_triggered.whitened",
     "whitened_average": "models.spike_triggered.whitened",
     "TiledCovariance": "models.tiled",
+    "MLP": "nets.mlp",
+    "plan_mlp": "nets.mlp",
 }
 
 __all__ = [*_HOMES, "progress"]  # noqa: PLE0604

@@ -41,3 +41,5 @@ from lazypipe.models.sweep import RegularizationSweep as RegularizationSweep
 from lazypipe.models.sweep import plan_regularization_sweep as plan_regularization_sweep
 from lazypipe.models.sweep import regularization_sweep as regularization_sweep
 from lazypipe.models.tiled import TiledCovariance as TiledCovariance
+from lazypipe.nets.mlp import MLP as MLP
+from lazypipe.nets.mlp import plan_mlp as plan_mlp

@@ -102,12 +102,13 @@ def save_result(
     pictures: Mapping[str, Any],
     tables: Mapping[str, Table] | None = None,
     groups: Mapping[str, Group] | None = None,
+    files: Mapping[str, Callable[[Path], Any]] | None = None,
 ) -> None:
     """Write ``record`` as JSON, and beside it each array, matplotlib figure, table (.csv) and group (.zarr).
 
-    All are moved into place at once. The first row of a table is its head.
+    ``files`` are written by what they name. All are moved into place at once. The first row of a table is its head.
     """
-    tables, groups = tables or {}, groups or {}
+    tables, groups, files = tables or {}, groups or {}, files or {}
     n_bytes = sum(array.nbytes for array in arrays.values()) + sum(group.nbytes for group in groups.values())
     with replacing(out, overwrite, n_bytes) as folder:
         folder.mkdir(exist_ok=True)
@@ -118,6 +119,8 @@ def save_result(
         for name, table in tables.items():
             with open(folder / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
                 csv.writer(file, lineterminator="\n").writerows(table)
+        for name, write in files.items():
+            write(folder / name)
         for name, picture in pictures.items():
             picture.savefig(folder / name)
         (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

@@ -93,8 +93,9 @@ def load(run, name):
     [
         PIXELS, PIXELS.astype(np.float64), PIXELS.astype(np.float32), pd.DataFrame(PIXELS),
         pd.DataFrame(PIXELS.astype(float), columns=[f"p{i}" for i in range(16)]), scipy.sparse.csr_matrix(PIXELS),
+        pd.DataFrame(PIXELS, dtype=object),
     ],
-    ids=["uint8", "float64", "float32", "DataFrame", "named columns", "CSR"],
+    ids=["uint8", "float64", "float32", "DataFrame", "named columns", "CSR", "objects"],
 )  # fmt: skip
 def test_a_classifier_comes_back_with_classes_and_probabilities(run, given):
     model = load(run, "classifier")
@@ -139,6 +140,7 @@ def test_the_model_tells_what_it_takes_and_gives(run):
     assert model.metadata.metadata["n_inputs"] == 16
     np.testing.assert_array_equal(model.input_example, PIXELS[:3])
     assert not load(run, "numbers").metadata.saved_input_example_info
+    assert run.client.get_run(run.run_id).data.params == {}  # a model adds none to those of the run
 
 
 def test_a_wide_network_is_logged_without_an_example(store):

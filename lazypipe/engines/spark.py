@@ -28,7 +28,8 @@ from lazypipe.engines import resident
 from lazypipe.engines.base import DEFAULT_MEMORY, Result, Task
 from lazypipe.engines.listening import Tell
 from lazypipe.engines.listening_tcp import listening_at
-from lazypipe.engines.spark_gpus import Patience, executors_gpus, placed
+from lazypipe.engines.placed import show_gpus
+from lazypipe.engines.spark_gpus import Patience, executors_gpus, gpus_each, is_dynamic, placed
 from lazypipe.engines.tasks import fold_run, merge_in_order, settle_worker
 from lazypipe.errors import EngineError, LazypipeError
 from lazypipe.io.matrix import Matrix
@@ -108,12 +109,16 @@ class SparkEngine:
         """A master with no free worker keeps a job waiting for ever: say so instead."""
         if self._local:
             return
+        if is_dynamic(self.context):
+            self.context._jsc.sc().requestExecutors(1)  # which come with work only
         deadline = time.monotonic() + EXECUTOR_SECONDS
         while self.context._jsc.sc().getExecutorMemoryStatus().size() < 2:  # the driver counts as one
             if time.monotonic() > deadline:
+                gpus = gpus_each(self.context)
                 raise EngineError(
-                    f"spark: no executor from {self.context.master} within {EXECUTOR_SECONDS} s. Start a worker, "
-                    f"or free its cores and memory (see the master's page)."
+                    f"spark: no executor from {self.context.master} within {EXECUTOR_SECONDS} s. Start a worker"
+                    f"{f' that has {show_gpus(gpus)}' if gpus else ''}, or free its cores and memory (see the "
+                    f"master's page)."
                 )
             time.sleep(POLL_SECONDS)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from py4j.protocol import Py4JJavaError
 from pyspark import RDD, SparkContext
 from pyspark.resource import ExecutorResourceRequests, ResourceProfileBuilder, TaskResourceRequests
 
@@ -35,7 +36,11 @@ def placed(work: RDD, gpus: int) -> RDD:
     elif gpus_each(context) < gpus:
         has = show_gpus(gpus_each(context)) if gpus_each(context) else "no GPU"
         raise EngineError(f"spark: an executor of {context.master} has {has}, a task needs {show_gpus(gpus)}. {HOW}")
-    return work.withResources(profile.build)
+    try:
+        return work.withResources(profile.build)
+    except Py4JJavaError as error:
+        why = error.java_exception.getMessage()
+        raise EngineError(f"spark: {context.master} does not place tasks by their GPUs: {why} {HOW}") from error
 
 
 def is_dynamic(context: SparkContext) -> bool:

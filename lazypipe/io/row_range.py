@@ -100,6 +100,17 @@ def row_range(matrix: Matrix, start: int, stop: int) -> RowRange:
     return RowRange(matrix, Span(start, stop))
 
 
+def first_rows(matrix: Matrix, n: int) -> np.ndarray:
+    """The first ``n`` rows (n, D), or as many as there are, in the dtype of the source; of sparse rows dense."""
+    rows, columns = Span(0, min(n, matrix.shape[0])), Span(0, matrix.shape[1])
+    with matrix.open() as reader:
+        if matrix.sparse:
+            return np.asarray(reader.read_rows(rows, matrix.dtype).toarray())
+        out = np.empty((len(rows), len(columns)), matrix.dtype)
+        reader.read(rows, columns, out)
+    return out
+
+
 def _within(source: RowRange, rows: Span) -> Span:
     """Rows of the range as rows of the matrix."""
     return Span(source.rows.start + rows.start, source.rows.start + rows.stop)

@@ -23,13 +23,19 @@ def device_of(name: str, gpu: int | None = None) -> torch.device:
         raise ConfigError(f"device: {name!r} is not one of {', '.join(DEVICES)}.")
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
-    if not torch.cuda.is_available():
-        why = "torch sees no GPU" if torch.version.cuda else f"torch {torch.__version__} is a build without CUDA"
+    if why := why_no_gpu():
         raise ConfigError(
             f"device: cuda was asked for, but {why} on this machine. Pass device='auto' or 'cpu' (--device cpu), or "
             f"run where there is a GPU."
         )
     return torch.device("cuda", gpu if gpu is not None else torch.cuda.current_device())
+
+
+def why_no_gpu() -> str:
+    """Why torch can use none here; nothing where it can."""
+    if torch.cuda.is_available():
+        return ""
+    return "torch sees no GPU" if torch.version.cuda else f"torch {torch.__version__} is a build without CUDA"
 
 
 def cores() -> int:

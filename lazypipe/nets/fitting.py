@@ -26,6 +26,7 @@ from lazypipe.nets.training import Trained, Training
 
 VERSION = 1
 JUDGED_ROWS = 256  # at once
+RESULTS = 3  # copies of the parameters on their way back
 CURVATURE_VECTORS = 8  # that the curvature term takes meanwhile
 
 
@@ -116,7 +117,7 @@ class FitNetwork:
         }
 
     def _stream(self, examples: Examples, device: torch.device, learning: bool) -> Stream:
-        left = self.memory - network_memory(self.shape, self.options, examples.n_rows)
+        left = memory_left(self.memory, self.shape, self.options, examples.n_rows)
         return Stream(
             examples.matrix,
             targets_of(examples, self.shape),
@@ -184,11 +185,16 @@ def network_memory(shape: Shape, options: Options, n_rows: int) -> int:
     return 4 * vectors * shape.n_parameters + network_nbytes(shape, n, itemsize, dropout=True)
 
 
+def memory_left(memory: int, shape: Shape, options: Options, n_rows: int) -> int:
+    """Of a budget, for rows: what the network and its result do not take."""
+    return max(0, memory - network_memory(shape, options, n_rows) - RESULTS * 4 * shape.n_parameters)
+
+
 def fit_memory(fit: FitNetwork, memory: int) -> int:
     """Bytes that a fit takes of a budget: of more it may hold more rows. MemoryPlanError where it is too small."""
     network = network_memory(fit.shape, fit.options, fit.train.n_rows)
     validated = fit.validation is not None
-    left = max(0, memory - network)
+    left = memory_left(memory, fit.shape, fit.options, fit.train.n_rows)
     train = cut_rows(
         fit.train.matrix,
         batch_rows=batch_rows_of(fit.options, fit.train.n_rows),

@@ -148,6 +148,7 @@ class MLP:
 
     def predict(self, X: Any) -> np.ndarray:
         """The class, or the number, of every row (n,); X is streamed."""
+        require_fitted(self, "coefs_")
         if self.loss == "cross_entropy":
             return np.asarray(self.classes_[self._outputs(X).argmax(axis=1)])
         return self._outputs(X)[:, 0]
@@ -172,6 +173,16 @@ class MLP:
             return float((said.argmax(axis=1) == examples.targets).mean())
         squares = ((examples.targets - examples.targets.mean()) ** 2).sum()
         return float(1 - ((examples.targets - said[:, 0]) ** 2).sum() / squares)
+
+    def confusion(self, X: Any, y: Any) -> np.ndarray:
+        """Rows of each class by the class that is predicted (K, K), int64, of a classifier; X is streamed."""
+        require_fitted(self, "coefs_")
+        if self.loss != "cross_entropy":
+            raise ConfigError(f"confusion: there are no classes where the loss is {self.loss}. Call score.")
+        examples = others_of((X, y), Examples(open_matrix(X), np.empty(0), self._divide_by), self.classes_)
+        n = len(self.classes_)
+        pairs = examples.targets.astype(np.int64) * n + self._outputs(X).argmax(axis=1)
+        return np.bincount(pairs, minlength=n * n).reshape(n, n)
 
     def save(self, path: str | Path, overwrite: bool = False) -> None:
         """Write the network as one safetensors file, whole; ``MLP.load`` reads it."""
@@ -208,6 +219,11 @@ class MLP:
         options = self._options()
         named("loss", self.loss, LOSSES)
         named("activation", self.activation, ACTIVATIONS)
+        if options.optimizer == "curvature" and self.activation == "relu":
+            raise ConfigError(
+                "curvature: an output through relu has no second derivative in a single weight. Give activation='tanh' "
+                "or 'sigmoid'."
+            )
         if self.loss == "binary_cross_entropy":
             raise ConfigError("loss: binary_cross_entropy is of autoencoders. Give cross_entropy, or squared_error.")
         initial_for(self.initial, self.activation)
@@ -284,12 +300,14 @@ class MLP:
                 f"{matrix.uri}: {matrix.shape[1]:,} columns, but the network has {self.shape_.units[0]:,} inputs. "
                 f"Give rows of the columns that it was trained on."
             )
-        device = device_of(self.device)
+        # a network that was trained on a cluster's GPU predicts where there is none, too
+        device = device_of("cpu" if self.device == "cpu" else "auto")
+        memory = min(PREDICT_NBYTES, self.plan_.host.memory // 2) if hasattr(self, "plan_") else PREDICT_NBYTES
         said = np.empty((matrix.shape[0], self.shape_.units[-1]), np.float32)
         network = self._network(device)
         with arithmetic(self.matmul_precision, self.threads), closing(
             Stream(
-                matrix, None, divide_by=self._divide_by, batch_rows=JUDGED_ROWS, memory=PREDICT_NBYTES, seed=0,
+                matrix, None, divide_by=self._divide_by, batch_rows=JUDGED_ROWS, memory=memory, seed=0,
                 device=device, shuffle=False,
             )
         ) as stream:  # fmt: skip

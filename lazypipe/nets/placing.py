@@ -98,7 +98,12 @@ def plan_training(
     passes: int,
     notes: tuple[str, ...],
 ) -> Plan:
-    """The plan of a training. ``nbytes(memory)`` is what it takes of a budget; raises MemoryPlanError."""
+    """The plan of a training. ``nbytes(memory)`` is what it takes of a budget; raises MemoryPlanError.
+
+    ConfigError where CUDA is asked for and this machine, on which it is to run, has none.
+    """
+    if engine.gpus is None:
+        device_of(options.device)
     gpus = gpus_of(options, engine)
 
     def fold(host: Host) -> FoldPlan:

@@ -59,7 +59,7 @@ class Joined:
         devices = presence.arrive(device_name(device))
         nccl = len(set(devices)) == self.size and all(name.startswith("GPU") for name in devices)
         with self._together():
-            self._group = _meet(presence, nccl)
+            self._group: Any = _meet(presence, nccl)
         self._small = device if nccl else torch.device("cpu")  # where a single number is agreed on
 
     def sum_(self, *tensors: Tensor) -> None:
@@ -82,6 +82,10 @@ class Joined:
             options.rootRank = 0
             self._group.broadcast([number], options).wait()
             return int(number)
+
+    def close(self) -> None:
+        """Close the connections to the others, who would else wait for this rank until the timeout."""
+        self._group = None
 
     @contextmanager
     def _together(self) -> Iterator[None]:
@@ -138,9 +142,10 @@ def join(
     """
     if not 0 <= rank < size:
         raise ConfigError(f"rank {rank}: a group of {size} has ranks 0 to {size - 1}.")
-    presence = Presence(rank, size, address, timeout)
+    presence, group = Presence(rank, size, address, timeout), None
     try:
-        yield Joined(presence, torch.device(device))
+        group = Joined(presence, torch.device(device))
+        yield group
         presence.leave()
     except LazypipeError as error:
         presence.fail(error)
@@ -152,3 +157,5 @@ def join(
         raise
     finally:
         presence.close()
+        if group is not None:
+            group.close()  # whoever holds the error holds the frames in which the group is

@@ -25,7 +25,8 @@ from lazypipe.errors import ConfigError, EngineError, LazypipeError
 
 TIMEOUT_SECONDS = 300.0  # to join, and for the slowest rank of a sum: a rank may write or read for long
 CONNECT_SECONDS = 10.0
-QUIET_SECONDS = 10.0  # without a sign of life a rank is lost; a third of the timeout where that is shorter
+QUIET_SECONDS = 10.0  # without a sign of life a rank is lost; a third of the timeout where that is shorter,
+LEAST_QUIET_SECONDS = 1.0  # but not so short that a busy machine would do
 BEATS = 10  # signs of life in that time
 POLL_SECONDS = 0.05
 ENDED = "ended"
@@ -108,7 +109,7 @@ class Presence:
 
     def __init__(self, rank: int, size: int, address: str, timeout: float):
         self.rank, self.size, self.address, self.timeout = rank, size, address, timeout
-        self.quiet = min(QUIET_SECONDS, timeout / 3)
+        self.quiet = min(QUIET_SECONDS, max(timeout / 3, LEAST_QUIET_SECONDS))
         self.sums = 0  # begun by this rank
         self.store: Any = self._connect()
         self._stop = threading.Event()

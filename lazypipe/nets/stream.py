@@ -169,21 +169,19 @@ class Stream:
         return buffer
 
     def _batch(self, memory: _Memory, buffer: Buffer, start: int, n: int, index: int) -> Batch:
-        rows, held = memory.rows[:n], memory.held[:n]
+        copying, rows = memory.copying, memory.rows[:n]
         targets = None if memory.targets is None else memory.targets[:n]
         if buffer.order is None:
             held = buffer.rows[start : start + n]
             if targets is not None and buffer.targets is not None:
                 targets.copy_(buffer.targets[start : start + n])
         else:
+            held = rows if memory.held is memory.rows else memory.held[:n]
             order = buffer.order[start : start + n]
-            torch.index_select(buffer.rows, 0, order, out=held)
+            copying.gather(buffer.rows, order, held)
             if targets is not None and buffer.targets is not None:
-                torch.index_select(buffer.targets, 0, order, out=targets)
-        if held.data_ptr() != rows.data_ptr():
-            rows.copy_(held)
-        if self.divide_by != 1:
-            rows.div_(self.divide_by)
+                copying.gather(buffer.targets, order, targets)
+        copying.divide(held, self.divide_by, rows)
         return Batch(rows, targets, index)
 
     def _start(self, memory: _Memory, epoch: int, index: int) -> None:

@@ -26,7 +26,7 @@ from lazypipe.nets.processes import Alone, Group
 from lazypipe.nets.schedules import Schedule
 from lazypipe.nets.spawning import Tell
 from lazypipe.nets.stream import Batch, Stream
-from lazypipe.progress import EpochDone, StepsDone
+from lazypipe.progress import EpochDone, StageStarted, StepsDone
 
 TOLD_SECONDS = 1.0
 LOOKED_STEPS = 50  # steps on a GPU between looks at the losses: each look waits for the device
@@ -133,6 +133,8 @@ class Training:
         Raises DivergedError at a step whose loss is not finite, the checkpoint before it being kept.
         """
         self._resume()
+        if self.group.rank == 0:
+            self.tell(StageStarted(self.stage or "training", self.n_steps))
         stopped = self._has_stopped()
         while self.epoch < self.course.epochs and not stopped:
             self._one_epoch()

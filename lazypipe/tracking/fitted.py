@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
@@ -49,12 +50,6 @@ def log_network(
     n_inputs, n_outputs = layers[0][0].shape[1], len(layers[-1][1])
     options: dict[str, Any] = {
         "signature": _signature(arrays.get("classes"), n_outputs),
-        "model_config": {
-            "n_layers": len(layers),
-            "activation": activation,
-            "output": output,
-            "divide_by": float(divide_by),
-        },
         "metadata": {"n_inputs": n_inputs, "n_outputs": n_outputs, "rows": f"(n, {n_inputs}) of any numbers"},
     }
     if example is not None and n_inputs <= EXAMPLE_COLUMNS:
@@ -64,6 +59,9 @@ def log_network(
     with tempfile.TemporaryDirectory(prefix="lazypipe-model-") as folder:
         network = Path(folder, "network")
         network.mkdir()
+        # not MLflow's model_config, which becomes parameters of the run, beside its own of the same names
+        how = {"n_layers": len(layers), "activation": activation, "output": output, "divide_by": float(divide_by)}
+        (network / "network.json").write_text(json.dumps(how))
         _save(network, arrays)
         _log(uri, run_id, name, "network.py", {"network": str(network)}, **options)
 

@@ -6,6 +6,7 @@ It imports nothing of lazypipe, and no torch, so that the model loads wherever M
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +55,13 @@ class Network(mlflow.pyfunc.PythonModel):
     """
 
     def load_context(self, context: Any) -> None:
-        folder, config = Path(context.artifacts["network"]), context.model_config
+        folder = Path(context.artifacts["network"])
+        how = json.loads((folder / "network.json").read_text())
         self.layers = [
-            (np.load(folder / f"weight.{i}.npy"), np.load(folder / f"bias.{i}.npy")) for i in range(config["n_layers"])
+            (np.load(folder / f"weight.{i}.npy"), np.load(folder / f"bias.{i}.npy")) for i in range(how["n_layers"])
         ]
-        self.hidden, self.last = ACTIVATIONS[config["activation"]], OUTPUTS[config["output"]]
-        self.divide_by = np.float32(config["divide_by"])
+        self.hidden, self.last = ACTIVATIONS[how["activation"]], OUTPUTS[how["output"]]
+        self.divide_by = np.float32(how["divide_by"])
         classes = folder / "classes.npy"
         self.classes = np.load(classes) if classes.exists() else None
 
@@ -78,7 +80,8 @@ class Network(mlflow.pyfunc.PythonModel):
     def _outputs(self, rows: Any, start: int) -> np.ndarray:
         """Of at most ROWS rows, the first of which is row ``start`` of all."""
         rows = rows.toarray() if hasattr(rows, "toarray") else rows
-        values = np.divide(rows, self.divide_by, dtype=np.float32, casting="unsafe")
+        values = rows.astype(np.float32)
+        values /= self.divide_by
         for i, (weight, bias) in enumerate(self.layers):
             values = values @ weight.T
             values += bias

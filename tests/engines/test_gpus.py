@@ -29,9 +29,17 @@ needs_java = pytest.mark.skipif(
 )
 
 
-def sent(function, **arguments):
+class sent:
     """A function of one task that goes to workers by value: they do not find tests."""
-    return lambda task: function(task, **arguments)
+
+    def __init__(self, function, **arguments):
+        self.call = lambda task: function(task, **arguments)
+
+    def __call__(self, task):
+        return self.call(task)
+
+    def __reduce__(self):
+        return cloudpickle.loads, (cloudpickle.dumps(self.call),)
 
 
 def plan_of(n_tasks, gpus=0):

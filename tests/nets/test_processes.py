@@ -22,7 +22,7 @@ from lazypipe.nets.rendezvous import Rendezvous
 from lazypipe.nets.spawning import spawned
 
 TIMEOUT = 60.0  # where none is to be waited for
-SHORT = 1.5  # where one is; signs of life then come every 50 ms
+SHORT = 1.5  # where one is; without a sign of life for a second it is then lost
 
 
 def in_threads(work, size, who=None, timeout=TIMEOUT):
@@ -105,7 +105,7 @@ def test_who_has_not_joined_is_named(who, there):
 def test_who_does_not_come_to_a_sum_is_named():
     def late(group):
         group.sum_(torch.zeros(1))
-        time.sleep(3 * SHORT if group.rank == 1 else 0)
+        time.sleep(2 * SHORT if group.rank == 1 else 0)
         group.sum_(torch.zeros(1))
 
     error = raised(in_threads(late, 3, timeout=SHORT))
@@ -162,8 +162,9 @@ def test_a_rank_that_comes_again_ends_the_group():
 
 
 def test_errors_of_processes_keep_their_kind_and_say_where():
-    with pytest.raises(DataError, match=r"^x.npy: NaN at row 3. Leave it out.$") as caught:
+    with pytest.raises(DataError) as caught:
         spawned(ranks.complain, 2, TIMEOUT)
+    assert str(caught.value) == "x.npy: NaN at row 3. Leave it out."
     assert "in complain" in caught.value.__notes__[0]
 
 

@@ -1,0 +1,12 @@
+"""Small networks on one thread: with more, torch waits for its own threads wherever a machine is busy."""
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
