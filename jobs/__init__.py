@@ -7,6 +7,8 @@ JOBS = {
     "sta": "average of a recording around the spikes of each unit, with its spread",
     "linear": "linear regression of one target, with standard errors and R²",
     "sweep": "scores of a classifier at every sample size and strength of regularization, and what they say",
+    "mlp": "multilayer perceptron: classes or numbers from rows, on the processor or a GPU",
+    "devices": "processor and GPU beside each other: a training step, an epoch",
     "convert": "copy a matrix to .npy, Arrow IPC, Zarr panels, or sparse Parquet, by blocks",
     "generate": "write a matrix of known spectrum, mean and noise, by blocks",
     "plan": "print what a job would take (plan pca ...), and do no work",

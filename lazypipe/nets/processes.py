@@ -14,7 +14,8 @@ from torch import Tensor
 from torch import distributed as dist
 
 from lazypipe.errors import ConfigError, LazypipeError
-from lazypipe.nets.rendezvous import TIMEOUT_SECONDS, Presence, interface_towards
+from lazypipe.nets.presence import Presence
+from lazypipe.nets.rendezvous import TIMEOUT_SECONDS, interface_towards
 
 
 class Group(Protocol):
@@ -66,8 +67,8 @@ class Joined:
         """Sum each tensor over all ranks, in place, with the same bits on every rank.
 
         Tensors are dense, of one shape on all ranks, and may lie on the device of the group or on the CPU (gloo).
-        EngineError names the ranks that are missing: at once after a connection breaks, give or take ``quiet``
-        seconds (10, or a third of the timeout), else after the timeout.
+        EngineError names the rank that is missing: 10 s (a third of the timeout, if less) after it was killed, or
+        after the timeout where it hangs. Sums of several tensors go side by side.
         """
         with self._together():
             works = [self._group.allreduce([tensor]) for tensor in tensors]

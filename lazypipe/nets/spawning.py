@@ -140,7 +140,10 @@ class _Child:
 def serve(number: str, own_rank: str, of: str, address: str) -> None:
     """What a child runs: its work comes, and what it tells goes, through the socket of that number."""
     connection, rank, size = Connection(int(number)), int(own_rank), int(of)
-    work, timeout, device, threads = connection.recv()
+    try:
+        work, timeout, device, threads = connection.recv()
+    except EOFError:  # the parent has died
+        return
     threading.Thread(target=_end_with_parent, args=(connection,), daemon=True).start()
 
     def tell(event: Event) -> None:

@@ -1,0 +1,31 @@
+"""The training of a multilayer perceptron as a flow: check, compute, report."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from flows._stages import check, compute, report
+from jobs import mlp as job
+from jobs._run import Result
+from jobs._tables import markdown
+
+
+@flow(name="mlp")
+def mlp(config: job.MLPConfig) -> Result:
+    """Train a multilayer perceptron, tracked in MLflow, with a report as an artifact."""
+    plan = check(job.plan, config)
+    result = compute(job.run, config)
+    report(result, plan, table(result))
+    return result
+
+
+def table(result: Result) -> list[str]:
+    """What the training came to, and its epochs as a markdown table."""
+    figures = result.figures
+    return [
+        *[f"- {name}: {text}" for name, text in job.told(figures).items()],
+        "",
+        *markdown(job.rows(figures)),
+        "",
+        *[f"- warning: {warning}" for warning in figures["warnings"]],
+    ]
