@@ -102,7 +102,7 @@ class TrainingConfig(RunConfig):
     state: str | None = Field(
         None,
         description="folder for checkpoints: after a kill the same command goes on where it was, in the middle of an "
-        "epoch too, and on processors ends with the same bits; with more --epochs it goes on training",
+        "epoch too, and on processors ends with the same bits; a constant schedule goes on to more --epochs, too",
     )
     restart: bool = Field(False, description="forget what the state folder holds, and start over")
     checkpoint_steps: Count | None = Field(
@@ -113,6 +113,14 @@ class TrainingConfig(RunConfig):
         description="height,width of the images that the rows are, such as 28,28: weights are drawn so; without it "
         "square where the columns make a square",
     )
+
+    @field_validator("patience")
+    @classmethod
+    def _validates(cls, value: int | None, info: ValidationInfo) -> int | None:
+        given = info.data
+        if value is not None and "hold_out" in given and given["hold_out"] is given.get("validation") is None:
+            raise ValueError("there are no validation rows to be patient about; give some, or leave it out")
+        return value
 
     @field_validator("restart")
     @classmethod
@@ -214,10 +222,9 @@ def _told(name: str, value: float | None) -> str:
 def measures_line(measures: Mapping[str, float | None], kind: str) -> str:
     """``accuracy 0.9812, loss 0.0634`` of the training or validation measures of an epoch."""
     found = {name: measures.get(f"{kind}_{name}") for name in ("accuracy", "r2", "loss")}
-    told = [
+    return ", ".join(
         f"{'R²' if name == 'r2' else name} {_told(name, value)}" for name, value in found.items() if value is not None
-    ]
-    return ", ".join(told)
+    )
 
 
 def pace_line(figures: Mapping[str, Any]) -> str:

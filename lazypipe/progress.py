@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -87,11 +88,13 @@ class Shares:
 
 
 class Progress:
-    """Hands each event to every listener."""
+    """Hands each event to every listener, one after another: those of workers come in a thread of their own."""
 
     def __init__(self, listeners: tuple[Listener, ...] = ()):
         self.listeners = list(listeners)
+        self._turn = threading.RLock()
 
     def emit(self, event: Event) -> None:
-        for listener in self.listeners:
-            listener(event)
+        with self._turn:
+            for listener in self.listeners:
+                listener(event)

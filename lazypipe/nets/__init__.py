@@ -1,4 +1,4 @@
-"""Networks, and the only package that imports torch; where that is missing, to import any of it says what to install."""
+"""Networks. The only package that imports torch: where that is missing, its import says what to install."""
 
 from importlib.util import find_spec
 

@@ -71,12 +71,14 @@ def carried_out(work: Work, engine: Engine, plan: FoldPlan) -> Any:
     n = options.processes
     with engine.listen() as tell:
         if n == 1:
-            return next(iter(engine.map(Process(work, tell), [0], plan)))
+            [result] = engine.map(Process(work, tell), [0], plan)
+            return result
         if engine.host.shared:
             return spawned(Computed(work), n, options.timeout, tell, options.device)
         with Rendezvous(n, options.timeout, engine) as meeting:
             process = Process(work, tell, meeting.address)
-            return next(iter(engine.map(process, list(range(n)), replace(plan, runs=plan.runs * n))))
+            result, *_ = engine.map(process, list(range(n)), replace(plan, runs=plan.runs * n))
+            return result
 
 
 def gpus_of(options: Options, engine: Engine) -> int:
