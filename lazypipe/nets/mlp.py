@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,19 +16,16 @@ from lazypipe.errors import ConfigError, DataError, require_fitted
 from lazypipe.io import open_matrix
 from lazypipe.io.examples import Examples, examples_of, others_of
 from lazypipe.nets.activations import ACTIVATIONS
+from lazypipe.nets.applying import applied, memory_of
 from lazypipe.nets.checkpoints import load_tensors, save_tensors
-from lazypipe.nets.device import arithmetic, device_of
-from lazypipe.nets.fitting import JUDGED_ROWS, Fit, FitNetwork, fit_memory
+from lazypipe.nets.fitting import Fit, FitNetwork, fit_memory
 from lazypipe.nets.initial import initial_for
 from lazypipe.nets.network import LOSSES, Network, Shape
 from lazypipe.nets.options import Options, options_of
 from lazypipe.nets.placing import carried_out, plan_training
-from lazypipe.nets.stream import Stream
 from lazypipe.plan import Plan
-from lazypipe.sizes import GIB
 
 ENOUGH_ROWS = 10  # a parameter, by the rule of thumb
-PREDICT_NBYTES = GIB // 4  # of rows at once
 REMEDY = "Give the file of a network that lazypipe saved."
 
 
@@ -300,20 +296,11 @@ class MLP:
                 f"{matrix.uri}: {matrix.shape[1]:,} columns, but the network has {self.shape_.units[0]:,} inputs. "
                 f"Give rows of the columns that it was trained on."
             )
-        # a network that was trained on a cluster's GPU predicts where there is none, too
-        device = device_of("cpu" if self.device == "cpu" else "auto")
-        memory = min(PREDICT_NBYTES, self.plan_.host.memory // 2) if hasattr(self, "plan_") else PREDICT_NBYTES
-        said = np.empty((matrix.shape[0], self.shape_.units[-1]), np.float32)
-        network = self._network(device)
-        with arithmetic(self.matmul_precision, self.threads), closing(
-            Stream(
-                matrix, None, divide_by=self._divide_by, batch_rows=JUDGED_ROWS, memory=memory, seed=0,
-                device=device, shuffle=False,
-            )
-        ) as stream:  # fmt: skip
-            for batch in stream.epoch(0):
-                start = batch.index * JUDGED_ROWS
-                said[start : start + len(batch.rows)] = network.outputs(batch.rows).cpu().numpy()
+        said = applied(
+            lambda device: self._network(device).outputs, matrix, self.shape_.units[-1], self._options(),
+            memory=memory_of(self),
+        )  # fmt: skip
+        assert isinstance(said, np.ndarray)
         return said
 
 

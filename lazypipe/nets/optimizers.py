@@ -12,15 +12,22 @@ For a gradient g, a rate r and weights w, element by element, after t steps with
     curvature          w -= r g, where g has a term of the second derivatives in it already: lazypipe.nets.curvature
 
 All state is 0 before the first step. Full batch or mini-batch is a matter of the gradient, not of the rule.
+
+They are torch's functions, not its classes: to make one of these imports its compiler, 2 to 6 s and 120 MiB.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.adagrad import adagrad
+from torch.optim.adam import adam
+from torch.optim.rmsprop import rmsprop
+from torch.optim.sgd import sgd
 
 from lazypipe.checks import named
 from lazypipe.errors import ConfigError
@@ -32,25 +39,36 @@ FUSED_ON = ("cpu", "cuda")
 
 @dataclass(frozen=True)
 class Rule:
-    """An optimizer of torch: its class, the vectors that it keeps, the rate that it starts with by default."""
+    """An optimizer of torch: its function, what it keeps, the rate that it starts with by default, and constants."""
 
-    kind: type[torch.optim.Optimizer]
-    vectors: tuple[str, ...]  # as torch calls them
+    move: Callable[..., None]
+    state: tuple[str, ...]  # as torch calls it, in the order of the function's arguments; "" is one that is not used
     rate: float
+    constants: Mapping[str, Any] = field(default_factory=dict)
     has_momentum: bool = False
     nesterov: bool = False
-    counts: bool = False  # its steps
     fused: bool = True  # has one kernel for all of a step
 
+    @property
+    def vectors(self) -> tuple[str, ...]:
+        """Of the parameters' size."""
+        return tuple(key for key in self.state if key not in ("", STEP))
+
+
+STEP = "step"
+SGD: dict[str, Any] = {"momentum": 0.0, "dampening": 0.0, "nesterov": False}
+ADAGRAD: dict[str, Any] = {"lr_decay": 0.0, "eps": 1e-10}
+RMSPROP: dict[str, Any] = {"alpha": 0.99, "eps": 1e-8, "momentum": 0.0, "centered": False}
+ADAM: dict[str, Any] = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "amsgrad": False}
 
 OPTIMIZERS = {
-    "gradient_descent": Rule(torch.optim.SGD, (), 0.1),
-    "momentum": Rule(torch.optim.SGD, ("momentum_buffer",), 0.02, has_momentum=True),
-    "nesterov": Rule(torch.optim.SGD, ("momentum_buffer",), 0.02, has_momentum=True, nesterov=True),
-    "adagrad": Rule(torch.optim.Adagrad, ("sum",), 0.01, counts=True),
-    "rmsprop": Rule(torch.optim.RMSprop, ("square_avg",), 0.001, counts=True, fused=False),
-    "adam": Rule(torch.optim.Adam, ("exp_avg", "exp_avg_sq"), 0.001, counts=True),
-    "curvature": Rule(torch.optim.SGD, (), 0.1),
+    "gradient_descent": Rule(sgd, ("",), 0.1, SGD),
+    "momentum": Rule(sgd, ("momentum_buffer",), 0.02, SGD, has_momentum=True),
+    "nesterov": Rule(sgd, ("momentum_buffer",), 0.02, SGD, has_momentum=True, nesterov=True),
+    "adagrad": Rule(adagrad, ("sum", STEP), 0.01, ADAGRAD),
+    "rmsprop": Rule(rmsprop, ("square_avg", "", "", STEP), 0.001, RMSPROP, fused=False),
+    "adam": Rule(adam, ("exp_avg", "exp_avg_sq", "", STEP), 0.001, ADAM),
+    "curvature": Rule(sgd, ("",), 0.1, SGD),
 }
 DEFAULT_RATES = {name: rule.rate for name, rule in OPTIMIZERS.items()}
 STATE_VECTORS = {name: len(rule.vectors) for name, rule in OPTIMIZERS.items()}
@@ -69,26 +87,24 @@ class Optimizer:
         if not (isinstance(momentum, int | float) and 0 <= momentum < 1):
             raise ConfigError(f"momentum: {momentum!r} is not from 0 to below 1. Give such a number, often 0.9.")
         self.name = name
-        weights = torch.nn.Parameter(parameters.vector)  # the same memory
-        weights.grad = parameters.gradient
-        fused = rule.fused and weights.device.type in FUSED_ON
-        options: dict[str, object] = {"lr": rule.rate, "foreach": False}  # foreach is for many tensors: this is one
+        vector = parameters.vector
+        fused = rule.fused and vector.device.type in FUSED_ON
+        self._move, self._constants = rule.move, {**rule.constants, "weight_decay": 0.0, "maximize": False}
+        self._constants["foreach"] = False  # which is for many tensors: this is one
         if fused:
-            options |= {"fused": True}
+            self._constants["fused"] = True
         if rule.has_momentum:
-            options |= {"momentum": float(momentum), "nesterov": rule.nesterov and momentum > 0}
-        self._torch = rule.kind([weights], **options)  # type: ignore[arg-type]
+            self._constants |= {"momentum": float(momentum), "nesterov": rule.nesterov and momentum > 0}
         # Made now rather than by the first step: so its memory is known, and it can be loaded into.
-        self._state: dict[str, Tensor] = {key: torch.zeros_like(parameters.vector) for key in rule.vectors}
-        if rule.counts:
-            self._state["step"] = torch.zeros((), device=weights.device if fused else "cpu")
-        if self._state:
-            self._torch.state[weights] = self._state
+        self._state: dict[str, Tensor] = {key: torch.zeros_like(vector) for key in rule.vectors}
+        if STEP in rule.state:
+            self._state[STEP] = torch.zeros((), device=vector.device if fused else "cpu")
+        kept = [[self._state[key]] if key else [None] if rule.move is sgd else [] for key in rule.state]
+        self._lists: list[list[Any]] = [[vector], [parameters.gradient], *kept]
 
     def step(self, rate: float) -> None:
         """Make one step with this learning rate."""
-        self._torch.param_groups[0]["lr"] = rate
-        self._torch.step()
+        self._move(*self._lists, lr=rate, **self._constants)
 
     def tensors(self) -> dict[str, Tensor]:
         """Its state, to copy or write: the vectors (P,) that it keeps, and where they count, the steps so far.

@@ -25,7 +25,7 @@ ENDED = "ended"
 
 
 class Presence:
-    """A rank's side of the store of a Rendezvous; errors name the rank that is missing, on all ranks in the same words."""
+    """A rank's side of the store of a Rendezvous; its errors name who is missing, in the same words on all ranks."""
 
     def __init__(self, rank: int, size: int, address: str, timeout: float):
         self.rank, self.size, self.address, self.timeout = rank, size, address, timeout

@@ -1,0 +1,115 @@
+"""A function of rows, such as what a network says of them, applied to a source by blocks: to an array or to disk."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.lib import format as npy_format
+from torch import Tensor
+
+from lazypipe.atomic import replacing, require_replaceable
+from lazypipe.blocks import Span
+from lazypipe.errors import DataError
+from lazypipe.io.matrix import Matrix
+from lazypipe.io.row_store import SUFFIXES, RowStore, is_store
+from lazypipe.nets.device import arithmetic, device_of
+from lazypipe.nets.options import Options
+from lazypipe.nets.stream import Stream
+from lazypipe.sizes import MIB
+
+BLOCK_NBYTES = 8 * MIB  # of rows, and of what comes of them
+MEMORY = 256 * MIB  # of buffers
+CHUNK_NBYTES = 64 * MIB  # of a stored result
+NPY = ".npy"
+
+Function = Callable[[Tensor], Tensor]  # rows (n, D) to (n, k), on the device
+
+
+def applied(
+    make: Callable[[torch.device], Function],
+    matrix: Matrix,
+    n_outputs: int,
+    options: Options,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    memory: int = MEMORY,
+) -> np.ndarray | Path:
+    """What a function says of all rows (n_rows, n_outputs): an array in float32, or the path that it was written to.
+
+    ``make`` gives the function on a device. ``out`` ends in .npy (float32), .zarr or .parquet (float64), and is put in
+    place whole. One pass; memory: 8 MiB of rows and buffers of up to 256 MiB.
+    """
+    # What was trained on a cluster's GPU is applied where there is none, too.
+    device = device_of("cpu" if options.device == "cpu" else "auto")
+    if out is None:
+        found = np.empty((matrix.shape[0], n_outputs), np.float32)
+        for rows, values in _blocks(make, matrix, n_outputs, options, device, memory):
+            found[rows.slice] = values
+        return found
+    path = Path(out).expanduser().absolute()
+    if path.suffix not in (NPY, *SUFFIXES):
+        raise DataError(f"{path}: cannot write {path.suffix or 'no suffix'!r}. Use {', '.join((NPY, *SUFFIXES))}.")
+    if overwrite and path.exists() and Path(matrix.uri).exists() and path.samefile(matrix.uri):
+        raise DataError(f"{path}: is the source itself. Write elsewhere.")
+    blocks = _blocks(make, matrix, n_outputs, options, device, memory)
+    n_bytes = math.prod((matrix.shape[0], n_outputs, 4 if path.suffix == NPY else 8))
+    if path.suffix != NPY:
+        require_replaceable(path, overwrite, is_store, "scores")
+    with replacing(path, overwrite, n_bytes) as partial:
+        shape = (matrix.shape[0], n_outputs)
+        (_to_npy if path.suffix == NPY else _to_store)(blocks, partial, shape, path.suffix)
+    return path
+
+
+def memory_of(model: object) -> int:
+    """For the buffers of a fitted model: half the budget that it was trained under, at most."""
+    plan = getattr(model, "plan_", None)
+    return MEMORY if plan is None else min(MEMORY, plan.host.memory // 2)
+
+
+def _blocks(
+    make: Callable[[torch.device], Function],
+    matrix: Matrix,
+    n_outputs: int,
+    options: Options,
+    device: torch.device,
+    memory: int,
+) -> Iterator[tuple[Span, np.ndarray]]:
+    n = max(1, BLOCK_NBYTES // (4 * max(matrix.shape[1], n_outputs)))
+    stream = Stream(
+        matrix, None, divide_by=options.divide_by, batch_rows=n, memory=memory, seed=0, device=device, shuffle=False
+    )
+    with arithmetic(options.matmul_precision, options.threads), closing(stream):
+        function = make(device)
+        for batch in stream.epoch(0):
+            start = batch.index * stream.batch_rows
+            yield Span(start, start + len(batch.rows)), function(batch.rows).cpu().numpy()
+
+
+def _to_npy(blocks: Iterator[tuple[Span, np.ndarray]], partial: Path, shape: tuple[int, int], suffix: str) -> None:
+    with open(partial, "wb") as file:
+        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+        npy_format.write_array_header_1_0(file, header)
+        for _, values in blocks:
+            file.write(np.ascontiguousarray(values, "<f4").data)
+
+
+def _to_store(blocks: Iterator[tuple[Span, np.ndarray]], partial: Path, shape: tuple[int, int], suffix: str) -> None:
+    chunk = max(1, min(shape[0], CHUNK_NBYTES // (8 * shape[1])))
+    store = RowStore(str(partial), suffix, *shape, chunk)
+    store.create()
+    waiting = np.empty((chunk, shape[1]))
+    for rows, values in blocks:
+        start = rows.start
+        while start < rows.stop:  # a block may end one chunk and begin the next
+            first = start // chunk * chunk
+            stop = min(first + chunk, rows.stop)
+            waiting[start - first : stop - first] = values[start - rows.start : stop - rows.start]
+            if stop == first + chunk or stop == shape[0]:
+                store.write(Span(first, stop), waiting[: stop - first])
+            start = stop
