@@ -6,6 +6,8 @@ that several networks learn at once, on one core each.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -64,6 +66,6 @@ class ArrayNetwork(Network):
 
 def array_network_nbytes(units: tuple[int, ...], n_rows: int) -> int:
     """Bytes of one that learns from so many rows: parameters, gradient, a matrix as it is drawn, rows, and units."""
-    drawn = max(a * b for a, b in zip(units, units[1:], strict=False))
+    drawn = max(a * b for a, b in pairwise(units))
     shape = Shape(units, "", "")
     return 4 * (2 * shape.n_parameters + drawn) + network_nbytes(shape, n_rows) + 8 * n_rows

@@ -44,7 +44,7 @@ class Boltzmann(EnergyModel):
     Raises ConfigError for an argument that makes no sense.
     """
 
-    measures = ("reconstruction_error",)
+    measures: tuple[str, ...] = ("reconstruction_error",)
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Boltzmann(EnergyModel):
             raise ConfigError("n_chains: persistent chains need one for each row of a batch. Pass the rows of a batch.")
         self.random, self.k, self.persistent = random, k, persistent
         self.sampled = persistent if sampled is None else sampled
-        self.judgements = ("reconstruction_error", *["pseudo_likelihood"] * self.binary, "free_energy")
+        self.judgements: tuple[str, ...] = ("reconstruction_error", *["pseudo_likelihood"] * self.binary, "free_energy")
         self._sampler = Sampler(random)
         self._memory: dict[str, Tensor] = {}
         self._parts: dict[int, _Part] = {}

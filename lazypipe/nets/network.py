@@ -9,13 +9,14 @@ memory that is kept between steps: with fresh memory a step of 784-1024-10 takes
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lazypipe.nets.activations import activation_of
+from lazypipe.nets.activations import ACTIVATIONS, activation_of
 from lazypipe.nets.initial import fill
 from lazypipe.nets.parameters import Parameters
 
@@ -33,6 +34,7 @@ class Shape(NamedTuple):
     units: tuple[int, ...]
     activation: str
     loss: str  # one of LOSSES
+    code: int | None = None  # a hidden layer, from 1, that is linear: that of an autoencoder's codes
 
     @property
     def n_layers(self) -> int:
@@ -40,7 +42,7 @@ class Shape(NamedTuple):
 
     @property
     def n_parameters(self) -> int:
-        return sum((inputs + 1) * outputs for inputs, outputs in zip(self.units, self.units[1:], strict=False))
+        return sum((inputs + 1) * outputs for inputs, outputs in pairwise(self.units))
 
     def __str__(self) -> str:
         return "-".join(map(str, self.units))
@@ -65,16 +67,17 @@ class Network:
         precision: str = "float32",
     ):
         self.shape, self.random, self.device = shape, random, torch.device(device)
-        self.activation = activation_of(shape.activation)
+        hidden = activation_of(shape.activation)
+        self.activations = [ACTIVATIONS["linear"] if i == shape.code else hidden for i in range(1, shape.n_layers)]
         self.dropouts = (input_dropout, *[dropout] * (shape.n_layers - 1))
         self.dtype = PRECISIONS[precision]
-        pairs = list(zip(shape.units, shape.units[1:], strict=False))
+        pairs = list(pairwise(shape.units))
         weights = {f"weight.{i}": (outputs, inputs) for i, (inputs, outputs) in enumerate(pairs)}
         biases = {f"bias.{i}": (outputs,) for i, (_, outputs) in enumerate(pairs)}
         self.parameters = Parameters(weights, biases, device)
         self.classifies = shape.loss == "cross_entropy"
         self.measures: tuple[str, ...] = ("loss", "accuracy") if self.classifies else ("loss",)
-        self.judgements = self.measures
+        self.judgements: tuple[str, ...] = self.measures
         self._rounded: Tensor | None = None
         self._memory: dict[tuple[str, int], Tensor] = {}
         self._n_memory = 0
@@ -107,7 +110,7 @@ class Network:
             out = self._units("active", i, len(weight), len(rows))
             torch.addmm(bias[:, None], weight, found[-1], out=out)
             if i < len(layers) - 1:
-                self.activation.apply_(out)
+                self.activations[i].apply_(out)
                 if learning and self.dropouts[i + 1]:
                     self._mask(i, len(rows)).copy_(self._kept(out.shape, self.dropouts[i + 1]))
                     out.mul_(self._mask(i, len(rows)))
@@ -117,6 +120,20 @@ class Network:
     def outputs(self, rows: Tensor) -> Tensor:
         """What the network says of rows (n, D): (n, outputs) float32, before a softmax."""
         return self.forward(rows)[-1].t().float()
+
+    def codes(self, rows: Tensor) -> Tensor:
+        """What the code layer makes of rows, (n, codes) float32."""
+        assert self.shape.code is not None, "only autoencoders have codes"
+        return self.forward(rows)[self.shape.code].t().float()
+
+    def after(self, active: Tensor, first: int) -> Tensor:
+        """What the network says of what enters layer ``first``, (n, units) to (n, outputs) float32."""
+        layers = self.layers()
+        for i in range(first, len(layers)):
+            active = functional.linear(active.to(self.dtype), *layers[i])
+            if i < len(layers) - 1:
+                active = self.activations[i].apply_(active)
+        return active.float()
 
     def learn(self, rows: Tensor, targets: Tensor | None, n_batch: int, first: bool) -> Tensor:
         """Write or add the gradient of the mean loss of a batch of ``n_batch`` rows, of which these are some.
@@ -140,7 +157,7 @@ class Network:
                     mask = self._mask(i - 1, len(rows))
                     behind.mul_(mask)
                     entering.div_(mask.clamp(min=1.0))
-                delta = self.activation.times_slope_(behind, entering)
+                delta = self.activations[i - 1].times_slope_(behind, entering)
         return sums
 
     def judge(self, rows: Tensor, targets: Tensor | None) -> Tensor:
@@ -155,14 +172,14 @@ class Network:
 
     def function(self) -> Callable[[Tensor, Tensor], Tensor]:
         """(vector (P,), rows (n, D)) to outputs (n, outputs), in plain operations that can be differentiated again."""
-        views, n_layers, plain = self.parameters.views, self.shape.n_layers, self.activation.plain
+        views, n_layers, activations = self.parameters.views, self.shape.n_layers, self.activations
 
         def outputs(vector: Tensor, rows: Tensor) -> Tensor:
             values, active = views(vector), rows
             for i in range(n_layers):
                 active = functional.linear(active, values[f"weight.{i}"], values[f"bias.{i}"])
                 if i < n_layers - 1:
-                    active = plain(active)
+                    active = activations[i].plain(active)
             return active
 
         return outputs
@@ -236,11 +253,7 @@ class Network:
 def network_nbytes(shape: Shape, n_rows: int, itemsize: int = 4, dropout: bool = False) -> int:
     """Bytes of parts of so many rows: activations, errors, masks, and what the loss makes of the outputs."""
     hidden, outputs, inputs = sum(shape.units[1:-1]), shape.units[-1], shape.units[0]
-    rounded = (
-        0
-        if itemsize == 4
-        else itemsize * shape.n_parameters + 4 * max(a * b for a, b in zip(shape.units, shape.units[1:], strict=False))
-    )
+    rounded = 0 if itemsize == 4 else itemsize * shape.n_parameters + 4 * max(a * b for a, b in pairwise(shape.units))
     return (
         n_rows * ((2 + 2 * dropout) * itemsize * hidden + (4 * 4 + itemsize) * outputs + 2 * itemsize * inputs)
         + rounded

@@ -64,17 +64,20 @@ class Process:
 def carried_out(work: Work, engine: Engine, plan: FoldPlan) -> Any:
     """What ``work`` gives, on a worker of ``engine``; its events reach the engine's listeners while it goes on.
 
-    Several processes are started here where the engine is this process, else they are tasks of a worker each. Raises
-    ConfigError where CUDA is asked for and absent, EngineError where a worker is missing or lost.
+    Where the engine is this process, it is done in the caller's thread, which Ctrl-C ends (a task of Dask would go on
+    to its end), and several processes are started here; else they are tasks of a worker each. Raises ConfigError where
+    CUDA is asked for and absent, EngineError where a worker is missing or lost.
     """
     options = work.options
     n = options.processes
     with engine.listen() as tell:
+        if engine.host.shared and n == 1:
+            return Process(work, tell)(0)
+        if engine.host.shared:
+            return spawned(Computed(work), n, options.timeout, tell, options.device)
         if n == 1:
             [result] = engine.map(Process(work, tell), [0], plan)
             return result
-        if engine.host.shared:
-            return spawned(Computed(work), n, options.timeout, tell, options.device)
         with Rendezvous(n, options.timeout, engine) as meeting:
             process = Process(work, tell, meeting.address)
             result, *_ = engine.map(process, list(range(n)), replace(plan, runs=plan.runs * n))

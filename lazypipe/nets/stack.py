@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -44,6 +44,16 @@ class Stack:
         standard = () if self.mean is None or self.scale is None else (self.mean, self.scale)
         return (*self.weights, *self.biases, *self.visible_biases, *standard)
 
+    def layers(self, n: int) -> Stack:
+        """The first ``n`` layers."""
+        return replace(
+            self,
+            units=self.units[: n + 1],
+            weights=self.weights[:n],
+            biases=self.biases[:n],
+            visible_biases=self.visible_biases[:n],
+        )
+
     @cached_property
     def digest(self) -> str:
         """What tells its numbers from others."""
@@ -82,7 +92,7 @@ def load_stack(path: str | Path) -> Stack:
     if network["activation"] != "sigmoid":
         raise DataError(f"{place}: its units are {network['activation']}, not sigmoid. {REMEDY}")
     units = tuple(network["units"])
-    shapes = {f"weight.{i}": (n, m) for i, (m, n) in enumerate(pairwise(units))}
+    shapes: dict[str, tuple[int, ...]] = {f"weight.{i}": (n, m) for i, (m, n) in enumerate(pairwise(units))}
     shapes |= {f"bias.{i}": (n,) for i, n in enumerate(units[1:])}
     for name, shape in shapes.items():
         found = tuple(tensors[name].shape) if name in tensors else None

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -37,10 +37,12 @@ History = list[dict[str, Any]]
 class Learner(Protocol):
     """A network, and how it learns from rows. Random numbers are those of ``random``, a generator on the device."""
 
-    parameters: Parameters
     random: torch.Generator
     measures: tuple[str, ...]  # what learn gives, the loss first
     judgements: tuple[str, ...]  # what judge gives
+
+    @property
+    def parameters(self) -> Parameters: ...
 
     def learn(self, rows: Tensor, targets: Tensor | None, n_batch: int, first: bool) -> Tensor:
         """Write (first) or add these rows' share of the gradient of a batch of ``n_batch``.
@@ -54,14 +56,19 @@ class Learner(Protocol):
     def tensors(self) -> dict[str, Tensor]:
         """What it keeps from step to step beside the parameters; to be checkpointed, and filled again in place."""
 
-    def function(self) -> Callable[[Tensor, Tensor], Tensor]:
-        """(vector, rows) to outputs, differentiable; asked for by the curvature term alone."""
-
     def nbytes(self, n_rows: int) -> int:
         """Bytes on the device for parts of so many rows, parameters not included."""
 
     def release(self) -> None:
         """Let go of memory kept between steps."""
+
+
+@runtime_checkable
+class Differentiable(Protocol):
+    """A learner that the curvature term can be taken of."""
+
+    def function(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """(vector, rows) to outputs, in operations that can be differentiated twice."""
 
 
 @dataclass(frozen=True)
@@ -191,6 +198,7 @@ class Training:
         if course.clip_norm is not None:
             clip_(parameters, course.clip_norm)
         if course.curvature and rate:
+            assert isinstance(self.learner, Differentiable), "options are refused for others"
             term = curvature_term(
                 self.learner.function(), parameters.vector, batch.rows, self.learner.random, course.curvature_exact
             )

@@ -117,7 +117,7 @@ def test_dropout_is_that_of_a_thinned_network(activation):
     for i in range(3):
         active = functional.linear(active, values[f"weight.{i}"], values[f"bias.{i}"])
         if i < 2:
-            active = network.activation.plain(active) * masks[i + 1].t()
+            active = network.activations[i].plain(active) * masks[i + 1].t()
     functional.cross_entropy(active, targets).backward()
     torch.testing.assert_close(network.parameters.gradient, vector.grad, rtol=1e-4, atol=1e-6)
 

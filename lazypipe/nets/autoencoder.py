@@ -1,0 +1,166 @@
+"""Autoencoders: a pre-trained stack unrolled, and trained to give back the rows that it is shown."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lazypipe.checks import whole
+from lazypipe.engines import Engine, engine_or_own
+from lazypipe.errors import DataError, require_fitted
+from lazypipe.io import open_matrix
+from lazypipe.io.examples import Examples
+from lazypipe.nets.applying import Function, applied, memory_of
+from lazypipe.nets.belief import FitBelief
+from lazypipe.nets.dbn import Pretrained, plan_belief
+from lazypipe.nets.fitting import FitNetwork
+from lazypipe.nets.network import Network, Shape
+from lazypipe.nets.placing import carried_out
+from lazypipe.nets.rbm import matched
+from lazypipe.nets.stack import Stack
+
+
+class Autoencoder(Pretrained):
+    """An autoencoder: the layers of a stack up to a few linear codes, and down again.
+
+    Minimises the cross-entropy of each entry (of Bernoulli visible units, entries in [0, 1]) or half the squared error
+    (of Gaussian ones).
+
+    Parameters
+    ----------
+    hidden : units of each layer up to the codes, which are the last; down again there are the same.
+    Others : as of ``DBN``.
+
+    Attributes (after ``fit``)
+    --------------------------
+    stack_, history_, n_steps_, notes_ : as of ``DBN``. n_components_ : codes.
+
+    Notes
+    -----
+    The code layer is linear: it starts from its machine's weights by the tangent of the sigmoid.
+    (Hinton and Salakhutdinov, "Reducing the dimensionality of data with neural networks", Science 2006.)
+    """
+
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        validation: Any = None,
+        stack: Stack | str | Path | None = None,
+        pretrain: bool = True,
+        engine: Engine | None = None,
+        state: str | Path | None = None,
+        restart: bool = False,
+    ) -> Autoencoder:
+        """Train on the rows of X (n, D); ``y`` is not used. Options and errors are those of ``DBN.fit``."""
+        work = self._work(X, validation, stack, pretrain, state, restart)
+        with engine_or_own(engine) as running:
+            plan = plan_belief("autoencoder", work, running, ())
+            memory = running.host.memory
+            before = None if work.pretraining is None else replace(work.pretraining, memory=memory)
+            work = replace(work, network=replace(work.network, memory=memory), pretraining=before)
+            found, fit = carried_out(work, running, plan.folds[0])
+        if found is not None:
+            self._take_stack(found)
+        elif work.stack is not None:
+            self.stack_ = work.stack
+        self.shape_, self._vector = work.network.shape, fit.parameters
+        self.n_components_ = self.shape_.units[self._code]
+        self.history_ = [*([] if found is None else found.history), *fit.history]
+        self.n_steps_ = fit.n_steps + (0 if found is None else found.n_steps)
+        self.notes_ = [*(() if found is None else found.notes), *fit.notes]
+        self.best_epoch_, self.device_, self.plan_ = fit.best_epoch, fit.device, plan
+        return self
+
+    def transform(self, X: Any, out: str | Path | None = None, overwrite: bool = False) -> np.ndarray | Path:
+        """The codes (n, n_components) of every row, float32; written to ``out`` (.npy, .zarr, .parquet) if given."""
+        require_fitted(self, "shape_")
+        return self._applied(X, lambda network, rows: network.codes(rows), self.n_components_, out, overwrite)
+
+    def inverse_transform(self, codes: np.ndarray) -> np.ndarray:
+        """Rows (n, D) of codes (n, n_components) in memory, in the units of X."""
+        require_fitted(self, "shape_")
+        given = np.asarray(codes, np.float32)
+        if given.ndim != 2 or given.shape[1] != self.n_components_:
+            raise DataError(f"codes: have shape {given.shape}. Give (n, {self.n_components_}).")
+        network = self._loaded(torch.device("cpu"))
+        return self._back(network.after(torch.from_numpy(given), self._code)).numpy()
+
+    def reconstruct(self, X: Any, out: str | Path | None = None, overwrite: bool = False) -> np.ndarray | Path:
+        """Every row as the codes give it back, (n, D), in the units of X."""
+        require_fitted(self, "shape_")
+
+        def there_and_back(network: Network, rows: Tensor) -> Tensor:
+            return self._back(network.outputs(rows))
+
+        return self._applied(X, there_and_back, self.shape_.units[0], out, overwrite)
+
+    def reconstruction_error(self, X: Any) -> float:
+        """The mean squared error of an entry, of entries as they are divided by ``divide_by``."""
+        require_fitted(self, "shape_")
+        divide_by = float(self.divide_by)
+
+        def errors(network: Network, rows: Tensor) -> Tensor:
+            return (self._back(network.outputs(rows)) / divide_by - rows).square_().mean(1, keepdim=True)
+
+        found = self._applied(X, errors, 1, None, False)
+        assert isinstance(found, np.ndarray)
+        return float(found.mean(dtype=np.float64))
+
+    def _work(
+        self, X: Any, validation: Any, stack: Any, pretrain: bool, state: str | Path | None, restart: bool
+    ) -> FitBelief:
+        matrix = open_matrix(X)
+        hidden = tuple(whole(n, "hidden") for n in self.hidden)
+        binary = self._machines().visible == "bernoulli"
+        loss = "binary_cross_entropy" if binary else "squared_error"
+        before, given = self._start(X, stack, pretrain, validation, state, restart)
+        options = self._network(hidden=hidden, activation="sigmoid")._options()
+        shape = Shape(
+            (matrix.shape[1], *hidden, *reversed(hidden[:-1]), matrix.shape[1]), "sigmoid", loss, code=len(hidden)
+        )
+        none = np.empty(0, np.int32)
+        work = FitNetwork(
+            shape,
+            options,
+            Examples(matrix, none, options.divide_by),
+            None if validation is None else Examples(matched(validation, matrix.shape[1]), none, options.divide_by),
+            memory=0,
+            initial="xavier",
+            state=None if state is None else str(Path(state).expanduser().absolute()),
+            restart=restart,
+            stage="fine-tuning",
+        )
+        return FitBelief(work, before, given)
+
+    @property
+    def _code(self) -> int:
+        assert self.shape_.code is not None
+        return self.shape_.code
+
+    def _loaded(self, device: torch.device) -> Network:
+        network = Network(self.shape_, torch.Generator(device), device)
+        network.parameters.vector.copy_(torch.from_numpy(self._vector))
+        return network
+
+    def _back(self, said: Tensor) -> Tensor:
+        """Outputs in the units of the source."""
+        if self.shape_.loss == "binary_cross_entropy":
+            said = said.sigmoid()
+        return said * float(self.divide_by)
+
+    def _applied(self, X: Any, function: Any, n_outputs: int, out: Any, overwrite: bool) -> np.ndarray | Path:
+        matrix = matched(X, self.shape_.units[0])
+
+        def make(device: torch.device) -> Function:
+            network = self._loaded(device)
+            return lambda rows: function(network, rows)
+
+        options = self._network(hidden=(1,), activation="sigmoid")._options()
+        return applied(make, matrix, n_outputs, options, out, overwrite, memory_of(self))

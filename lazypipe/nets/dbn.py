@@ -1,0 +1,308 @@
+"""Deep belief networks, as people call them: a stack of Boltzmann machines, then backpropagation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lazypipe.checks import whole
+from lazypipe.engines import Engine, engine_or_own
+from lazypipe.errors import ConfigError, require_fitted
+from lazypipe.nets.belief import FitBelief
+from lazypipe.nets.fitting import fit_memory
+from lazypipe.nets.layers import FitStack, FitStackResult, fit_stack_memory
+from lazypipe.nets.mlp import MLP, network_note, rule_of_thumb
+from lazypipe.nets.placing import carried_out, plan_training
+from lazypipe.nets.rbm import RBM, machine_of, machine_options, plan_stack, stack_work
+from lazypipe.nets.stack import Stack, load_stack
+from lazypipe.plan import Plan
+
+PRETRAINING = {"epochs": 10, "learning_rate": 0.05, "momentum": 0.5}
+FINE_TUNING = {"optimizer": "momentum", "learning_rate": 0.1, "momentum": 0.5, "epochs": 30}
+SHARED = ("divide_by", "seed", "device", "precision", "matmul_precision", "threads", "processes", "timeout",
+          "checkpoint_steps")  # fmt: skip
+
+
+class Pretrained:
+    """What deep belief networks and autoencoders have in common: the stack that they start from.
+
+    ``pretraining`` and ``fine_tuning`` are options of ``RBM`` and of ``MLP``, by name.
+    """
+
+    def __init__(
+        self,
+        hidden: Sequence[int] = (500, 500, 2000),
+        *,
+        pretraining: Mapping[str, Any] | None = None,
+        fine_tuning: Mapping[str, Any] | None = None,
+        divide_by: float = 1.0,
+        seed: int = 0,
+        device: str = "auto",
+        precision: str = "float32",
+        matmul_precision: str = "highest",
+        threads: int | None = None,
+        processes: int = 1,
+        timeout: float = 300.0,
+        checkpoint_steps: int | None = None,
+    ):
+        self.hidden, self.pretraining, self.fine_tuning = hidden, pretraining, fine_tuning
+        self.divide_by, self.seed, self.device = divide_by, seed, device
+        self.precision, self.matmul_precision, self.threads = precision, matmul_precision, threads
+        self.processes, self.timeout, self.checkpoint_steps = processes, timeout, checkpoint_steps
+
+    def pretrain(
+        self,
+        X: Any,
+        *,
+        stack: Stack | str | Path | None = None,
+        validation: Any = None,
+        engine: Engine | None = None,
+        state: str | Path | None = None,
+        restart: bool = False,
+    ) -> Any:
+        """Train the stack alone on the rows of X, which need no labels; ``stack_`` holds it, ``fit`` goes on with it.
+
+        ``stack``: its layers stay, as far as they have the units asked for; those above are trained. ``validation``:
+        other rows, judged after every epoch. The rest, and errors, are those of ``MLP.fit``.
+        """
+        work = self._stack_work(X, validation, stack, state, restart)
+        with engine_or_own(engine) as running:
+            plan = plan_stack("pre-training", work, running)
+            found: FitStackResult = carried_out(replace(work, memory=running.host.memory), running, plan.folds[0])
+        self._take_stack(found)
+        self.plan_ = plan
+        return self
+
+    def _stack_work(self, X: Any, validation: Any, stack: Any, state: str | Path | None, restart: bool) -> FitStack:
+        machines = self._machines()
+        hidden = tuple(whole(n, "hidden") for n in self.hidden)
+        if not hidden:
+            raise ConfigError("hidden: a stack has one layer at least. Give the units of each.")
+        work = stack_work(
+            hidden,
+            machine_of(machines),
+            machine_options(vars(machines)),
+            X,
+            validation,
+            state,
+            restart,
+            stages=tuple(f"rbm {i + 1}" for i in range(len(hidden))),
+        )
+        return (
+            work if stack is None else replace(work, given=fitting(opened(stack), work.units, work.options.divide_by))
+        )
+
+    def _machines(self) -> RBM:
+        given = PRETRAINING | dict(self.pretraining or {})
+        return _made(RBM, "pretraining", {"n_hidden"}, {**self._shared(), **given}, given)
+
+    def _network(self, **fixed: Any) -> MLP:
+        given = FINE_TUNING | dict(self.fine_tuning or {})
+        return _made(MLP, "fine_tuning", {"hidden", *fixed}, {**self._shared(), **given, **fixed}, given)
+
+    def _shared(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in SHARED}
+
+    def _take_stack(self, found: FitStackResult) -> None:
+        self.stack_ = found.stack
+        self.history_, self.n_steps_ = list(found.history), found.n_steps
+        self.notes_, self.device_ = list(found.notes), found.device
+
+    def _start(
+        self, X: Any, stack: Any, pretrain: bool, validation: Any, state: str | Path | None, restart: bool
+    ) -> tuple[FitStack | None, Stack | None]:
+        """What is to be pre-trained before fine-tuning, or the stack that is there."""
+        if not pretrain:
+            if stack is not None:
+                raise ConfigError("pretrain: False goes without a stack. Leave one of the two out.")
+            return None, None
+        given = getattr(self, "stack_", None) if stack is None else stack
+        work = self._stack_work(X, validation, given, state, restart)
+        if work.given is not None and work.given.units == work.units:
+            return None, work.given
+        return work, None
+
+
+class DBN(Pretrained):
+    """A deep belief network: greedy layer-wise pre-training, then backpropagation of the whole network.
+
+    Each pair of layers is trained as a restricted Boltzmann machine, the first on the rows, each next on the hidden
+    units of the one before; then a softmax layer is put on top and all weights are trained on the labels.
+
+    Parameters
+    ----------
+    hidden : units of each hidden layer, inputs first.
+    pretraining : options of ``RBM`` other than the units, such as ``{"epochs": 30, "visible": "gaussian"}``.
+    fine_tuning : options of ``MLP`` such as ``{"epochs": 30, "dropout": 0.2}``; its units are sigmoid.
+    Others : as of ``MLP``, for both.
+
+    Attributes (after ``fit``)
+    --------------------------
+    stack_ : the machines (``save_stack`` writes them), absent where pre-training was skipped.
+    network_ : the fitted ``MLP``. classes_, best_epoch_, samples_per_parameter_ : of it.
+    history_ : a dict an epoch, of the stages "rbm 1", "rbm 2" ... and "fine-tuning".
+
+    Notes
+    -----
+    Passes: an epoch each, and one a machine for the means of its inputs, which are made anew for every batch: nothing
+    of the data's size is kept. (Hinton, Osindero and Teh, Neural Computation 2006; Hinton and Salakhutdinov, Science
+    2006.)
+    """
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        validation: tuple[Any, Any] | None = None,
+        unlabelled: Any = None,
+        stack: Stack | str | Path | None = None,
+        pretrain: bool = True,
+        engine: Engine | None = None,
+        state: str | Path | None = None,
+        restart: bool = False,
+    ) -> DBN:
+        """Pre-train on ``unlabelled`` rows (without them on X), then train on X (n, D) and its labels y (n,).
+
+        ``stack``: a pre-trained one, or its file, is used in place; one that ``pretrain`` left is too. ``pretrain``
+        False starts from random weights (Xavier). The rest, and errors, are those of ``MLP.fit``; the folder
+        ``state`` keeps pre-training and fine-tuning.
+        """
+        work, classes = self._work(X, y, validation, unlabelled, stack, pretrain, state, restart)
+        with engine_or_own(engine) as running:
+            plan = self._plan(work, running)
+            memory = running.host.memory
+            before = None if work.pretraining is None else replace(work.pretraining, memory=memory)
+            work = replace(work, network=replace(work.network, memory=memory), pretraining=before)
+            found, fit = carried_out(work, running, plan.folds[0])
+        if found is not None:
+            self._take_stack(found)
+        elif work.stack is not None:
+            self.stack_ = work.stack
+        earlier = [] if found is None else found.history
+        self.network_ = self._network(hidden=work.network.shape.units[1:-1], activation="sigmoid")._take(
+            work.network.shape, classes, fit, work.network.train.n_rows, plan
+        )
+        self.classes_, self.best_epoch_ = classes, fit.best_epoch
+        self.samples_per_parameter_ = self.network_.samples_per_parameter_
+        self.history_ = [*earlier, *fit.history]
+        self.n_steps_ = fit.n_steps + (0 if found is None else found.n_steps)
+        self.notes_ = [*(() if found is None else found.notes), *fit.notes]
+        self.device_, self.stopped_early_, self.plan_ = fit.device, fit.stopped_early, plan
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The class of every row (n,); X is streamed."""
+        require_fitted(self, "network_")
+        return self.network_.predict(X)
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """The probabilities (n, K) of the classes, float32."""
+        require_fitted(self, "network_")
+        return self.network_.predict_proba(X)
+
+    def score(self, X: Any, y: Any) -> float:
+        """Accuracy."""
+        require_fitted(self, "network_")
+        return self.network_.score(X, y)
+
+    def save(self, path: str | Path, overwrite: bool = False) -> None:
+        """Write the network as one safetensors file; ``MLP.load`` reads it."""
+        require_fitted(self, "network_")
+        self.network_.save(path, overwrite)
+
+    def _work(
+        self,
+        X: Any,
+        y: Any,
+        validation: tuple[Any, Any] | None,
+        unlabelled: Any,
+        stack: Any,
+        pretrain: bool,
+        state: str | Path | None,
+        restart: bool,
+    ) -> tuple[FitBelief, np.ndarray | None]:
+        hidden = tuple(whole(n, "hidden") for n in self.hidden)
+        network = self._network(hidden=hidden, activation="sigmoid")
+        work, classes = network._work(X, y, validation, state, restart)
+        rows = X if unlabelled is None else unlabelled
+        before, given = self._start(
+            rows, stack, pretrain, None if validation is None else validation[0], state, restart
+        )
+        return FitBelief(replace(work, stage="fine-tuning"), before, given), classes
+
+    def _plan(self, work: FitBelief, engine: Engine) -> Plan:
+        n, n_parameters = work.network.train.n_rows, work.network.shape.n_parameters
+        return plan_belief("dbn", work, engine, (rule_of_thumb(n, n_parameters),))
+
+
+def plan_belief(job: str, work: FitBelief, engine: Engine, notes: tuple[str, ...]) -> Plan:
+    """The plan of pre-training and fine-tuning, one after another; raises MemoryPlanError."""
+    network, before = work.network, work.pretraining
+
+    def nbytes(memory: int) -> int:
+        return max(fit_memory(network, memory), 0 if before is None else fit_stack_memory(before, memory))
+
+    n_parameters = network.shape.n_parameters
+    passes = network.options.epochs
+    if before is None:
+        start = "random weights" if work.stack is None else "a pre-trained stack"
+    else:
+        kept = 0 if before.given is None else len(before.given.weights)
+        n_layers = len(before.units) - 1 - kept
+        passes += n_layers * (before.options.epochs + 1) + 2 * (before.machine.visible == "gaussian")
+        start = f"{n_layers} machines that are trained first, {before.machine.visible} visible units"
+    return plan_training(
+        job,
+        network.train.matrix,
+        engine,
+        network.options,
+        nbytes=nbytes,
+        block_rows=network.options.batch_size or network.train.n_rows,
+        result_nbytes=2 * 4 * n_parameters,
+        passes=passes,
+        notes=(network_note(network.shape), f"starts from {start}", *notes),
+    )
+
+
+def plan_dbn(
+    X: Any, y: Any, model: DBN, *, validation: Any = None, unlabelled: Any = None, engine: Engine | None = None
+) -> Plan:
+    """What ``model.fit`` would take; reads labels and metadata, no rows."""
+    work, _ = model._work(X, y, validation, unlabelled, None, True, None, False)
+    with engine_or_own(engine) as running:
+        return model._plan(work, running)
+
+
+def opened(stack: Stack | str | Path) -> Stack:
+    """A stack, or that of a file."""
+    return stack if isinstance(stack, Stack) else load_stack(stack)
+
+
+def fitting(stack: Stack, units: tuple[int, ...], divide_by: float) -> Stack:
+    """The layers of a stack that a network of those units starts with; ConfigError where the first has others."""
+    if stack.divide_by != divide_by:
+        raise ConfigError(
+            f"divide_by: the stack was trained on entries divided by {stack.divide_by:g}, these are divided by "
+            f"{divide_by:g}. Pass divide_by={stack.divide_by:g}."
+        )
+    n = 0
+    while n < min(len(stack.weights), len(units) - 1) and stack.units[: n + 2] == units[: n + 2]:
+        n += 1
+    if not n:
+        had, wanted = ("-".join(map(str, given)) for given in (stack.units, units))
+        raise ConfigError(f"stack: has units {had}, the network {wanted}. Pass a stack of the same first layers.")
+    return stack.layers(n)
+
+
+def _made(kind: type[Any], name: str, fixed: set[str], options: dict[str, Any], given: Mapping[str, Any]) -> Any:
+    """An estimator with those options; ConfigError for a name that is none, or not to be chosen."""
+    known = set(kind.__init__.__kwdefaults__) - fixed
+    for option in given:
+        if option not in known:
+            raise ConfigError(f"{name}: {option!r} is not one of {', '.join(sorted(known))}.")
+    return kind(**options)
