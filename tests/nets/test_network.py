@@ -1,4 +1,4 @@
-"""What a network says, and the gradient of its loss, against plain NumPy in float64, finite differences and autograd."""
+"""What a network says, and the gradient of its loss, against NumPy in float64, finite differences and autograd."""
 
 import numpy as np
 import pytest
