@@ -49,12 +49,12 @@ def test_pretraining_is_layer_by_layer(serial_engine):
     np.testing.assert_allclose(below(torch.from_numpy(x / np.float32(255))).numpy(), features, atol=1e-6)
 
 
-def test_fine_tuning_starts_from_the_stack():
+def test_fine_tuning_starts_from_the_stack(serial_engine):
     """The hidden layers say what the stack says; all classes are as likely."""
     random = np.random.default_rng(0)
     x = random.random((200, 12)).astype(np.float32)
     for visible in ("bernoulli", "gaussian"):
-        deep = small(pretraining={"epochs": 1, "visible": visible}, divide_by=1.0).pretrain(x)
+        deep = small(pretraining={"epochs": 1, "visible": visible}, divide_by=1.0).pretrain(x, engine=serial_engine)
         shape = Shape((12, 10, 6, 3), "sigmoid", "cross_entropy")
         network = Network(shape, torch.Generator())
         network.parameters.vector.copy_(torch.from_numpy(started(deep.stack_, shape, 0)))
@@ -66,7 +66,8 @@ def test_fine_tuning_starts_from_the_stack():
 
 def test_it_learns_and_predicts(serial_engine):
     x, y = digits()
-    deep = small(fine_tuning={"optimizer": "adam", "learning_rate": 0.05, "epochs": 20, "batch_size": 20})
+    tuned = {"optimizer": "adam", "learning_rate": 0.02, "epochs": 40, "batch_size": 20}
+    deep = small(hidden=(20, 16), fine_tuning=tuned)
     deep.fit(x, y, validation=digits(100, 1), engine=serial_engine)
     assert deep.score(*digits(100, 2)) > 0.9
     assert {one["stage"] for one in deep.history_} == {"rbm 1", "rbm 2", "fine-tuning"}

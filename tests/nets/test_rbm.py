@@ -56,9 +56,9 @@ def test_its_pseudo_likelihood_is_that_of_scikit_learn(serial_engine):
     other.intercept_visible_ = model.intercept_visible_
     other.random_state = np.random.RandomState(0)
     binary = np.round(x / 255)
-    theirs = np.mean([other.score_samples(binary).mean() for _ in range(60)])
-    ours = np.mean([model.pseudo_likelihood(x, seed) for seed in range(60)])
-    assert ours == pytest.approx(theirs, rel=0.05)
+    theirs = np.mean([other.score_samples(binary).mean() for _ in range(25)])
+    ours = np.mean([model.pseudo_likelihood(x, seed) for seed in range(25)])
+    assert ours == pytest.approx(theirs, rel=0.08)
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".zarr", ".parquet"])
