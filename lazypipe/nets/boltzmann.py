@@ -125,12 +125,8 @@ class Boltzmann(EnergyModel):
 
     def nbytes(self, n_rows: int) -> int:
         """Bytes on the device for parts of so many rows, beside the parameters and their gradient."""
-        n_units, itemsize = self.n_hidden + self.n_visible, self.dtype.itemsize
-        n_sampled = max(self.n_hidden, self.n_visible * (self.sampled or self.k > 1))
-        kept = itemsize * (2 * n_units + self.n_hidden) + 4 * self.n_visible
-        judging = 4 * max(2 * self.n_hidden + self.n_visible, 4 * self.n_hidden)
-        rounded = 2 * (self.parameters.size + self.parameters.n_weights) * (itemsize == 2)
-        return n_rows * (kept + judging) + Sampler.nbytes(n_rows * n_sampled) + self.chains.nbytes + rounded
+        sampled, itemsize = self.sampled or self.k > 1, self.dtype.itemsize
+        return boltzmann_nbytes(self.n_visible, self.n_hidden, n_rows, sampled, itemsize) + self.chains.nbytes
 
     def release(self) -> None:
         """Let go of what is kept between steps, but for the chains."""
@@ -226,3 +222,15 @@ class _Part(NamedTuple):
     hidden_model: Tensor  # times -1, once the chains have ended
     chains: Tensor  # (n, n_hidden), of contrastive divergence
     error: Tensor  # (n, n_visible) float32
+
+
+def boltzmann_nbytes(n_visible: int, n_hidden: int, n_rows: int, sampled: bool = True, itemsize: int = 4) -> int:
+    """Bytes of a machine that learns from parts of so many rows, chains that last and float32 parameters not included.
+
+    ``sampled``: visible units are, too. ``itemsize`` is that of the products.
+    """
+    n_weights = n_visible * n_hidden
+    kept = itemsize * (2 * n_visible + 3 * n_hidden) + 4 * n_visible
+    judging = 4 * max(2 * n_hidden + n_visible, 4 * n_hidden)
+    rounded = 2 * (2 * n_weights + n_visible + n_hidden) * (itemsize == 2)
+    return n_rows * (kept + judging) + Sampler.nbytes(n_rows * max(n_hidden, n_visible * sampled)) + rounded

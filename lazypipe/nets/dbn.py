@@ -270,10 +270,18 @@ def plan_belief(job: str, work: FitBelief, engine: Engine, notes: tuple[str, ...
 
 
 def plan_dbn(
-    X: Any, y: Any, model: DBN, *, validation: Any = None, unlabelled: Any = None, engine: Engine | None = None
+    X: Any,
+    y: Any,
+    model: DBN,
+    *,
+    validation: Any = None,
+    unlabelled: Any = None,
+    stack: Stack | str | Path | None = None,
+    pretrain: bool = True,
+    engine: Engine | None = None,
 ) -> Plan:
     """What ``model.fit`` would take; reads labels and metadata, no rows."""
-    work, _ = model._work(X, y, validation, unlabelled, None, True, None, False)
+    work, _ = model._work(X, y, validation, unlabelled, stack, pretrain, None, False)
     with engine_or_own(engine) as running:
         return model._plan(work, running)
 

@@ -20,7 +20,7 @@ import lazypipe
 from lazypipe.errors import DataError
 from lazypipe.io.examples import content_of
 from lazypipe.io.matrix import Matrix
-from lazypipe.nets.boltzmann import Boltzmann
+from lazypipe.nets.boltzmann import Boltzmann, boltzmann_nbytes
 from lazypipe.nets.checkpoints import Checkpoints
 from lazypipe.nets.cut import cut_rows
 from lazypipe.nets.device import describe
@@ -107,9 +107,6 @@ class Above:
 
     def tensors(self) -> dict[str, Tensor]:
         return self.machine.tensors()
-
-    def nbytes(self, n_rows: int) -> int:
-        return self.machine.nbytes(n_rows)
 
     def release(self) -> None:
         self.machine.release()
@@ -276,10 +273,11 @@ def stack_memory(units: tuple[int, ...], options: Options, n_rows: int) -> int:
     """Bytes of a training beside its rows: all layers, the vectors of the largest one, and what passes through."""
     sizes = n_parameters_of(units)
     n = max(batch_rows_of(options, n_rows), JUDGED_ROWS)
-    state = STATE_VECTORS[options.optimizer]
-    rounded = 4 * max(sizes) if PRECISIONS[options.precision].itemsize == 2 else 0
-    largest = max(a + b for a, b in pairwise(units))
-    return 3 * 4 * sum(sizes) + 4 * (7 + 2 * state) * max(sizes) + rounded + 4 * n * (8 * largest + sum(units))
+    vectors = 7 + 2 * STATE_VECTORS[options.optimizer]  # as of a network, and what a checkpoint writes
+    itemsize = PRECISIONS[options.precision].itemsize
+    machine = max(boltzmann_nbytes(a, b, n, itemsize=itemsize) for a, b in pairwise(units))
+    chains = 4 * n * max(units[1:])
+    return 3 * 4 * sum(sizes) + 4 * vectors * max(sizes) + machine + chains + 4 * n * sum(units)
 
 
 def stack_memory_left(memory: int, units: tuple[int, ...], options: Options, n_rows: int) -> int:

@@ -160,8 +160,8 @@ def _epoch(
 def _streaming_memory(train: Examples, options: Options) -> int | None:
     """Bytes for a quarter of the rows; None where there are too few to stream them."""
     batch_rows = _batch_rows(train, options)
-    whole = cut_rows(train.matrix, batch_rows=batch_rows, memory=ALL, target_nbytes=8).host_nbytes
-    memory = whole // STREAMED_SHARE
+    whole = cut_rows(train.matrix, batch_rows=batch_rows, memory=ALL, target_nbytes=8)
+    memory = whole.reader_nbytes + (whole.host_nbytes - whole.reader_nbytes) // STREAMED_SHARE
     try:
         cut = cut_rows(train.matrix, batch_rows=batch_rows, memory=memory, target_nbytes=8)
     except MemoryPlanError:

@@ -167,9 +167,6 @@ class Network:
     def tensors(self) -> dict[str, Tensor]:
         return {}
 
-    def nbytes(self, n_rows: int) -> int:
-        return network_nbytes(self.shape, n_rows, self.dtype.itemsize)
-
     def function(self) -> Callable[[Tensor, Tensor], Tensor]:
         """(vector (P,), rows (n, D)) to outputs (n, outputs), in plain operations that can be differentiated again."""
         views, n_layers, activations = self.parameters.views, self.shape.n_layers, self.activations

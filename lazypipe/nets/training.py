@@ -56,9 +56,6 @@ class Learner(Protocol):
     def tensors(self) -> dict[str, Tensor]:
         """What it keeps from step to step beside the parameters; to be checkpointed, and filled again in place."""
 
-    def nbytes(self, n_rows: int) -> int:
-        """Bytes on the device for parts of so many rows, parameters not included."""
-
     def release(self) -> None:
         """Let go of memory kept between steps."""
 

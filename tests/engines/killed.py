@@ -1,7 +1,7 @@
 """Jobs that kill themselves. Run as a script it reads a job a line (JSON) and forks a child for each, so that
 a child costs no imports; the answer is the child's exit status, negative for a signal.
 
-A job: ``kind`` (covariance, pca, spikes, sweep, tiles), ``source``, ``state`` (a folder, or the store of tiles),
+A job: ``kind`` (covariance, dbn, pca, spikes, sweep, tiles), ``source``, ``state`` (a folder, or the store of tiles),
 ``log`` (a file that gets a line for each stage, task, tile, and size that is fitted), ``result`` (an .npz),
 ``options``, and ``die``: what, and its how-manieth time, to die at. A test that wants many groups of little data
 gives ``run_nbytes``.
@@ -21,6 +21,7 @@ from lazypipe import plan
 from lazypipe.engines import serial  # noqa: F401  imported once, before the forks
 from lazypipe.io import tile_store
 from lazypipe.models.sweep.task import FitPrefix
+from lazypipe.nets.dbn import DBN
 
 MEMORY = "64MiB"
 
@@ -110,6 +111,11 @@ def work(job):
             arrays = {name: columns[name].to_numpy() for name in columns.column_names if name not in ("seed", "note")}
             arrays |= {"confusion": found.best.confusion, "coef": found.best.coef}
             arrays = {name: values.astype("U") if values.dtype == object else values for name, values in arrays.items()}
+        elif job["kind"] == "dbn":
+            x = np.load(job["source"])[:600].astype(np.float32)
+            model = DBN((12, 8), threads=1, pretraining={"visible": "gaussian", "epochs": 2}, **options)
+            model.fit(x, x[:, 0].astype(int) % 3, engine=engine, state=job.get("state"))
+            arrays = {"probabilities": model.predict_proba(x)}
         else:
             where = {"out" if job["kind"] == "tiles" else "state": job.get("state")}
             found = lp.covariance(job["source"], engine=engine, **where, **options)

@@ -57,6 +57,7 @@ def data(tmp_path_factory):
 
 
 JOBS = {
+    "dbn": {"kind": "dbn", "source": "long.npy", "options": {"checkpoint_steps": 2, "fine_tuning": {"epochs": 3}}},
     "covariance": {"kind": "covariance", "source": "long.npy"},
     "pca covariance": {"kind": "pca", "source": "long.npy", "options": {"n_components": 4, "solver": "covariance"}},
     "pca gram": {"kind": "pca", "source": "wide.npy", "options": {"n_components": 4, "solver": "gram"}},
@@ -136,6 +137,18 @@ def test_a_killed_fold_redoes_a_group_at_most(children, undisturbed, data, tmp_p
     assert_same_bits(trial, wanted)
     assert len(wanted.lines("TaskDone")) >= 32
     assert len(trial.lines("TaskDone")) - len(wanted.lines("TaskDone")) <= GROUP
+
+
+@pytest.mark.parametrize("moment", ["before replace", "after replace"])
+def test_a_network_killed_at_any_checkpoint_ends_with_the_same_bits(undisturbed, children, data, tmp_path, moment):
+    """In pre-training and in fine-tuning, in the middle of epochs too: each run goes on from where the last one died."""
+    wanted = undisturbed("dbn")
+    trial = Trial(children, tmp_path, JOBS["dbn"], data)
+    for n in (1, 3, 2, 5, 4, 6):
+        assert trial.run(moment, n) == KILLED
+    assert trial.run() == 0
+    np.testing.assert_array_equal(trial.answer()["probabilities"], wanted.answer()["probabilities"])
+    assert len(trial.lines("EpochDone")) <= len(wanted.lines("EpochDone")) + 6
 
 
 def test_a_sweep_killed_twenty_times_ends_with_the_same_table_and_computes_no_recorded_cell_again(
