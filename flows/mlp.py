@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import flow
 
 from flows._stages import check, compute, report
+from jobs import _trained
 from jobs import mlp as job
 from jobs._run import Result
 from jobs._tables import markdown
@@ -23,9 +24,9 @@ def table(result: Result) -> list[str]:
     """What the training came to, and its epochs as a markdown table."""
     figures = result.figures
     return [
-        *[f"- {name}: {text}" for name, text in job.told(figures).items()],
+        *[f"- {name}: {text}" for name, text in _trained.lines(figures).items()],
         "",
-        *markdown(job.rows(figures)),
+        *markdown(_trained.epochs_table(figures["history"], figures["best_epoch"])),
         "",
         *[f"- warning: {warning}" for warning in figures["warnings"]],
     ]

@@ -66,12 +66,16 @@ class ExamplesConfig(MatrixConfig):
                 "is missing: there is nothing to validate on; give validation and validation_labels, or hold out the "
                 "last rows"
             )
-        if value is not None and given:
-            raise ValueError("goes without validation; give one of the two")
-        if value is not None and not _is_part(value):
-            told = f"{value:g}" if isinstance(value, float) else str(value)[:20]
-            raise ValueError(f"{told} is neither a number of rows nor a share of them; give 1000, or 0.2")
-        return value
+        return _checked_part(value, info)
+
+
+def _checked_part(value: float | None, info: ValidationInfo) -> float | None:
+    if value is not None and info.data.get("validation") is not None:
+        raise ValueError("goes without validation; give one of the two")
+    if value is not None and not _is_part(value):
+        told = f"{value:g}" if isinstance(value, float) else str(value)[:20]
+        raise ValueError(f"{told} is neither a number of rows nor a share of them; give 1000, or 0.2")
+    return value
 
 
 def _is_part(value: float) -> bool:
@@ -126,6 +130,36 @@ def open_inputs(config: ExamplesConfig) -> Inputs:
         return Inputs(given[0], given)
     other = _examples(config.validation, config.validation_labels, config.column, config.label_column)
     return Inputs(given[0], given, other)
+
+
+class RowsConfig(MatrixConfig):
+    """A matrix to learn from without labels, and other rows to judge by."""
+
+    validation: str | None = Field(
+        None, min_length=1, description="matrix of other rows, that the model is judged by; the same columns"
+    )
+    hold_out: Annotated[int | float | None, BeforeValidator(one_or_more_numbers)] = Field(
+        None,
+        description="in place of validation: take the last rows of the source, so many (1000) or that share of them "
+        "(0.2); those before are learnt from",
+    )
+
+    @field_validator("hold_out")
+    @classmethod
+    def _one_way_to_validate(cls, value: float | None, info: ValidationInfo) -> float | None:
+        return _checked_part(value, info)
+
+
+def open_rows(config: RowsConfig) -> Inputs:
+    """The rows to learn from and those to validate on, if there are some; labels are empty."""
+    matrix = lp.open_matrix(config.source, column=config.column)
+    given = matrix, np.empty(matrix.shape[0], np.int8)
+    if config.hold_out is not None:
+        return Inputs(matrix, *_split(given, config.hold_out))
+    if config.validation is None:
+        return Inputs(matrix, given)
+    other = lp.open_matrix(config.validation, column=config.column)
+    return Inputs(matrix, given, (other, np.empty(other.shape[0], np.int8)))
 
 
 def _examples(source: str, labels: str, column: str | None, label_column: str | None) -> Examples:

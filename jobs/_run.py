@@ -171,7 +171,7 @@ def carry_out(config: RunConfig, work: Work) -> Result:
                 }
                 pictures = answer.pictures()
                 for picture in pictures.values():
-                    if not picture.axes[0].get_title():
+                    if not any(picture.axes[0].get_title(loc) for loc in ("center", "left")):
                         picture.axes[0].set_title(f"{work.name} of {Path(data.uri).name}", fontsize="medium")
                 save_result(
                     out, config.overwrite, figures, answer.arrays, pictures, answer.tables, answer.groups, answer.files

@@ -1,33 +1,18 @@
-"""What the jobs that train networks have in common: how they are trained, and what is told, saved and logged of it."""
+"""How networks are trained, as options of jobs: steps, machines, layers, where it is computed, and checkpoints."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 import lazypipe as lp
-from jobs._config import RunConfig
+from jobs._config import Config, RunConfig
 from jobs._values import numbers, pair
-from lazypipe.engines import Engine
-from lazypipe.progress import EpochDone
-from lazypipe.results import Table
-from lazypipe.sizes import show_bytes
-from lazypipe.tracking import Point
-from lazypipe.tracking.training import named
 
-SHOWN = 12  # epochs in the summary
 ALL = "all"
-NOT_OF_TRAINING = (*RunConfig.model_fields, "state", "restart", "image_shape")
-HEADS = {
-    "train_loss": "loss",
-    "train_accuracy": "accuracy",
-    "validation_loss": "validation loss",
-    "validation_accuracy": "validation accuracy",
-}
+NOT_OF_A_MODEL = (*RunConfig.model_fields, "state", "restart", "image_shape")
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 AboveZero = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -35,7 +20,8 @@ FromZero = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 
 
-def _rows_or_all(value: Any) -> Any:
+def rows_or_all(value: Any) -> Any:
+    """Rows of a batch."""
     found = ALL if value is None or value == ALL else numbers(value)
     found = found[0] if isinstance(found, list) and len(found) == 1 else found
     if found != ALL and (not isinstance(found, int) or isinstance(found, bool) or found < 1):
@@ -52,11 +38,35 @@ def _height_and_width(value: Any) -> Any:
     return found
 
 
-class TrainingConfig(RunConfig):
-    """How a network of any kind is trained, and where its checkpoints are."""
+def units(value: Any) -> Any:
+    """Units of each hidden layer, of none, one or several."""
+    found = [] if value is None else numbers(value)
+    return found if isinstance(found, list | tuple) else [found]
+
+
+class LayersConfig(Config):
+    """Of what a network of layers is made."""
+
+    hidden: Annotated[tuple[Count, ...], BeforeValidator(units)] = Field(
+        (1024,), description="units of each hidden layer, from the inputs on, such as 1024,512; none: no hidden layer"
+    )
+    activation: Literal["relu", "tanh", "sigmoid"] = Field("relu", description="of the hidden units")
+    loss: Literal["cross_entropy", "squared_error"] = Field(
+        "cross_entropy",
+        description="what is made small: cross_entropy sorts into classes (softmax), squared_error predicts numbers",
+    )
+    dropout: Share = Field(0.0, description="share of hidden units left out of a step, by chance, such as 0.5")
+    input_dropout: Share = Field(0.0, description="the same of the inputs, such as 0.2")
+    initial: Literal["auto", "xavier", "xavier_normal", "he", "he_uniform", "lecun", "normal", "zeros"] = Field(
+        "auto", description="first weights; auto is he for relu, xavier for the others"
+    )
+
+
+class StepsConfig(Config):
+    """How backpropagation goes."""
 
     epochs: int = Field(20, ge=1, description="how often all rows are learnt from")
-    batch_size: Annotated[int | Literal["all"], BeforeValidator(_rows_or_all)] = Field(
+    batch_size: Annotated[int | Literal["all"], BeforeValidator(rows_or_all)] = Field(
         128, description="rows a step; all: a step is a whole epoch (full batch)"
     )
     optimizer: Literal["gradient_descent", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "curvature"] = Field(
@@ -83,6 +93,60 @@ class TrainingConfig(RunConfig):
     keep: Literal["best", "last"] = Field(
         "best", description="which epoch's network is saved: that which validated best, or the last"
     )
+
+    @field_validator("patience")
+    @classmethod
+    def _validates(cls, value: int | None, info: ValidationInfo) -> int | None:
+        given = info.data
+        if value is not None and "hold_out" in given and given["hold_out"] is given.get("validation") is None:
+            raise ValueError("there are no validation rows to be patient about; give some, or leave it out")
+        return value
+
+
+def _of(name: str, default: Any, **changed: Any) -> Any:
+    """The field of that name of StepsConfig with another default."""
+    return Field(default, description=changed.get("description", StepsConfig.model_fields[name].description))
+
+
+class MachineConfig(Config):
+    """How a restricted Boltzmann machine is trained: contrastive divergence."""
+
+    visible: Literal["bernoulli", "gaussian"] = Field(
+        "bernoulli",
+        description="visible units: bernoulli, of entries in [0, 1]; gaussian, of any numbers, which are standardised "
+        "column by column",
+    )
+    k: Count = Field(1, description="Gibbs steps of a chain (CD-k)")
+    persistent: bool = Field(False, description="chains go on from step to step (PCD), in place of from the rows")
+    epochs: Count = _of("epochs", 10)
+    batch_size: Annotated[int | Literal["all"], BeforeValidator(rows_or_all)] = _of("batch_size", 100)
+    optimizer: Literal["gradient_descent", "momentum", "nesterov", "adagrad", "rmsprop", "adam"] = _of(
+        "optimizer", "momentum", description="how a step follows from the gradient"
+    )
+    learning_rate: AboveZero = _of("learning_rate", 0.05, description="length of a step")
+    momentum: Share = _of("momentum", 0.5)
+    schedule: Literal["constant", "linear", "cosine", "step", "inverse"] = _of("schedule", "constant")
+    warmup: Share = _of("warmup", 0.0)
+    l2: FromZero = _of("l2", 1e-4)
+    clip_norm: AboveZero | None = _of("clip_norm", None)
+
+
+class FineTuningConfig(StepsConfig):
+    """How the whole network is trained on labels, after its machines."""
+
+    epochs: Count = _of("epochs", 30)
+    optimizer: Literal["gradient_descent", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "curvature"] = _of(
+        "optimizer", "momentum"
+    )
+    learning_rate: AboveZero | None = _of("learning_rate", 0.1)
+    momentum: Share = _of("momentum", 0.5)
+    dropout: Share = Field(0.0, description="share of hidden units left out of a step, by chance, such as 0.5")
+    input_dropout: Share = Field(0.0, description="the same of the inputs, such as 0.2")
+
+
+class ComputingConfig(RunConfig):
+    """Where a network of any kind is trained, and where its checkpoints are."""
+
     divide_by: AboveZero = Field(1.0, description="divide all entries by it: 255 brings pixels to 0 to 1")
     seed: int = Field(0, ge=0, description="of the first weights, the order of the rows, and dropout")
     device: Literal["auto", "cpu", "cuda"] = Field(
@@ -114,14 +178,6 @@ class TrainingConfig(RunConfig):
         "square where the columns make a square",
     )
 
-    @field_validator("patience")
-    @classmethod
-    def _validates(cls, value: int | None, info: ValidationInfo) -> int | None:
-        given = info.data
-        if value is not None and "hold_out" in given and given["hold_out"] is given.get("validation") is None:
-            raise ValueError("there are no validation rows to be patient about; give some, or leave it out")
-        return value
-
     @field_validator("restart")
     @classmethod
     def _of_a_state(cls, value: bool, info: ValidationInfo) -> bool:
@@ -130,14 +186,27 @@ class TrainingConfig(RunConfig):
         return value
 
 
-def training_options(config: TrainingConfig) -> dict[str, Any]:
-    """Of the fields above those that a network's constructor takes, under the same names."""
-    names = [name for name in TrainingConfig.model_fields if name not in NOT_OF_TRAINING]
-    options = {name: getattr(config, name) for name in names}
-    return options | {"batch_size": None if config.batch_size == ALL else config.batch_size}
+def options_of(*parts: Config) -> dict[str, Any]:
+    """Of the fields of ``parts`` those that a network's constructor takes, under the same names."""
+    names = [(part, name) for part in parts for name in type(part).model_fields if name not in NOT_OF_A_MODEL]
+    options = {name: getattr(part, name) for part, name in names}
+    if "batch_size" in options:
+        options["batch_size"] = batch_rows(options["batch_size"])
+    return options
 
 
-def require_images(config: TrainingConfig, n_columns: int, uri: str) -> None:
+def fields_of(config: Config, *kinds: type[Config]) -> dict[str, Any]:
+    """The same of a config that is made of several, of these alone."""
+    names = {name for kind in kinds for name in kind.model_fields}
+    return {name: value for name, value in options_of(config).items() if name in names}
+
+
+def batch_rows(batch_size: int | str) -> int | None:
+    """Rows of a batch as the library has them: None is all."""
+    return None if isinstance(batch_size, str) else batch_size
+
+
+def require_images(config: ComputingConfig, n_columns: int, uri: str) -> None:
     """Raise ConfigError, before anything is trained, for an image_shape that the columns do not fill."""
     if config.image_shape is not None and math.prod(config.image_shape) != n_columns:
         shape = ",".join(map(str, config.image_shape))
@@ -145,106 +214,3 @@ def require_images(config: TrainingConfig, n_columns: int, uri: str) -> None:
             f"image_shape: {shape} has {math.prod(config.image_shape):,} pixels, but {uri} has {n_columns:,} columns. "
             f"Give another shape, or leave it out."
         )
-
-
-@contextmanager
-def heard(engine: Engine) -> Iterator[list[EpochDone]]:
-    """The epochs that are told of meanwhile: not those before a resume."""
-    epochs: list[EpochDone] = []
-
-    def listen(event: Any) -> None:
-        if isinstance(event, EpochDone):
-            epochs.append(event)
-
-    engine.progress.listeners.append(listen)
-    try:
-        yield epochs
-    finally:
-        engine.progress.listeners.remove(listen)
-
-
-def unheard(history: Sequence[Mapping[str, Any]], epochs: Sequence[EpochDone]) -> list[Point]:
-    """Metrics of the epochs that MLflow was not told of while they went on, so that a resumed run has them all."""
-    told, points = {(event.stage, event.epoch) for event in epochs}, []
-    for entry in history:
-        stage, epoch, step = entry["stage"], entry["epoch"], entry["step"]
-        if (stage, epoch) not in told:
-            measures = {name: value for name, value in entry.items() if name not in ("stage", "epoch", "step")}
-            points += [(*point, step) for point in named(EpochDone(stage, epoch, len(history), step, measures))]
-    return points
-
-
-def pace_of(history: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Rows a second over all epochs, and the share of that time spent waiting for rows."""
-    seconds = [1 / epoch["samples_per_second"] for epoch in history if epoch["samples_per_second"]]
-    waited = [epoch["waiting"] / epoch["samples_per_second"] for epoch in history if epoch["samples_per_second"]]
-    if not seconds:
-        return {"samples_per_second": 0.0, "waiting": 0.0}
-    return {"samples_per_second": len(seconds) / sum(seconds), "waiting": sum(waited) / sum(seconds)}
-
-
-def history_table(history: Sequence[Mapping[str, Any]]) -> Table:
-    """A row an epoch, the head first; what an epoch was not measured by is empty."""
-    names = list(dict.fromkeys(name for epoch in history for name in epoch))
-    return [names, *([epoch.get(name, "") for name in names] for epoch in history)]
-
-
-def plain(value: Any) -> Any:
-    """As JSON has it: no NaN, no infinity."""
-    if isinstance(value, Mapping):
-        return {name: plain(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def epochs_table(history: Sequence[Mapping[str, Any]], best_epoch: int | None) -> list[tuple[str, ...]]:
-    """What is shown of a stage's history: the head, and up to 12 epochs, the best among them with a star."""
-    names = [name for name in HEADS if any(epoch.get(name) is not None for epoch in history)]
-    n = len(history)
-    places = {round(i * (n - 1) / max(1, SHOWN - 1)) for i in range(SHOWN)} if n > SHOWN else set(range(n))
-    places |= {i for i, epoch in enumerate(history) if epoch["epoch"] == best_epoch}
-    rows = []
-    for i in sorted(places):
-        epoch = history[i]
-        star = "*" if epoch["epoch"] == best_epoch else ""
-        measured = [_told(name, epoch.get(name)) for name in names]
-        rows.append((f"{star}{epoch['epoch']:,}", *measured, f"{epoch['samples_per_second']:,.0f}"))
-    return [("epoch", *(HEADS[name] for name in names), "samples/s"), *rows]
-
-
-def _told(name: str, value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.4f}" if name.endswith("accuracy") else f"{value:.4g}"
-
-
-def measures_line(measures: Mapping[str, float | None], kind: str) -> str:
-    """``accuracy 0.9812, loss 0.0634`` of the training or validation measures of an epoch."""
-    found = {name: measures.get(f"{kind}_{name}") for name in ("accuracy", "r2", "loss")}
-    return ", ".join(
-        f"{'R²' if name == 'r2' else name} {_told(name, value)}" for name, value in found.items() if value is not None
-    )
-
-
-def pace_line(figures: Mapping[str, Any]) -> str:
-    """How many steps there were, how fast, and on what."""
-    products = figures["products"]
-    return (
-        f"{figures['n_steps']:,} of {figures['batch_rows']:,} rows, {figures['samples_per_second']:,.0f} samples/s, "
-        f"{figures['waiting']:.1%} of the time waiting for data; {figures['device']}, {products}; "
-        f"{figures['seconds']:.1f} s in all"
-    )
-
-
-def products_of(config: TrainingConfig) -> str:
-    """How products are rounded, in words."""
-    if config.precision != "float32" or config.matmul_precision == "highest":
-        return config.precision
-    return f"float32 ({config.matmul_precision})"
-
-
-def parameters_line(figures: Mapping[str, Any]) -> str:
-    """The network, and what it takes."""
-    n = figures["n_parameters"]
-    return f"{figures['network']}: {n:,} parameters, {show_bytes(4 * n)}"

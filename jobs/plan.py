@@ -9,7 +9,7 @@ from typing import Any
 if __name__ == "__main__":  # run as a file: jobs and lazypipe are in the folder above
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from jobs import covariance, linear, mlp, pca, sta, sweep, transform
+from jobs import covariance, dbn, linear, mlp, pca, rbm, sta, sweep, transform
 from jobs._cli import command, nearest, reported
 from lazypipe.errors import ConfigError
 
@@ -22,6 +22,8 @@ PLANNED: dict[str, tuple[Any, Any]] = {
     "sta": (sta.StaConfig, sta.plan),
     "sweep": (sweep.SweepConfig, sweep.plan),
     "mlp": (mlp.MLPConfig, mlp.plan),
+    "rbm": (rbm.RBMConfig, rbm.plan),
+    "dbn": (dbn.DBNConfig, dbn.plan),
 }
 USAGE = f"usage: python -m jobs plan {{{','.join(PLANNED)}}} [the options of that job]"
 EXAMPLES = """Memory, tasks, passes and the size of the result, from metadata alone.

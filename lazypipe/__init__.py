@@ -55,8 +55,13 @@ _HOMES = {
     "WhitenedAverage": "models.spike_triggered.whitened",
     "whitened_average": "models.spike_triggered.whitened",
     "TiledCovariance": "models.tiled",
+    "Autoencoder": "nets.autoencoder",
+    "DBN": "nets.dbn",
+    "plan_dbn": "nets.dbn",
     "MLP": "nets.mlp",
     "plan_mlp": "nets.mlp",
+    "RBM": "nets.rbm",
+    "plan_rbm": "nets.rbm",
 }
 
 __all__ = [*_HOMES, "progress"]  # noqa: PLE0604

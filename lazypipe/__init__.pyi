@@ -41,5 +41,10 @@ from lazypipe.models.sweep import RegularizationSweep as RegularizationSweep
 from lazypipe.models.sweep import plan_regularization_sweep as plan_regularization_sweep
 from lazypipe.models.sweep import regularization_sweep as regularization_sweep
 from lazypipe.models.tiled import TiledCovariance as TiledCovariance
+from lazypipe.nets.autoencoder import Autoencoder as Autoencoder
+from lazypipe.nets.dbn import DBN as DBN
+from lazypipe.nets.dbn import plan_dbn as plan_dbn
 from lazypipe.nets.mlp import MLP as MLP
 from lazypipe.nets.mlp import plan_mlp as plan_mlp
+from lazypipe.nets.rbm import RBM as RBM
+from lazypipe.nets.rbm import plan_rbm as plan_rbm

@@ -80,7 +80,10 @@ def save_tensors(path: Path, header: Mapping[str, Any], tensors: Mapping[str, Te
     kept = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
     text = json.dumps({"format": FORMAT, "hash": _hash(kept), **header})
     with replacing(path, overwrite=overwrite) as partial:
+        partial.touch()
+        mode = partial.stat().st_mode  # that of other files here: safetensors makes its own for their owner alone
         save_file(kept, partial, metadata={HEADER: text})
+        partial.chmod(mode)
 
 
 def load_tensors(path: Path, remedy: str) -> Checkpoint:

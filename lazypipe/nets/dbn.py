@@ -17,7 +17,7 @@ from lazypipe.nets.fitting import fit_memory
 from lazypipe.nets.layers import FitStack, FitStackResult, fit_stack_memory
 from lazypipe.nets.mlp import MLP, network_note, rule_of_thumb
 from lazypipe.nets.placing import carried_out, plan_training
-from lazypipe.nets.rbm import RBM, machine_of, machine_options, plan_stack, stack_work
+from lazypipe.nets.rbm import RBM, machine_of, machine_options, matched, plan_stack, stack_work
 from lazypipe.nets.stack import Stack, load_stack
 from lazypipe.plan import Plan
 
@@ -229,7 +229,7 @@ class DBN(Pretrained):
         hidden = tuple(whole(n, "hidden") for n in self.hidden)
         network = self._network(hidden=hidden, activation="sigmoid")
         work, classes = network._work(X, y, validation, state, restart)
-        rows = X if unlabelled is None else unlabelled
+        rows = X if unlabelled is None else matched(unlabelled, work.train.n_features)
         before, given = self._start(
             rows, stack, pretrain, None if validation is None else validation[0], state, restart
         )

@@ -11,8 +11,11 @@ import yaml
 import zarr
 
 from jobs.covariance import CovarianceConfig
+from jobs.dbn import DBNConfig
 from jobs.linear import LinearConfig
+from jobs.mlp import MLPConfig
 from jobs.pca import PCAConfig
+from jobs.rbm import RBMConfig
 from jobs.sta import StaConfig
 from jobs.sweep import SweepConfig
 from jobs.transform import TransformConfig
@@ -77,6 +80,26 @@ def test_a_sweep_completes_and_reports_its_verdict(server, tiny, parameters, tmp
     assert report["data"].startswith(f"- {figures['verdict_lines'][0]}\n")
     assert "| rows | model | C | training | validation |" in report["data"] and "| 40 | logistic | " in report["data"]
     assert "- cells: 6 of 6 done" in report["data"] and figures["mlflow"]["run_id"] in report["data"]
+
+
+def test_a_network_is_trained_and_reports_its_epochs(server, tiny, parameters, tmp_path):
+    np.save(tmp_path / "labels.npy", tiny[1][:, 0] > 0)
+    config = {key: value for key, value in parameters["config"].items() if key != "n_components"}
+    config |= {"labels": str(tmp_path / "labels.npy"), "hold_out": 0.25, "hidden": [4], "batch_size": "all"}
+    config |= {"epochs": 3, "threads": 1, "state": str(tmp_path / "state")}
+    deployment = server.deployment("mlp/mlp")
+    run = server.post(f"/deployments/{deployment['id']}/create_flow_run", parameters={"config": config})
+    ended = server.finished(run.raise_for_status().json()["id"])
+    assert ended["state"]["type"] == "COMPLETED", ended["state"]["message"]
+    figures = json.loads((tmp_path / "result" / "result.json").read_text())
+    artifacts = server.post("/artifacts/filter", artifacts={"flow_run_id": {"any_": [ended["id"]]}}).json()
+    (report,) = [artifact for artifact in artifacts if artifact["key"] == "mlp-result"]
+    assert report["data"].startswith("- network: 8-4-2, relu, cross_entropy: 46 parameters")
+    assert "| epoch | loss | accuracy | validation loss | validation accuracy | samples/s |" in report["data"]
+    assert "- passes: 3, " in report["data"] and figures["mlflow"]["run_id"] in report["data"]
+    bad = {"config": config | {"dropout": 1}}
+    answer = server.post(f"/deployments/{deployment['id']}/create_flow_run", parameters=bad)
+    assert answer.status_code == 409 and "dropout" in answer.text
 
 
 @pytest.mark.parametrize(
@@ -153,6 +176,9 @@ def test_the_parameters_of_prefect_yaml_are_valid():
         "flows/pca.py:pca": PCAConfig,
         "flows/covariance.py:covariance": CovarianceConfig,
         "flows/linear.py:linear": LinearConfig,
+        "flows/mlp.py:mlp": MLPConfig,
+        "flows/rbm.py:rbm": RBMConfig,
+        "flows/dbn.py:dbn": DBNConfig,
         "flows/sta.py:sta": StaConfig,
         "flows/sweep.py:sweep": SweepConfig,
         "flows/transform.py:transform": TransformConfig,

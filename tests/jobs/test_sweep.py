@@ -116,8 +116,8 @@ def test_help_teaches_with_examples(jobs):
     said = jobs.ok("sweep", "--help")
     assert "\n  python -m jobs sweep --source data/train.npy --labels data/train.labels.npy --hold-out 0.2\n" in said
     assert "--sizes INT [INT ...]" in said
-    assert "(default: 1.0, 0.1, 0.01, 0.001)" in said
-    assert "{logistic,sgd,mlp,ridge}" in said
+    assert "1, 0.1, 0.01 and 0.001, and with deep or dbn 1000, 100, 10 and 1" in " ".join(said.split())
+    assert "{logistic,sgd,mlp,deep,dbn,ridge}" in said
     words = " ".join(said.split())
     assert "fewer than 1,000 steps" in words and "No effect on ridge" in words and "in the order of the file" in words
 
@@ -271,8 +271,10 @@ def test_a_best_cell_that_could_not_be_fitted_again_is_told():
 
 def test_lists_may_be_written_in_many_ways():
     config = config_of(
-        "--hold-out", "5", "--sizes", "200", "50", "--strengths", "1e-2,1", "--seeds=3", "--model", "mlp"
-    )
+        "--hold-out", "5", "--sizes", "200", "50", "--strengths", "1e-2,1", "--seeds=3", "--model", "mlp",
+        "--hidden", "500,500", "2000",
+    )  # fmt: skip
+    assert config.hidden == (500, 500, 2000) and config_of("--hold-out", "5", "--hidden", "64").hidden == (64,)
     assert (config.sizes, config.strengths, config.seeds, config.model) == ((50, 200), (1, 0.01), (3,), ("mlp",))
     values = {"source": "a", "labels": "b", "hold_out": 0.5, "sizes": 50, "strengths": [1, 2], "model": "sgd"}
     config = SweepConfig.model_validate(values)
@@ -327,13 +329,15 @@ REFUSED = {
     "C twice": ({"--strengths": "1,1.0"}, "--strengths: 1.0 is there twice"),
     "seed twice": ({"--seeds": "0,0"}, "--seeds: 0 is there twice"),
     "seed below 0": ({"--seeds": "-1"}, "--seeds: -1 is negative"),
-    "no such model": ({"--model": "logistic,svm"}, "--model: 'svm' is not one of logistic, sgd, mlp, ridge"),
+    "no such model": ({"--model": "logistic,svm"}, "--model: 'svm' is not one of logistic, sgd, mlp, deep, dbn, ridge"),
     "model twice": ({"--model": "sgd,sgd"}, "--model: sgd is there twice"),
     "two kinds": ({"--model": "logistic,ridge"}, "--model: ridge is a regression, the others sort into classes"),
     "divide by 0": ({"--divide-by": "0"}, "--divide-by: '0': input should be greater than 0"),
     "restart what": ({"--restart": "true"}, "--restart: there is no state to forget"),
     "state in the result": ({"--state": "new/out/state"}, "new/out/state lies in the result folder new/out"),
     "labels in the result": ({"--labels": "new/out/y.npy"}, "y.npy"),
+    "no stack": ({"--model": "dbn"}, "dbn: there is no stack to start from. Give pretrained= (--pretrained)"),
+    "no units": ({"--model": "mlp", "--hidden": "64,0"}, "--hidden: 0 is not a number of 1 or more"),
     "no epochs": ({"--epochs": "0"}, "--epochs: '0': input should be greater than or equal to 1"),
     "budget": ({"--engine.memory": "1MiB"}, "memory: 1MiB is too small"),
 }

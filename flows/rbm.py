@@ -1,0 +1,32 @@
+"""The training of a restricted Boltzmann machine as a flow: check, compute, report."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from flows._stages import check, compute, report
+from jobs import _trained
+from jobs import rbm as job
+from jobs._run import Result
+from jobs._tables import markdown
+
+
+@flow(name="rbm")
+def rbm(config: job.RBMConfig) -> Result:
+    """Train a restricted Boltzmann machine, tracked in MLflow, with a report as an artifact."""
+    plan = check(job.plan, config)
+    result = compute(job.run, config)
+    report(result, plan, table(result))
+    return result
+
+
+def table(result: Result) -> list[str]:
+    """What the training came to, and its epochs as a markdown table."""
+    figures = result.figures
+    return [
+        *[f"- {name}: {text}" for name, text in job.lines(figures).items()],
+        "",
+        *markdown(_trained.epochs_table(figures["history"], None)),
+        "",
+        *[f"- warning: {warning}" for warning in figures["warnings"]],
+    ]

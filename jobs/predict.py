@@ -1,0 +1,63 @@
+"""What a trained network says of rows: ``python -m jobs predict --model results/mlp --source x.npy --out said.npy``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":  # run as a file: jobs and lazypipe are in the folder above
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import numpy as np
+from pydantic import Field, field_validator
+
+import lazypipe as lp
+from jobs._cli import command
+from jobs._config import MatrixConfig
+from lazypipe.atomic import replacing
+
+MODEL = "model.safetensors"
+
+
+class PredictConfig(MatrixConfig):
+    """Classes, probabilities or numbers that a network of the jobs mlp or dbn predicts for the rows of a matrix.
+
+      python -m jobs predict --model results/mlp --source data/new.npy --out predictions.npy
+
+    Rows are streamed; what is predicted of all of them is held in memory.
+    """
+
+    model: str = Field(min_length=1, description="result folder of a mlp or dbn job, or its model.safetensors")
+    out: str = Field(min_length=1, description=".npy to write: a class, or a number, of each row")
+    probabilities: bool = Field(False, description="of each class, (rows, classes), in place of the likeliest class")
+    overwrite: bool = Field(False, description="replace the file if it exists")
+
+    @field_validator("out")
+    @classmethod
+    def _npy(cls, value: str) -> str:
+        if Path(value).suffix != ".npy":
+            raise ValueError(f"{value!r} does not end in .npy")
+        return value
+
+
+def run(config: PredictConfig) -> np.ndarray:
+    """Write the predictions, whole or not at all."""
+    path = Path(config.model).expanduser()
+    model = lp.MLP.load(path / MODEL if path.is_dir() else path)
+    matrix = lp.open_matrix(config.source, column=config.column)
+    with replacing(Path(config.out).expanduser(), config.overwrite) as partial, open(partial, "wb") as file:
+        said = model.predict_proba(matrix) if config.probabilities else model.predict(matrix)
+        np.save(file, said)
+    return said
+
+
+def main(argv: list[str] | None = None) -> int:
+    def show(config: PredictConfig) -> None:
+        said = run(config)
+        print(f"wrote     {config.out}: {' x '.join(f'{n:,}' for n in said.shape)} {said.dtype}")
+
+    return command("predict", PredictConfig, show, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
