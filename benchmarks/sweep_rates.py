@@ -108,7 +108,7 @@ def samples(job: Job, n: int, shapes: dict[str, tuple[int, int, int]]) -> None:
     problem = problem_of(*pairs_of(job), 255, False)
     shift = shift_of(problem.train)
     for name, (size, epochs, hidden) in shapes.items():
-        options = Options(epochs=epochs, hidden=hidden, least_steps=1)
+        options = Options(epochs=epochs, hidden=(hidden,), least_steps=1)
         size = min(size, problem.train.n_rows)
         try:
             fit = model_of(name).fit

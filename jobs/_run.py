@@ -30,6 +30,8 @@ from lazypipe.results import Group, Table, result_folder, save_result
 from lazypipe.sizes import show_bytes
 from lazypipe.tracking import Child, Data, Point
 
+INPUTS = ("source", "spikes", "exclude", "row_weights", "labels", "validation", "validation_labels", "unlabelled",
+          "stack", "pretrained")  # fmt: skip
 WARNINGS = (lp.DroppedSpikesWarning,)  # of the library, that a job tells in a line and keeps
 
 
@@ -239,7 +241,7 @@ def _require_apart(config: RunConfig, out: Path) -> None:
             raise lp.ConfigError(
                 f"{name}: {given} lies in the result folder {out}, which is put in place whole. Name one beside it."
             )
-    for name in ("source", "spikes", "exclude", "row_weights", "labels", "validation", "validation_labels"):
+    for name in INPUTS:
         given = getattr(config, name, None)
         for one in (given,) if isinstance(given, str) else given or ():
             if isinstance(one, str) and _lies_in(one, out):

@@ -123,11 +123,13 @@ class MachineConfig(Config):
     optimizer: Literal["gradient_descent", "momentum", "nesterov", "adagrad", "rmsprop", "adam"] = _of(
         "optimizer", "momentum", description="how a step follows from the gradient"
     )
-    learning_rate: AboveZero = _of("learning_rate", 0.05, description="length of a step")
-    momentum: Share = _of("momentum", 0.5)
-    schedule: Literal["constant", "linear", "cosine", "step", "inverse"] = _of("schedule", "constant")
-    warmup: Share = _of("warmup", 0.0)
-    l2: FromZero = _of("l2", 1e-4)
+    learning_rate: AboveZero | None = _of(
+        "learning_rate", None, description="length of a step; without it 0.05, of gaussian units 0.005"
+    )
+    momentum: Share = _of("momentum", 0.9)
+    schedule: Literal["constant", "linear", "cosine", "step", "inverse"] = _of("schedule", "linear")
+    warmup: Share = _of("warmup", 0.05)
+    l2: FromZero = _of("l2", 2e-4)
     clip_norm: AboveZero | None = _of("clip_norm", None)
 
 
@@ -139,7 +141,8 @@ class FineTuningConfig(StepsConfig):
         "optimizer", "momentum"
     )
     learning_rate: AboveZero | None = _of("learning_rate", 0.1)
-    momentum: Share = _of("momentum", 0.5)
+    momentum: Share = _of("momentum", 0.9)
+    schedule: Literal["constant", "linear", "cosine", "step", "inverse"] = _of("schedule", "linear")
     dropout: Share = Field(0.0, description="share of hidden units left out of a step, by chance, such as 0.5")
     input_dropout: Share = Field(0.0, description="the same of the inputs, such as 0.2")
 

@@ -28,6 +28,7 @@ from jobs._training import (
     require_images,
     units,
 )
+from jobs._values import numbers
 from lazypipe.engines import Engine
 from lazypipe.plan import Plan
 from lazypipe.progress import PassDone
@@ -58,6 +59,11 @@ class DBNConfig(ComputingConfig, ExamplesConfig):
         None, min_length=1, description="stack.safetensors of another run: its layers stay, those above are trained"
     )
     pretrain: bool = Field(True, description="train machines first; false: start from random weights")
+    codes: Annotated[tuple[Count, ...] | None, BeforeValidator(numbers)] = Field(
+        None,
+        description="also autoencoders with so many codes on top of the hidden layers, such as 2,5,10,30: how well "
+        "they give the validation rows back, beside as many principal components",
+    )
     pretraining: MachineConfig = Field(MachineConfig(), description="how the machines are trained")
     fine_tuning: FineTuningConfig = Field(FineTuningConfig(), description="how the whole is trained on labels")
 
@@ -104,8 +110,13 @@ def lines(figures: dict[str, Any]) -> dict[str, str]:
     """The summary by the first word of each line."""
     history = figures["history"]
     stages = list(dict.fromkeys(epoch["stage"] for epoch in history))[:-1]
+    codes = {
+        f"{row['n_components']} codes": f"error {row['autoencoder']:.4g} of an entry, of as many principal components "
+        f"{row['PCA']:.4g}"
+        for row in figures.get("codes", ())
+    }
     machines = {stage: _trained.stage_line([epoch for epoch in history if epoch["stage"] == stage]) for stage in stages}
-    return {**machines, **_trained.lines(figures)}
+    return {**machines, **_trained.lines(figures), **codes}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -125,6 +136,7 @@ def _work(config: DBNConfig) -> Work:
 
     def planned(inputs: Inputs, engine: Engine) -> Plan:
         require_images(config, inputs.shape[1], inputs.uri)
+        _require_codes(config)
         given: dict[str, Any] = {"validation": inputs.validation, "unlabelled": _rows(config), **start}
         return lp.plan_dbn(*inputs.train, model, engine=engine, **given)
 
@@ -139,9 +151,39 @@ def _work(config: DBNConfig) -> Work:
         )
         if config.pretrain:
             answer.files[STACK] = partial(save_stack, stack=model.stack_)
+        if config.codes is not None:
+            _add_codes(config, answer, inputs, model, engine)
         return answer
 
     return Work("dbn", planned, train, open=lambda: open_inputs(config))
+
+
+def _require_codes(config: DBNConfig) -> None:
+    if config.codes is not None and not config.pretrain:
+        raise lp.ConfigError(
+            "codes: autoencoders are made of a stack, and pretrain is false. Leave one of the two out."
+        )
+    if config.codes is not None and config.hold_out is None and config.validation is None:
+        raise lp.ConfigError("codes: there are no rows to give back. Give validation (--validation) or hold_out.")
+
+
+def _add_codes(config: DBNConfig, answer: Answer, inputs: Inputs, model: Any, engine: Engine) -> None:
+    """The errors of autoencoders and of principal components, as a table and a picture."""
+    from lazypipe.figures import code_errors as drawn
+    from lazypipe.models.codes import code_errors
+
+    assert config.codes is not None and inputs.validation is not None
+    rows, others = _rows(config) or inputs.train[0], inputs.validation[0]
+    options = {"pretraining": options_of(config.pretraining), "fine_tuning": {"epochs": config.fine_tuning.epochs}}
+    shared = fields_of(config, ComputingConfig)
+    shared.pop("divide_by", None)
+    found = code_errors(
+        rows, others, config.codes, stack=model.stack_, engine=engine, state=config.state, **options, **shared
+    )
+    answer.figures["codes"] = found
+    answer.tables["codes"] = [list(found[0]), *(list(row.values()) for row in found)]
+    pictures = answer.pictures
+    answer.pictures = lambda: {**pictures(), "codes.png": drawn(found)}
 
 
 def _rows(config: DBNConfig) -> Any:

@@ -24,7 +24,7 @@ from jobs._tables import aligned
 from jobs._values import numbers, words
 from lazypipe.engines import Engine
 from lazypipe.models.sweep.fitted import Options
-from lazypipe.models.sweep.grid import STRENGTHS, grid_of
+from lazypipe.models.sweep.grid import grid_of, hidden_of
 from lazypipe.plan import Plan
 from lazypipe.progress import PassDone
 
@@ -33,13 +33,15 @@ SHOWN = 24  # lines of the table in the summary
 WIDTH = 110  # characters of a line of the verdict
 NO_SCORE = "none: no cell has a score"
 STATUSES = ("done", "failed", "stopped")
-OPTIONS = ("epochs", "batch_size", "learning_rate", "hidden", "tol", "max_passes")
+OPTIONS = ("epochs", "batch_size", "learning_rate", "hidden", "momentum", "pretrained", "tol", "max_passes")
 UNLESS_GIVEN = Options()
 
 # What Prefect's form refuses by itself; grid_of says more.
 Rows = Annotated[int, Field(ge=1)]
 Strength = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0)]
+Units = Annotated[int, Field(ge=1)]
+Name = Literal["logistic", "sgd", "mlp", "deep", "dbn", "ridge"]
 
 
 def _sizes(value: Any) -> Any:
@@ -47,11 +49,15 @@ def _sizes(value: Any) -> Any:
 
 
 def _strengths(value: Any) -> Any:
-    return grid_of("logistic", None, numbers(value), None).strengths
+    return None if value is None else grid_of("logistic", None, numbers(value), None).strengths
 
 
 def _seeds(value: Any) -> Any:
     return None if value is None else grid_of("logistic", None, None, numbers(value)).seeds
+
+
+def _hidden(value: Any) -> Any:
+    return hidden_of(numbers(value))
 
 
 def _models(value: Any) -> Any:
@@ -76,19 +82,22 @@ class SweepConfig(RunConfig, ExamplesConfig):
         description="rows to learn from, such as 50,200,1000; without it 50, 200, 300 ... 1000, 2000 ... 5000, 10000, "
         "50000, 100000 and 200000, as far as there are rows",
     )
-    strengths: Annotated[tuple[Strength, ...], BeforeValidator(_strengths)] = Field(
-        STRENGTHS, description="strengths C, as in scikit-learn: a smaller C regularizes more; all in the same passes"
+    strengths: Annotated[tuple[Strength, ...] | None, BeforeValidator(_strengths)] = Field(
+        None,
+        description="strengths C, as in scikit-learn: a smaller C regularizes more; all in the same passes. Without it "
+        "1, 0.1, 0.01 and 0.001, and with deep or dbn 1000, 100, 10 and 1",
     )
     seeds: Annotated[tuple[Seed, ...] | None, BeforeValidator(_seeds)] = Field(
         None,
         description="which rows a size has: of a random order, one a seed, such as 0,1,2; the spread says what is "
-        "chance. They are read in the order of the file, which sgd and mlp mix whole only where they fit in memory: "
-        "shuffle a larger file that is sorted by class. Without it the first rows of the file",
+        "chance. They are read in the order of the file, which models that learn by mini-batches mix whole only "
+        "where they fit in memory: shuffle a larger file that is sorted by class. Without it the first rows",
     )
-    model: Annotated[tuple[Literal["logistic", "sgd", "mlp", "ridge"], ...], BeforeValidator(_models)] = Field(
+    model: Annotated[tuple[Name, ...], BeforeValidator(_models)] = Field(
         ("logistic",),
-        description="one or several: logistic (to its optimum), sgd (the same by mini-batches), mlp (one hidden "
-        "layer); or ridge, the regression of numbers with alpha = 1 / C",
+        description="one or several: logistic (to its optimum), sgd (the same by mini-batches), mlp (layers of "
+        "rectified units), dbn (layers of sigmoid units that start from a pre-trained stack), deep (the same from "
+        "random weights); or ridge, the regression of numbers with alpha = 1 / C. Networks need torch",
     )
     divide_by: float = Field(
         1.0, gt=0, allow_inf_nan=False, description="divide all entries by it: 255 brings pixels to 0 to 1"
@@ -102,14 +111,26 @@ class SweepConfig(RunConfig, ExamplesConfig):
     epochs: int = Field(
         UNLESS_GIVEN.epochs,
         ge=1,
-        description=f"sgd and mlp: how often all rows are read; more often where that makes fewer than "
+        description=f"all but logistic and ridge: how often all rows are read; more often where that makes fewer than "
         f"{UNLESS_GIVEN.least_steps:,} steps, which there are at least",
     )
-    batch_size: int = Field(UNLESS_GIVEN.batch_size, ge=1, description="sgd and mlp: rows a step")
+    batch_size: int = Field(UNLESS_GIVEN.batch_size, ge=1, description="all but logistic and ridge: rows a step")
     learning_rate: float = Field(
-        UNLESS_GIVEN.learning_rate, gt=0, allow_inf_nan=False, description="sgd and mlp: length of a step"
+        UNLESS_GIVEN.learning_rate,
+        gt=0,
+        allow_inf_nan=False,
+        description="all but logistic and ridge: length of a step",
     )
-    hidden: int = Field(UNLESS_GIVEN.hidden, ge=1, description="mlp: units of the hidden layer")
+    hidden: Annotated[tuple[Units, ...], BeforeValidator(_hidden)] = Field(
+        UNLESS_GIVEN.hidden, description="mlp and deep: units of each hidden layer, such as 1024, or 500,500,2000"
+    )
+    momentum: float = Field(UNLESS_GIVEN.momentum, ge=0, lt=1, description="deep and dbn: of the steps")
+    pretrained: str | None = Field(
+        None,
+        min_length=1,
+        description="dbn: file of a pre-trained stack, as the job dbn leaves it, of rows divided by the same; deep "
+        "then has its layers",
+    )
     tol: float = Field(
         UNLESS_GIVEN.tol,
         gt=0,

@@ -227,7 +227,8 @@ def test_measured_peak_stays_under_the_plan(kind, what, name, large):
     peak, planned, arrays, before = map(int, done.stdout.split())
     told = f"peak {show_bytes(peak)}, planned {show_bytes(planned)}, {show_bytes(before)} before"
     assert peak <= planned, told
-    assert arrays <= 96 * MIB and peak - before < 200 * MIB, told  # nothing of the size of the data
+    libraries = 200 * MIB if what == "mlp" else 0  # torch
+    assert arrays <= 96 * MIB and peak - before - libraries < 200 * MIB, told  # nothing of the size of the data
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -45,6 +45,13 @@ class Autoencoder(Pretrained):
     The code layer is linear: it starts from its machine's weights by the tangent of the sigmoid.
     (Hinton and Salakhutdinov, "Reducing the dimensionality of data with neural networks", Science 2006.)
     """
+
+    FINE_TUNING: ClassVar[dict[str, Any]] = {
+        "optimizer": "adam",
+        "learning_rate": 0.002,
+        "schedule": "linear",
+        "epochs": 30,
+    }
 
     def fit(
         self,
@@ -135,9 +142,13 @@ class Autoencoder(Pretrained):
             initial="xavier",
             state=None if state is None else str(Path(state).expanduser().absolute()),
             restart=restart,
-            stage="fine-tuning",
+            stage=f"{hidden[-1]} codes",
         )
         return FitBelief(work, before, given)
+
+    def _stages(self, hidden: tuple[int, ...]) -> tuple[str, ...]:
+        *below, top = super()._stages(hidden)
+        return *below, f"{top} of {hidden[-1]} codes"
 
     @property
     def _code(self) -> int:

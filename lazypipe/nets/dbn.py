@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -21,8 +21,6 @@ from lazypipe.nets.rbm import RBM, machine_of, machine_options, matched, plan_st
 from lazypipe.nets.stack import Stack, load_stack
 from lazypipe.plan import Plan
 
-PRETRAINING = {"epochs": 10, "learning_rate": 0.05, "momentum": 0.5}
-FINE_TUNING = {"optimizer": "momentum", "learning_rate": 0.1, "momentum": 0.5, "epochs": 30}
 SHARED = ("divide_by", "seed", "device", "precision", "matmul_precision", "threads", "processes", "timeout",
           "checkpoint_steps")  # fmt: skip
 
@@ -32,6 +30,14 @@ class Pretrained:
 
     ``pretraining`` and ``fine_tuning`` are options of ``RBM`` and of ``MLP``, by name.
     """
+
+    FINE_TUNING: ClassVar[dict[str, Any]] = {
+        "optimizer": "momentum",
+        "learning_rate": 0.1,
+        "momentum": 0.9,
+        "schedule": "linear",
+        "epochs": 30,
+    }
 
     def __init__(
         self,
@@ -90,18 +96,22 @@ class Pretrained:
             validation,
             state,
             restart,
-            stages=tuple(f"rbm {i + 1}" for i in range(len(hidden))),
+            stages=self._stages(hidden),
         )
         return (
             work if stack is None else replace(work, given=fitting(opened(stack), work.units, work.options.divide_by))
         )
 
+    def _stages(self, hidden: tuple[int, ...]) -> tuple[str, ...]:
+        """What each machine's training is called."""
+        return tuple(f"rbm {i + 1}" for i in range(len(hidden)))
+
     def _machines(self) -> RBM:
-        given = PRETRAINING | dict(self.pretraining or {})
+        given = dict(self.pretraining or {})
         return _made(RBM, "pretraining", {"n_hidden"}, {**self._shared(), **given}, given)
 
     def _network(self, **fixed: Any) -> MLP:
-        given = FINE_TUNING | dict(self.fine_tuning or {})
+        given = self.FINE_TUNING | dict(self.fine_tuning or {})
         return _made(MLP, "fine_tuning", {"hidden", *fixed}, {**self._shared(), **given, **fixed}, given)
 
     def _shared(self) -> dict[str, Any]:

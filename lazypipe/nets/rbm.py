@@ -23,6 +23,8 @@ from lazypipe.nets.placing import carried_out, plan_training
 from lazypipe.nets.stack import Stack, load_stack, save_stack
 from lazypipe.plan import Plan
 
+RATES = {"bernoulli": 0.05, "gaussian": 0.005}  # Hinton 2012, section 13.2: a tenth where visible units are Gaussian
+
 
 class RBM:
     """A restricted Boltzmann machine, trained by contrastive divergence on blocks of rows.
@@ -34,6 +36,7 @@ class RBM:
         column is standardised by its mean and deviation (two more passes), which the model keeps.
     k : Gibbs steps a chain (CD-k). ``persistent`` chains go on from step to step (PCD).
     l2 : decay of the weights.
+    learning_rate : None takes 0.05, of Gaussian units 0.005.
     divide_by : divides all entries, as 255 does pixels.
     Others : as of ``MLP``. ``momentum`` is of the optimizer "momentum".
 
@@ -61,12 +64,12 @@ class RBM:
         visible: str = "bernoulli",
         k: int = 1,
         persistent: bool = False,
-        l2: float = 1e-4,
+        l2: float = 2e-4,
         optimizer: str = "momentum",
-        learning_rate: float | None = 0.05,
-        momentum: float = 0.5,
-        schedule: str = "constant",
-        warmup: float = 0.0,
+        learning_rate: float | None = None,
+        momentum: float = 0.9,
+        schedule: str = "linear",
+        warmup: float = 0.05,
         clip_norm: float | None = None,
         epochs: int = 10,
         batch_size: int | None = 100,
@@ -252,7 +255,8 @@ def machine_of(values: RBM) -> Machine:
 
 def machine_options(values: dict[str, Any]) -> Options:
     """The options of a machine, which has no outputs to take the curvature of."""
-    options = options_of(values)
+    rate = values["learning_rate"]
+    options = options_of({**values, "learning_rate": RATES[values["visible"]] if rate is None else rate})
     if options.optimizer == "curvature":
         raise ConfigError("optimizer: curvature is of networks with outputs. Give momentum, or another one.")
     return options

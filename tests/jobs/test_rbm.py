@@ -14,7 +14,6 @@ from jobs import dbn, rbm
 from jobs._training import FineTuningConfig, MachineConfig
 from jobs.dbn import DBNConfig
 from jobs.rbm import RBMConfig
-from lazypipe.nets.dbn import FINE_TUNING, PRETRAINING
 
 QUIET = ("--engine.kind", "serial", "--threads", "1", "--tracking.enabled", "false")
 ROWS = ("--source", "x.npy", "--hold-out", "40", "--divide-by", "255")
@@ -102,11 +101,11 @@ def test_the_options_are_those_of_the_library():
     machine = inspect.signature(lp.RBM).parameters
     for name, parameter in machine.items():
         assert RBMConfig.model_fields[name].default == parameter.default, name
-    for name, value in PRETRAINING.items():
-        assert MachineConfig.model_fields[name].default == value == machine[name].default
+    for name, field in MachineConfig.model_fields.items():
+        assert field.default == machine[name].default, name
     network = inspect.signature(lp.MLP).parameters
     for name, field in FineTuningConfig.model_fields.items():
-        assert field.default == FINE_TUNING.get(name, network[name].default), name
+        assert field.default == lp.DBN.FINE_TUNING.get(name, network[name].default), name
     for name, parameter in inspect.signature(lp.DBN).parameters.items():
         if name not in ("pretraining", "fine_tuning"):
             assert DBNConfig.model_fields[name].default == parameter.default, name

@@ -16,7 +16,10 @@ from lazypipe.models.sweep.grid import checked_options, grid_of
 from lazypipe.models.sweep.result import Best
 from lazypipe.models.sweep.task import Done, Task
 
-OPTIONS = {"epochs": 20, "batch_size": 128, "learning_rate": 0.5, "hidden": 1024, "tol": 0.25, "max_passes": 1000}
+OPTIONS = {
+    "epochs": 20, "batch_size": 128, "learning_rate": 0.5, "hidden": 1024, "momentum": 0.9, "pretrained": None,
+    "tol": 0.25, "max_passes": 1000,
+}  # fmt: skip
 ROWS = np.arange(12.0).reshape(6, 2)
 
 

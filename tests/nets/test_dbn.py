@@ -39,7 +39,7 @@ def test_pretraining_is_layer_by_layer(serial_engine):
 
     x, _ = digits()
     deep = small().pretrain(x, engine=serial_engine)
-    options = {"epochs": 3, "batch_size": 20, "learning_rate": 0.05, "momentum": 0.5, "threads": 1}
+    options = {"epochs": 3, "batch_size": 20, "threads": 1}
     first = RBM(10, divide_by=255, **options).fit(x, engine=serial_engine)
     np.testing.assert_array_equal(deep.stack_.weights[0], first.components_)
     features = first.transform(x)
@@ -67,7 +67,7 @@ def test_fine_tuning_starts_from_the_stack(serial_engine):
 def test_it_learns_and_predicts(serial_engine):
     x, y = digits()
     tuned = {"optimizer": "adam", "learning_rate": 0.02, "epochs": 40, "batch_size": 20}
-    deep = small(hidden=(20, 16), fine_tuning=tuned)
+    deep = small(hidden=(20, 16), pretraining={"epochs": 10, "batch_size": 20}, fine_tuning=tuned)
     deep.fit(x, y, validation=digits(100, 1), engine=serial_engine)
     assert deep.score(*digits(100, 2)) > 0.9
     assert {one["stage"] for one in deep.history_} == {"rbm 1", "rbm 2", "fine-tuning"}
@@ -86,8 +86,8 @@ def test_a_stack_is_reused_and_pretraining_skipped(tmp_path, serial_engine):
     np.testing.assert_array_equal(again.predict_proba(x), one.predict_proba(x))
     skipped = small().fit(x[:60], y[:60], pretrain=False, engine=serial_engine)
     plain = MLP(
-        (10, 6), activation="sigmoid", optimizer="momentum", learning_rate=0.3, momentum=0.5, epochs=4,
-        batch_size=20, divide_by=255, threads=1,
+        (10, 6), activation="sigmoid",
+        **{**DBN.FINE_TUNING, "learning_rate": 0.3, "epochs": 4, "batch_size": 20, "divide_by": 255, "threads": 1},
     ).fit(x[:60], y[:60], engine=serial_engine)  # fmt: skip
     np.testing.assert_array_equal(skipped.predict_proba(x), plain.predict_proba(x))
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from lazypipe.models.sweep.rows import Prefix
+
+if TYPE_CHECKING:
+    from lazypipe.nets.stack import Stack  # torch with it
 
 
 @dataclass
@@ -46,10 +49,26 @@ class Options:
     epochs: int = 20
     batch_size: int = 128
     learning_rate: float = 0.1
-    hidden: int = 1024
+    hidden: tuple[int, ...] = (1024,)
+    momentum: float = 0.9  # of deep and dbn
+    pretrained: Stack | None = None
     least_steps: int = 1000
     max_passes: int = 1000  # of the exact solver
     tol: float = 5e-7  # of its Newton decrement, relative to the objective
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Hidden units of deep and dbn, which are to be compared: those of the stack, if there is one."""
+        return self.hidden if self.pretrained is None else self.pretrained.units[1:]
+
+    @property
+    def stack(self) -> str | None:
+        """What tells the stack from others."""
+        return None if self.pretrained is None else self.pretrained.digest
+
+    def units(self, model: str) -> tuple[int, ...]:
+        """Hidden units of a model."""
+        return {"mlp": self.hidden, "deep": self.layers, "dbn": self.layers}.get(model, ())
 
 
 class Model(Protocol):

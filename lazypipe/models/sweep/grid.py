@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from lazypipe.checks import REAL, above_0, is_whole, whole
+from lazypipe.checks import REAL, above_0, from_0, is_whole, whole
 from lazypipe.errors import ConfigError, DataError
 from lazypipe.models.sweep.fitted import Model, Options
 
 SIZES = (50, *range(200, 1001, 100), *range(2000, 5001, 1000), 10_000, 50_000, 100_000, 200_000)
 STRENGTHS = (1.0, 0.1, 0.01, 0.001)
-MODELS = ("logistic", "sgd", "mlp", "ridge")  # one file each, beside this one
+LARGE_STRENGTHS = (1000.0, 100.0, 10.0, 1.0)  # with deep or dbn: the weights of stacks are large, and penalised
+MODELS = ("logistic", "sgd", "mlp", "deep", "dbn", "ridge")  # one file each, beside this one
+PRETRAINED = ("deep", "dbn")  # models that a stack is of: one has its layers, the other its weights too
 REGRESSIONS = ("ridge",)
 SHOWN = 8
 
@@ -41,7 +44,7 @@ class Grid:
 
 
 def model_of(name: str) -> Model:
-    """The functions of a model, from its file."""
+    """The functions of a model, from its file. ConfigError where it needs torch, and that is missing."""
     module: Any = import_module(f"lazypipe.models.sweep.{name}")
     return module
 
@@ -61,7 +64,8 @@ def grid_of(models: Any, sizes: Any, strengths: Any, seeds: Any) -> Grid:
     for count in counts:
         if count < 1:
             raise ConfigError(f"sizes: {count} is no number of rows. Give 1 or more.")
-    given = _several(STRENGTHS if strengths is None else strengths, "strengths", float)
+    usual = LARGE_STRENGTHS if set(PRETRAINED) & set(names) else STRENGTHS
+    given = _several(usual if strengths is None else strengths, "strengths", float)
     for strength in given:
         if not 0 < strength < np.inf:
             raise ConfigError(
@@ -92,11 +96,46 @@ def fit_to(grid: Grid, n_rows: int, uri: str, allow_smaller: bool) -> Grid:
 def checked_options(**values: Any) -> Options:
     """The options of the models; ConfigError for one out of range."""
     checked = dict(values)
-    for name in ("epochs", "batch_size", "hidden", "max_passes"):
+    for name in ("epochs", "batch_size", "max_passes"):
         checked[name] = whole(values[name], name)
     for name in ("learning_rate", "tol"):
         checked[name] = above_0(values[name], name)
+    checked["momentum"] = from_0(values["momentum"], "momentum", below=1.0)
+    checked["hidden"] = hidden_of(values["hidden"])
+    if isinstance(values["pretrained"], str | Path):
+        from lazypipe.nets.stack import load_stack
+
+        checked["pretrained"] = load_stack(values["pretrained"])
     return Options(**checked)
+
+
+def hidden_of(units: Any) -> tuple[int, ...]:
+    """Units of one hidden layer or several."""
+    several = units if isinstance(units, Iterable) and not isinstance(units, str) else [units]
+    return tuple(whole(n, "hidden") for n in several)
+
+
+def require_stack(grid: Grid, options: Options, n_features: int, divide_by: float) -> None:
+    """ConfigError unless there is a pre-trained stack where a model needs one, and it is of such rows."""
+    stack = options.pretrained
+    if stack is None:
+        if "dbn" in grid.models:
+            raise ConfigError(
+                "dbn: there is no stack to start from. Give pretrained= (--pretrained), a file that the job dbn left."
+            )
+        return
+    if not set(PRETRAINED) & set(grid.models):
+        raise ConfigError(f"pretrained: no model starts from it. Leave it out, or sweep {' or '.join(PRETRAINED)} too.")
+    if stack.units[0] != n_features:
+        raise ConfigError(
+            f"pretrained: the stack has {stack.units[0]:,} inputs, but the rows {n_features:,} columns. Give the stack "
+            f"of such rows."
+        )
+    if stack.divide_by != divide_by:
+        raise ConfigError(
+            f"pretrained: the stack learnt from entries divided by {stack.divide_by:g}, and these are divided by "
+            f"{divide_by:g}. Give divide_by={stack.divide_by:g} (--divide-by)."
+        )
 
 
 def _several(values: Any, name: str, kind: type[Value]) -> tuple[Value, ...]:

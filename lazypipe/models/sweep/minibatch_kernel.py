@@ -35,33 +35,3 @@ def descend(weights, gradient, rate, shrink):
     """``(weights - rate gradient) shrink`` in place: weights (outputs, D), shrink (outputs,), all float32."""
     for k in range(len(weights)):
         _descend(weights[k], gradient[k], rate, shrink[k])
-
-
-@jit
-def _activate(row, bias):
-    for i in range(len(row)):
-        row[i] = max(row[i] + bias, ZERO)
-
-
-@jit
-def activate(hidden, bias):
-    """``max(hidden + bias, 0)`` in place: hidden (units, n), bias (units,)."""
-    for j in range(len(hidden)):
-        _activate(hidden[j], bias[j])
-
-
-@numba.njit(nogil=True, cache=True, fastmath={"reassoc"})  # sums by vectors
-def _silence(row, active):
-    total = ZERO
-    for i in range(len(row)):
-        value = row[i] if active[i] > ZERO else ZERO
-        row[i] = value
-        total += value
-    return total
-
-
-@jit
-def silence(error, hidden, sums):
-    """``error`` (units, n) becomes 0 where ``hidden`` is; its sums (units,)."""
-    for j in range(len(error)):
-        sums[j] = _silence(error[j], hidden[j])

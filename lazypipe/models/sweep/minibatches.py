@@ -24,7 +24,6 @@ from lazypipe.models.sweep.fitted import Options, Outcome
 from lazypipe.models.sweep.minibatch_kernel import gather
 from lazypipe.models.sweep.rows import Prefix, block_rows
 from lazypipe.sizes import MIB
-from lazypipe.stats import softmax_kernel
 
 WINDOW_NBYTES = 32 * MIB
 CONSTANT = 0.5  # share of all readings before steps shrink
@@ -42,19 +41,6 @@ class Batch(NamedTuple):
     def penalty_rate(self) -> float:
         """Of a step against the gradient of the penalty, which every row has a share of."""
         return self.rate * len(self.rows)
-
-
-class Errors(NamedTuple):
-    losses: np.ndarray  # (n_losses,) summed over rows, float64
-    of_rows: np.ndarray  # (n, outputs) the gradients in the logits
-    sums: np.ndarray  # (outputs,) of them over rows, float64
-
-
-def errors_of(logits: np.ndarray, bias: np.ndarray, targets: np.ndarray, n_outputs: int) -> Errors:
-    """Of logits (n, n_losses × n_outputs) that lack their bias, and are overwritten."""
-    losses, sums = np.zeros(len(bias) // n_outputs), np.zeros(len(bias))
-    softmax_kernel.residuals(logits, bias, targets, n_outputs, losses, sums)
-    return Errors(losses, logits, sums)
 
 
 class Descent:
@@ -124,14 +110,14 @@ class Descent:
             for i in np.flatnonzero(self.alive & ~np.isfinite(losses)).tolist():
                 self._fail(i, losses[i] / len(batch.rows))
 
-    def mean_losses(self, errors: Callable[[np.ndarray, np.ndarray], Errors]) -> np.ndarray:
-        """The mean loss (n_losses,) of all rows, in one reading; ``errors`` are of some rows and their targets."""
+    def mean_losses(self, losses: Callable[[np.ndarray, np.ndarray], np.ndarray | float]) -> np.ndarray:
+        """The mean loss (n_losses,) of all rows, in one reading; ``losses`` are sums of some rows and their targets."""
         total = np.zeros(len(self.alive))
         if self.alive.any():
             self._passes += self.alive
             for rows, values in self.prefix.blocks():
                 for part in parts(len(values)):
-                    total += errors(values[part], self.targets[rows][part]).losses
+                    total += losses(values[part], self.targets[rows][part])
         return total / self.prefix.size
 
     def outcomes(self, strengths: Sequence[float], objectives: np.ndarray, start: float) -> list[Outcome]:

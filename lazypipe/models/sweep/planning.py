@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
+from itertools import pairwise
 
 from lazypipe.blocks import Run, compute_dtype
 from lazypipe.io.examples import Examples, Problem
@@ -12,10 +14,11 @@ from lazypipe.models.sweep.grid import Grid, model_of
 from lazypipe.models.sweep.rows import block_rows
 from lazypipe.models.sweep.task import Task
 from lazypipe.plan import FoldPlan, Host, Plan, fitted, or_say_what_fits
-from lazypipe.sizes import show_bytes
+from lazypipe.sizes import MIB, show_bytes
 
 HELD_SHARE = 3  # a prefix stays in memory where it takes no more than a third of the budget
 PASSES = 40  # of logistic regression, about
+TORCH_NBYTES = 224 * MIB  # once a process that fits a network
 CELL_NBYTES = 2048  # of the table, and of its record as text
 REMEDY = "or give fewer strengths or smaller sizes."
 
@@ -48,13 +51,17 @@ def _work(task: Task, problem: Problem, options: Options) -> int:
     readings = max(options.epochs * task.size, options.least_steps * min(options.batch_size, task.size))
     if task.model == "sgd":
         return readings * 2 * n_features * width
-    return readings * 3 * options.hidden * n_features * len(task.strengths)
+    units = (n_features, *options.units(task.model), problem.n_classes)
+    return readings * 3 * sum(a * b for a, b in pairwise(units)) * len(task.strengths)
 
 
 def plan_of(problem: Problem, grid: Grid, tasks: list[Task], options: Options, host: Host, title: str = "fits") -> Plan:
     """The plan of those tasks. Raises MemoryPlanError."""
     matrix = problem.train.matrix
-    fold = or_say_what_fits(lambda given: _fold(problem, tasks, options, given, title), host.compiling, REMEDY)
+    host = host.compiling
+    if any(options.units(task.model) for task in tasks):
+        host = replace(host, base=host.base + TORCH_NBYTES)
+    fold = or_say_what_fits(lambda given: _fold(problem, tasks, options, given, title), host, REMEDY)
     cells = sum(len(task.strengths) for task in tasks)
     notes = [
         f"{cells:,} of {grid.n_cells:,} cells to do: {len(grid.models)} models x {len(grid.sizes)} sizes x "
@@ -70,7 +77,7 @@ def plan_of(problem: Problem, grid: Grid, tasks: list[Task], options: Options, h
     if matrix.sparse:
         notes.append("sparse rows are read as dense ones, zeros included")
     return Plan(
-        "sweep", matrix.uri, matrix.shape, str(matrix.dtype), host.compiling, (fold,), None,
+        "sweep", matrix.uri, matrix.shape, str(matrix.dtype), host, (fold,), None,
         output_nbytes=CELL_NBYTES * cells, nbytes=matrix.nbytes, notes=tuple(notes),
     )  # fmt: skip
 
@@ -94,7 +101,7 @@ def _fold(problem: Problem, tasks: list[Task], options: Options, host: Host, tit
         state_nbytes=best,
         live_states=max(1, len(tasks)),
         task_nbytes=max(sizes, default=0),
-        reserved=_shared_nbytes(problem) + CELL_NBYTES * sum(len(task.strengths) for task in tasks),
+        reserved=_shared_nbytes(problem, options) + CELL_NBYTES * sum(len(task.strengths) for task in tasks),
         concurrency=1,
         bytes_read=sum(task.size for task in tasks) * train.n_features * train.matrix.dtype.itemsize,
         shared=host.shared,
@@ -111,7 +118,8 @@ def task_nbytes(problem: Problem, task: Task, options: Options, host: Host) -> i
     order = 0 if task.seed is None else 16 * train.n_rows
     judged = problem.validation.n_rows if problem.n_classes else max(problem.validation.n_rows, task.size)
     said = (12 if problem.n_classes else 24) * judged * len(task.strengths)
-    return held + _block_nbytes(train) + max(fit, _block_nbytes(problem.validation) + said) + order + 16 * task.size
+    fixed = _block_nbytes(train) + order + 16 * task.size + (0 if host.shared else _stack_nbytes(options))
+    return held + fixed + max(fit, _block_nbytes(problem.validation) + said)
 
 
 def _block_nbytes(examples: Examples) -> int:
@@ -121,5 +129,9 @@ def _block_nbytes(examples: Examples) -> int:
     return step * width * (4 + raw) + examples.matrix.reader_nbytes(step, width)
 
 
-def _shared_nbytes(problem: Problem) -> int:
-    return problem.train.targets.nbytes + problem.validation.targets.nbytes
+def _shared_nbytes(problem: Problem, options: Options) -> int:
+    return problem.train.targets.nbytes + problem.validation.targets.nbytes + _stack_nbytes(options)
+
+
+def _stack_nbytes(options: Options) -> int:
+    return 0 if options.pretrained is None else options.pretrained.nbytes

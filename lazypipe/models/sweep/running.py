@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from lazypipe.errors import ConfigError
 from lazypipe.io.examples import Problem, problem_of
 from lazypipe.models.sweep.cells import Cell, table_of
 from lazypipe.models.sweep.fitted import Options
-from lazypipe.models.sweep.grid import STRENGTHS, Grid, checked_options, fit_to, grid_of
+from lazypipe.models.sweep.grid import Grid, checked_options, fit_to, grid_of, model_of, require_stack
 from lazypipe.models.sweep.planning import held_nbytes, largest_first, plan_of, tasks_of
 from lazypipe.models.sweep.pruning import hopeless
 from lazypipe.models.sweep.records import VERSION, Records
@@ -28,7 +28,10 @@ from lazypipe.plan import Plan
 DEFAULTS = Options()
 EXACT = ("tol", "max_passes")
 STEPS = ("epochs", "batch_size", "learning_rate", "least_steps")
-OPTIONS = {"logistic": EXACT, "ridge": (), "sgd": STEPS, "mlp": (*STEPS, "hidden")}  # that change a model's cells
+DEEP = (*STEPS, "momentum", "layers")
+OPTIONS = {  # that change a model's cells
+    "logistic": EXACT, "ridge": (), "sgd": STEPS, "mlp": (*STEPS, "hidden"), "deep": DEEP, "dbn": (*DEEP, "stack"),
+}  # fmt: skip
 
 
 Recorded = dict[tuple[Any, ...], tuple[Cell, Best | None]]
@@ -39,7 +42,7 @@ def regularization_sweep(
     validation: Any,
     *,
     sizes: Iterable[int] | None = None,
-    strengths: Iterable[float] = STRENGTHS,
+    strengths: Iterable[float] | None = None,
     seeds: Iterable[int] | None = None,
     model: str | Sequence[str] = "logistic",
     divide_by: float = 1.0,
@@ -48,7 +51,9 @@ def regularization_sweep(
     epochs: int = DEFAULTS.epochs,
     batch_size: int = DEFAULTS.batch_size,
     learning_rate: float = DEFAULTS.learning_rate,
-    hidden: int = DEFAULTS.hidden,
+    hidden: int | Sequence[int] = DEFAULTS.hidden,
+    momentum: float = DEFAULTS.momentum,
+    pretrained: str | Path | None = None,
     tol: float = DEFAULTS.tol,
     max_passes: int = DEFAULTS.max_passes,
     state: str | Path | None = None,
@@ -66,17 +71,22 @@ def regularization_sweep(
         read as dense ones. y: one label a row, of any kind, as an
         array or the path of a .npy, IDX, .csv or .parquet file; numbers where ``model`` is "ridge".
     sizes : rows of each prefix; None: 50, 200, 300 ... 1000, 2000 ... 5000, 10k, 50k, 100k, 200k, as the data have.
-    strengths : C, as in scikit-learn: less regularizes more.
+    strengths : C, as in scikit-learn: less regularizes more. None: 1, 0.1, 0.01 and 0.001; with "deep" or "dbn" 1000,
+        100, 10 and 1, since a stack's weights are large, and penalised as all are.
     seeds : shuffle the rows first, once a seed, each size within the next; None takes the rows as given.
     model : one or several of "logistic" (to its optimum, all strengths in one batch), "sgd" (softmax by mini-batches),
-        "mlp" (one hidden layer, by mini-batches); or "ridge", the regression with alpha = 1 / C.
+        "mlp" (layers of rectified units, by mini-batches), "dbn" (layers of sigmoid units that start from
+        ``pretrained``) and "deep" (the same from random weights); or "ridge", the regression with alpha = 1 / C.
+        Networks need torch.
     divide_by : divides all entries, as 255 does pixels.
     allow_smaller : leave out sizes that the data do not have, which are an error otherwise.
     early_stopping : go from small sizes to large, one after another, and give a strength up where it is less
         regularized than the best and at two sizes in a row more than three standard errors behind it.
-    epochs, batch_size, learning_rate, hidden : of "sgd" and "mlp", which take 1,000 steps at least, whatever the
-        epochs. A prefix that memory does not hold is read in windows of neighbouring rows: shuffle a file sorted by
-        class before.
+    epochs, batch_size, learning_rate : of all but "logistic" and "ridge"; 1,000 steps at least, whatever the epochs. A
+        prefix that memory does not hold is read in windows of neighbouring rows: shuffle a file sorted by class before.
+    hidden : units of each hidden layer of networks, inputs first; ``momentum`` of "deep" and "dbn".
+    pretrained : the file of a pre-trained stack, as ``lp.DBN`` saves it, of rows divided by the same ``divide_by``;
+        "deep" then has its layers, whatever ``hidden``.
     tol, max_passes : of "logistic": the Newton decrement to end at, relative to the objective.
     state : folder that keeps finished cells; a second run takes them from there, tries failed ones again, and adds
         what a larger grid asks for. Cells that were fitted under another budget of memory are taken too.
@@ -101,8 +111,9 @@ def regularization_sweep(
     """
     grid = grid_of(model, sizes, strengths, seeds)
     options = checked_options(
-        epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, hidden=hidden, tol=tol, max_passes=max_passes
-    )
+        epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, hidden=hidden, momentum=momentum,
+        pretrained=pretrained, tol=tol, max_passes=max_passes,
+    )  # fmt: skip
     if restart and state is None:
         raise ConfigError("restart: there is no state to forget. Give state= (--state), or leave restart out.")
     if early_stopping and grid.regression:
@@ -122,7 +133,7 @@ def plan_regularization_sweep(
     validation: Any,
     *,
     sizes: Iterable[int] | None = None,
-    strengths: Iterable[float] = STRENGTHS,
+    strengths: Iterable[float] | None = None,
     seeds: Iterable[int] | None = None,
     model: str | Sequence[str] = "logistic",
     divide_by: float = 1.0,
@@ -132,7 +143,7 @@ def plan_regularization_sweep(
     **options: Any,
 ) -> Plan:
     """What ``regularization_sweep`` would take: its tasks and bytes. Reads labels, metadata and records, no rows."""
-    given = {name: value for name, value in asdict(DEFAULTS).items() if name != "least_steps"}
+    given = {name: value for name, value in vars(DEFAULTS).items() if name != "least_steps"}
     unknown = sorted(set(options) - set(given))
     if unknown:
         raise ConfigError(f"{unknown[0]}: no such option of a sweep. Options: {', '.join(given)}.")
@@ -148,6 +159,9 @@ def _opened(
     """The data, the grid that they have, and where its cells are kept."""
     problem = problem_of(train, validation, divide_by, grid.regression)
     grid = fit_to(grid, problem.train.n_rows, problem.train.matrix.uri, allow_smaller)
+    require_stack(grid, options, problem.train.n_features, problem.train.divide_by)
+    for model in grid.models:
+        model_of(model)  # what is missing is to be named before anything is read
     return problem, grid, _records(state, problem, grid, options)
 
 
