@@ -22,9 +22,10 @@ PERCEPTRON: dict[str, Any] = {
     "optimizer": "momentum", "learning_rate": 0.1, "momentum": 0.9, "schedule": "linear", "batch_size": 128,
     "dropout": 0.3, "input_dropout": 0.1,
 }  # fmt: skip
-PRETRAINING: dict[str, Any] = {"learning_rate": 0.05, "momentum": 0.5}
+PRETRAINING: dict[str, Any] = {}  # beside the epochs, as lp.RBM has it
 FINE_TUNING: dict[str, Any] = {
     "optimizer": "momentum", "learning_rate": 0.1, "momentum": 0.9, "schedule": "linear", "batch_size": 128,
+    "dropout": 0.2,
 }  # fmt: skip
 LETTERS: dict[str, Any] = {"learning_rate": 0.02, "momentum": 0.9}  # the machines of few labels
 MODELS = {"dbn": "pre-trained", "deep": "from random weights", "mlp": "rectified units"}
@@ -60,7 +61,7 @@ def belief(data: Data, asked: Namespace) -> None:
     fine_tuning = {**FINE_TUNING, "epochs": asked.tune_epochs}
     tell(pretraining=pretraining, fine_tuning=fine_tuning, layers=asked.layers, **sizes)
     with lp.open_engine("serial", memory=MEMORY) as engine:
-        for seed in range(asked.seeds):
+        for seed in range(asked.dbn_seeds):
             model = lp.DBN(
                 asked.layers, pretraining=pretraining, fine_tuning={**fine_tuning, "keep": "last"}, seed=seed,
                 divide_by=255,

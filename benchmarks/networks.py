@@ -38,7 +38,7 @@ LIMIT = 3600  # seconds that a stage may take
 HERE = Path(__file__).resolve().parent
 QUICK: dict[str, Any] = {
     "digits": 3_000, "hidden": 1_024, "rounds": 1, "optimizer_rows": 1_280, "optimizer_rounds": 1, "process_rounds": 1,
-    "gemm": 500, "rbm_rows": 2_000, "rbm_hidden": 64, "rbm_epochs": 2, "mlp_epochs": 2, "seeds": 2,
+    "gemm": 500, "rbm_rows": 2_000, "rbm_hidden": 64, "rbm_epochs": 2, "mlp_epochs": 2, "seeds": 2, "dbn_seeds": 2,
     "layers": [64, 64, 128], "pretrain_epochs": 1, "tune_epochs": 2, "few_labels": [100, 300], "few_seeds": 2,
     "few_pretrain": 2, "few_epochs": 5, "few_layers": [64, 64, 64], "code_rows": 2_000, "codes": [5, 20],
     "code_layers": [64, 32], "code_pretrain": 1, "code_epochs": 2,
@@ -46,8 +46,8 @@ QUICK: dict[str, Any] = {
 FULL: dict[str, Any] = {
     "digits": None, "hidden": 1_024, "rounds": 5, "optimizer_rows": 12_800, "optimizer_rounds": 3, "process_rounds": 2,
     "gemm": 2_048, "rbm_rows": 20_000, "rbm_hidden": 256, "rbm_epochs": 10, "mlp_epochs": 15, "seeds": 3,
-    "layers": [500, 500, 2_000], "pretrain_epochs": 10, "tune_epochs": 20, "few_labels": [100, 300, 1_000, 5_000],
-    "few_seeds": 5, "few_pretrain": 15, "few_epochs": 20, "few_layers": [500, 500, 500], "code_rows": 20_000,
+    "dbn_seeds": 2, "layers": [500, 500, 2_000], "pretrain_epochs": 15, "tune_epochs": 25,
+    "few_labels": [100, 300, 1_000, 5_000], "few_seeds": 5, "few_pretrain": 15, "few_epochs": 20, "few_layers": [500, 500, 500], "code_rows": 20_000,
     "codes": [2, 5, 10, 20, 30], "code_layers": [500, 250], "code_pretrain": 5, "code_epochs": 20,
 }  # fmt: skip
 

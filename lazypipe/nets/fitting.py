@@ -16,13 +16,14 @@ from lazypipe.nets.checkpoints import Checkpoints
 from lazypipe.nets.cut import cut_rows
 from lazypipe.nets.device import describe
 from lazypipe.nets.initial import initial_for
+from lazypipe.nets.learning import Trained
 from lazypipe.nets.network import PRECISIONS, Network, Shape, network_nbytes
 from lazypipe.nets.optimizers import STATE_VECTORS
 from lazypipe.nets.options import Options
 from lazypipe.nets.processes import Group
 from lazypipe.nets.spawning import Tell
 from lazypipe.nets.stream import Stream
-from lazypipe.nets.training import Trained, Training
+from lazypipe.nets.training import Training
 
 VERSION = 1
 JUDGED_ROWS = 256  # at once

@@ -33,6 +33,7 @@ from lazypipe.nets.fitting import (
     judged_share,
     train_share,
 )
+from lazypipe.nets.learning import History, Learner, Trained
 from lazypipe.nets.network import PRECISIONS
 from lazypipe.nets.optimizers import STATE_VECTORS
 from lazypipe.nets.options import Options
@@ -41,7 +42,7 @@ from lazypipe.nets.processes import Group
 from lazypipe.nets.spawning import Tell
 from lazypipe.nets.stack import Stack
 from lazypipe.nets.stream import Stream
-from lazypipe.nets.training import History, Learner, Trained, Training
+from lazypipe.nets.training import Training
 
 SLACK = 1e-6  # that a probability may lie outside of 0 to 1, for rounding
 LEAST_SCALE = 1e-6  # of a column's deviation; less is that of a constant

@@ -8,11 +8,11 @@ from typing import Any
 from lazypipe.checks import above_0, from_0, named, whole
 from lazypipe.errors import ConfigError
 from lazypipe.nets.device import DEVICES, MATMUL_PRECISIONS
+from lazypipe.nets.learning import Course
 from lazypipe.nets.network import PRECISIONS
 from lazypipe.nets.optimizers import DEFAULT_RATES, OPTIMIZERS, Optimizer
 from lazypipe.nets.parameters import Parameters
 from lazypipe.nets.schedules import Schedule
-from lazypipe.nets.training import Course
 
 KEEPS = ("best", "last")
 WHERE = ("device", "matmul_precision", "threads", "processes", "timeout", "checkpoint_steps")  # change no result

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,82 +19,15 @@ from lazypipe.errors import DivergedError, EngineError
 from lazypipe.nets.checkpoints import Checkpoint, Checkpoints
 from lazypipe.nets.curvature import curvature_term
 from lazypipe.nets.device import memory_used, wait
+from lazypipe.nets.learning import Course, Differentiable, History, Learner, Trained
 from lazypipe.nets.optimizers import Optimizer, clip_
-from lazypipe.nets.parameters import Parameters
 from lazypipe.nets.processes import Alone, Group
-from lazypipe.nets.schedules import Schedule
+from lazypipe.nets.seen import Pace, Seen
 from lazypipe.nets.spawning import Tell
 from lazypipe.nets.stream import Batch, Stream
 from lazypipe.progress import EpochDone, StageStarted, StepsDone
 
-TOLD_SECONDS = 1.0
 LOOKED_STEPS = 50  # steps on a GPU between looks at the losses: each look waits for the device
-
-History = list[dict[str, Any]]
-
-
-class Learner(Protocol):
-    """A network, and how it learns from rows. Random numbers are those of ``random``, a generator on the device."""
-
-    random: torch.Generator
-    measures: tuple[str, ...]  # what learn gives, the loss first
-    judgements: tuple[str, ...]  # what judge gives
-
-    @property
-    def parameters(self) -> Parameters: ...
-
-    def learn(self, rows: Tensor, targets: Tensor | None, n_batch: int, first: bool) -> Tensor:
-        """Write (first) or add these rows' share of the gradient of a batch of ``n_batch``.
-
-        The sums over the rows of the measures, (len(measures),) on the device, without waiting for it.
-        """
-
-    def judge(self, rows: Tensor, targets: Tensor | None) -> Tensor:
-        """The sums over the rows of the judgements; nothing is learnt."""
-
-    def tensors(self) -> dict[str, Tensor]:
-        """What it keeps from step to step beside the parameters; to be checkpointed, and filled again in place."""
-
-    def release(self) -> None:
-        """Let go of memory kept between steps."""
-
-
-@runtime_checkable
-class Differentiable(Protocol):
-    """A learner that the curvature term can be taken of."""
-
-    def function(self) -> Callable[[Tensor, Tensor], Tensor]:
-        """(vector, rows) to outputs, in operations that can be differentiated twice."""
-
-
-@dataclass(frozen=True)
-class Course:
-    """How to train: everything but the network, the optimizer and the data."""
-
-    epochs: int
-    rate: float
-    schedule: Schedule
-    l2: float = 0.0
-    clip_norm: float | None = None
-    patience: int | None = None  # epochs without a better judgement, after which training stops
-    judged_by: str | None = None  # a judgement, to choose the best epoch by; None: none is chosen
-    higher_is_better: bool = False
-    curvature: float = 0.0  # β of the curvature term
-    curvature_exact: bool = False
-    checkpoint_steps: int | None = None  # beside those at the end of every epoch
-
-
-@dataclass
-class Trained:
-    """What a training left: parameters (P,) of the last step and of the best epoch, and the history."""
-
-    last: Tensor
-    best: Tensor | None
-    best_epoch: int | None  # from 1
-    history: History
-    n_steps: int
-    stopped_early: bool
-    notes: list[str] = field(default_factory=list)
 
 
 class Training:
@@ -128,7 +60,7 @@ class Training:
         self.best: Tensor | None = None
         self.best_epoch: int | None = None
         self.best_value = -math.inf
-        self._seen = _Seen(learner.measures, LOOKED_STEPS if self.device.type == "cuda" else 1, self.device)
+        self._seen = Seen(learner.measures, LOOKED_STEPS if self.device.type == "cuda" else 1, self.device)
         self._file = f"{stage or 'training'} last"
 
     def run(self) -> Trained:
@@ -149,7 +81,7 @@ class Training:
 
     def _one_epoch(self) -> None:
         begun, waited, first = time.monotonic(), self.stream.waited, self.first_batch
-        pace = _Pace(self.step, self.stream.waited)
+        pace = Pace(self.step, self.stream.waited)
         steps = self.course.checkpoint_steps
         for batch in self.stream.epoch(self.epoch, first):
             rate = self.course.rate * self.course.schedule((self.step + 0.5) / self.n_steps)
@@ -158,7 +90,7 @@ class Training:
             if pace.is_due():
                 self._look()
                 self._tell_steps(pace, rate)
-                pace = _Pace(self.step, self.stream.waited)
+                pace = Pace(self.step, self.stream.waited)
             if steps is not None and self.step % steps == 0 and self.first_batch < self.stream.n_batches:
                 self._look()
                 self._save()
@@ -267,7 +199,7 @@ class Training:
             f"clip_norm, or divide the entries (divide_by).{kept}"
         )
 
-    def _tell_steps(self, pace: _Pace, rate: float) -> None:
+    def _tell_steps(self, pace: Pace, rate: float) -> None:
         if self.group.rank:
             return
         wait(self.device)
@@ -341,9 +273,9 @@ class Training:
         tensors = [self.learner.parameters.vector, random, *self.optimizer.tensors().values()]
         tensors += self.learner.tensors().values()
         for tensor in tensors:
-            if self.group.rank:
-                tensor.zero_()
-            self.group.sum_(tensor)
+            there = tensor.to(self.device) if self.group.rank == 0 else torch.zeros_like(tensor, device=self.device)
+            self.group.sum_(there)
+            tensor.copy_(there)
         self.learner.random.set_state(random)
 
     def _restore(self, saved: Checkpoint) -> None:
@@ -371,70 +303,6 @@ def judged(learner: Learner, stream: Stream, group: Group | None = None) -> dict
             total += learner.judge(batch.rows, batch.targets)
     group.sum_(total)
     return dict(zip(learner.judgements, (total / stream.n_rows).tolist(), strict=True))
-
-
-class _Seen:
-    """Sums of the measures over the epoch so far, and since steps were last told of."""
-
-    def __init__(self, names: tuple[str, ...], n_waiting: int, device: torch.device):
-        self.names = names
-        self._sums = torch.zeros(n_waiting, len(names), device=device)
-        self._batches: list[tuple[int, int]] = []  # rows and place in the epoch of those that wait
-        self.forget()
-
-    def forget(self) -> None:
-        """A new epoch."""
-        self._total, self._n = [0.0] * len(self.names), 0
-        self._recent, self._n_recent = [0.0] * len(self.names), 0
-
-    @property
-    def full(self) -> bool:
-        return len(self._batches) == len(self._sums)
-
-    def add(self, sums: Tensor, n_rows: int, batch: int) -> None:
-        """Those of a batch of so many rows; the device is not waited for."""
-        self._sums[len(self._batches)].copy_(sums)
-        self._batches.append((n_rows, batch))
-
-    def take(self) -> Iterator[tuple[float, int]]:
-        """The mean first measure of each batch that waits, and its place; its sums are added."""
-        values, batches = self._sums[: len(self._batches)].tolist(), self._batches
-        self._batches = []
-        for sums, (n_rows, batch) in zip(values, batches, strict=True):
-            yield sums[0] / n_rows, batch
-            for i, value in enumerate(sums):
-                self._total[i] += value
-                self._recent[i] += value
-            self._n += n_rows
-            self._n_recent += n_rows
-
-    def means(self) -> dict[str, float]:
-        return {name: value / max(1, self._n) for name, value in zip(self.names, self._total, strict=True)}
-
-    def recent(self) -> dict[str, float]:
-        """Means since this was last called."""
-        values = [value / max(1, self._n_recent) for value in self._recent]
-        self._recent, self._n_recent = [0.0] * len(self.names), 0
-        return dict(zip(self.names, values, strict=True))
-
-    def state(self) -> dict[str, Any]:
-        return {"total": self._total, "n": self._n}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        self._total, self._n = list(state["total"]), state["n"]
-
-
-class _Pace:
-    """How many rows since when."""
-
-    def __init__(self, step: int, waited: float):
-        self.rows, self.waited, self._begun = 0, waited, time.monotonic()
-
-    def seconds(self) -> float:
-        return max(time.monotonic() - self._begun, 1e-9)
-
-    def is_due(self) -> bool:
-        return time.monotonic() - self._begun > TOLD_SECONDS
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

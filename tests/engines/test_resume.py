@@ -140,8 +140,8 @@ def test_a_killed_fold_redoes_a_group_at_most(children, undisturbed, data, tmp_p
 
 
 @pytest.mark.parametrize("moment", ["before replace", "after replace"])
-def test_a_network_killed_at_any_checkpoint_ends_with_the_same_bits(undisturbed, children, data, tmp_path, moment):
-    """In pre-training and in fine-tuning, in the middle of epochs too: each run goes on from where the last one died."""
+def test_a_network_killed_at_checkpoints_ends_with_the_same_bits(undisturbed, children, data, tmp_path, moment):
+    """In pre-training and in fine-tuning, in the middle of epochs too: each goes on from where the last one died."""
     wanted = undisturbed("dbn")
     trial = Trial(children, tmp_path, JOBS["dbn"], data)
     for n in (1, 3, 2, 5, 4, 6):
