@@ -47,8 +47,9 @@ FULL: dict[str, Any] = {
     "digits": None, "hidden": 1_024, "rounds": 5, "optimizer_rows": 12_800, "optimizer_rounds": 3, "process_rounds": 2,
     "gemm": 2_048, "rbm_rows": 20_000, "rbm_hidden": 256, "rbm_epochs": 10, "mlp_epochs": 15, "seeds": 3,
     "dbn_seeds": 2, "layers": [500, 500, 2_000], "pretrain_epochs": 15, "tune_epochs": 25,
-    "few_labels": [100, 300, 1_000, 5_000], "few_seeds": 5, "few_pretrain": 15, "few_epochs": 20, "few_layers": [500, 500, 500], "code_rows": 20_000,
-    "codes": [2, 5, 10, 20, 30], "code_layers": [500, 250], "code_pretrain": 5, "code_epochs": 20,
+    "few_labels": [100, 300, 1_000, 5_000], "few_seeds": 5, "few_pretrain": 15, "few_epochs": 20,
+    "few_layers": [500, 500, 500], "code_rows": 20_000, "codes": [2, 5, 10, 20, 30], "code_layers": [500, 250],
+    "code_pretrain": 5, "code_epochs": 20,
 }  # fmt: skip
 
 
