@@ -136,7 +136,7 @@ def _work(config: DBNConfig) -> Work:
 
     def planned(inputs: Inputs, engine: Engine) -> Plan:
         require_images(config, inputs.shape[1], inputs.uri)
-        _require_codes(config)
+        _require_codes(config, inputs)
         given: dict[str, Any] = {"validation": inputs.validation, "unlabelled": _rows(config), **start}
         return lp.plan_dbn(*inputs.train, model, engine=engine, **given)
 
@@ -158,13 +158,17 @@ def _work(config: DBNConfig) -> Work:
     return Work("dbn", planned, train, open=lambda: open_inputs(config))
 
 
-def _require_codes(config: DBNConfig) -> None:
+def _require_codes(config: DBNConfig, inputs: Inputs) -> None:
+    from lazypipe.models.codes import checked_codes
+
     if config.codes is not None and not config.pretrain:
         raise lp.ConfigError(
             "codes: autoencoders are made of a stack, and pretrain is false. Leave one of the two out."
         )
     if config.codes is not None and config.hold_out is None and config.validation is None:
         raise lp.ConfigError("codes: there are no rows to give back. Give validation (--validation) or hold_out.")
+    if config.codes is not None:
+        checked_codes(config.codes, (_rows(config) or inputs.train[0]).shape)
 
 
 def _add_codes(config: DBNConfig, answer: Answer, inputs: Inputs, model: Any, engine: Engine) -> None:
@@ -174,11 +178,24 @@ def _add_codes(config: DBNConfig, answer: Answer, inputs: Inputs, model: Any, en
 
     assert config.codes is not None and inputs.validation is not None
     rows, others = _rows(config) or inputs.train[0], inputs.validation[0]
-    options = {"pretraining": options_of(config.pretraining), "fine_tuning": {"epochs": config.fine_tuning.epochs}}
+    options = {
+        "pretraining": options_of(config.pretraining),
+        "fine_tuning": {
+            name: value for name, value in options_of(config.fine_tuning).items() if name in ("epochs", "batch_size")
+        },
+    }
     shared = fields_of(config, ComputingConfig)
     shared.pop("divide_by", None)
     found = code_errors(
-        rows, others, config.codes, stack=model.stack_, engine=engine, state=config.state, **options, **shared
+        rows,
+        others,
+        config.codes,
+        stack=model.stack_,
+        engine=engine,
+        state=config.state,
+        restart=config.restart,
+        **options,
+        **shared,
     )
     answer.figures["codes"] = found
     answer.tables["codes"] = [list(found[0]), *(list(row.values()) for row in found)]

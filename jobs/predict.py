@@ -20,14 +20,16 @@ MODEL = "model.safetensors"
 
 
 class PredictConfig(MatrixConfig):
-    """Classes, probabilities or numbers that a network of the jobs mlp or dbn predicts for the rows of a matrix.
+    """Classes, probabilities or numbers that a network of the jobs mlp or dbn predicts for the rows of a matrix; of the
+    job rbm the features, P(h = 1 | row).
 
       python -m jobs predict --model results/mlp --source data/new.npy --out predictions.npy
+      python -m jobs predict --model results/rbm --source data/new.npy --out features.npy
 
-    Rows are streamed; what is predicted of all of them is held in memory.
+    Rows are streamed, and features written as they come; predictions of all rows are held in memory.
     """
 
-    model: str = Field(min_length=1, description="result folder of a mlp or dbn job, or its model.safetensors")
+    model: str = Field(min_length=1, description="result folder of an mlp, dbn or rbm job, or its model.safetensors")
     out: str = Field(min_length=1, description=".npy to write: a class, or a number, of each row")
     probabilities: bool = Field(False, description="of each class, (rows, classes), in place of the likeliest class")
     overwrite: bool = Field(False, description="replace the file if it exists")
@@ -42,13 +44,27 @@ class PredictConfig(MatrixConfig):
 
 def run(config: PredictConfig) -> np.ndarray:
     """Write the predictions, whole or not at all."""
+    from lazypipe.nets.stack import is_stack
+
     path = Path(config.model).expanduser()
-    model = lp.MLP.load(path / MODEL if path.is_dir() else path)
+    path = path / MODEL if path.is_dir() else path
+    if is_stack(path):
+        return _features(config, path)
+    model = lp.MLP.load(path)
     matrix = lp.open_matrix(config.source, column=config.column)
     with replacing(Path(config.out).expanduser(), config.overwrite) as partial, open(partial, "wb") as file:
         said = model.predict_proba(matrix) if config.probabilities else model.predict(matrix)
         np.save(file, said)
     return said
+
+
+def _features(config: PredictConfig, path: Path) -> np.ndarray:
+    """Those of a Boltzmann machine, left on disk."""
+    if config.probabilities:
+        raise lp.ConfigError("probabilities: are of classes, and a machine has none. Leave it out.")
+    matrix = lp.open_matrix(config.source, column=config.column)
+    lp.RBM.load(path).transform(matrix, out=config.out, overwrite=config.overwrite)
+    return np.load(Path(config.out).expanduser(), mmap_mode="r")
 
 
 def main(argv: list[str] | None = None) -> int:

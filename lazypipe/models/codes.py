@@ -30,6 +30,7 @@ def code_errors(
     stack: Stack,
     engine: Engine | None = None,
     state: str | Path | None = None,
+    restart: bool = False,
     **options: Any,
 ) -> list[dict[str, Any]]:
     """Mean squared error of an entry of ``others``, given back from so many codes, by number of codes.
@@ -39,11 +40,8 @@ def code_errors(
     in the folder ``{state}-codes-n``. A dict a number: ``n_components``, ``autoencoder``, ``PCA``; entries are divided
     by the ``divide_by`` of the stack, and for PCA centred by their means.
     """
-    wanted = sorted({whole(n, "codes") for n in n_components})
     matrix, judged = open_matrix(X), open_matrix(others)
-    most = min(matrix.shape[0] - 1, stack.units[0])
-    if not wanted or wanted[-1] > most:
-        raise ConfigError(f"codes: {', '.join(map(str, wanted)) or 'none'}. Give 1 to {most:,} of them.")
+    wanted = checked_codes(n_components, matrix.shape)
     with engine_or_own(engine) as running:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ClosePairWarning)  # what they span is asked for, not each of them
@@ -52,11 +50,20 @@ def code_errors(
         rows = []
         for n in wanted:
             model = Autoencoder((*stack.units[1:], n), divide_by=stack.divide_by, **options)
-            place = None if state is None else Path(f"{state}-codes-{n}")
-            model.fit(matrix, stack=stack, engine=running, state=place)
+            place = None if state is None else Path(f"{Path(state)}-codes-{n}")
+            model.fit(matrix, stack=stack, engine=running, state=place, restart=restart and place is not None)
             error = model.reconstruction_error(judged)
             rows.append({"n_components": n, "autoencoder": error, "PCA": float(of_components[n - 1])})
     return rows
+
+
+def checked_codes(n_components: Sequence[int], shape: tuple[int, int]) -> list[int]:
+    """The numbers of codes, rising; ConfigError for one that principal components of such rows cannot have."""
+    wanted = sorted({whole(n, "codes") for n in n_components})
+    most = min(shape[0] - 1, shape[1])
+    if not wanted or wanted[-1] > most:
+        raise ConfigError(f"codes: {', '.join(map(str, wanted)) or 'none'}. Give 1 to {most:,} of them.")
+    return wanted
 
 
 def component_errors(others: Any, mean: np.ndarray, components: np.ndarray) -> np.ndarray:

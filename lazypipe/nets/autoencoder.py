@@ -10,19 +10,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lazypipe.checks import whole
+from lazypipe.checks import from_0, whole
 from lazypipe.engines import Engine, engine_or_own
 from lazypipe.errors import DataError, require_fitted
 from lazypipe.io import open_matrix
 from lazypipe.io.examples import Examples
 from lazypipe.nets.applying import Function, applied, memory_of
 from lazypipe.nets.belief import FitBelief
+from lazypipe.nets.checkpoints import forget, load_tensors, save_tensors
 from lazypipe.nets.dbn import Pretrained, plan_belief
 from lazypipe.nets.fitting import FitNetwork
 from lazypipe.nets.network import Network, Shape
-from lazypipe.nets.placing import carried_out
+from lazypipe.nets.placing import budget_of, carried_out
 from lazypipe.nets.rbm import matched
 from lazypipe.nets.stack import Stack
+
+FIXED: dict[str, Any] = {"activation": "sigmoid", "initial": "xavier", "loss": "cross_entropy"}  # nobody's choice
+REMEDY = "Give the file of an autoencoder that lazypipe saved."
 
 
 class Autoencoder(Pretrained):
@@ -69,14 +73,17 @@ class Autoencoder(Pretrained):
         work = self._work(X, validation, stack, pretrain, state, restart)
         with engine_or_own(engine) as running:
             plan = plan_belief("autoencoder", work, running, ())
-            memory = running.host.memory
+            memory = budget_of(work.options, running)
             before = None if work.pretraining is None else replace(work.pretraining, memory=memory)
             work = replace(work, network=replace(work.network, memory=memory), pretraining=before)
+            forget(work.network.state, restart)
             found, fit = carried_out(work, running, plan.folds[0])
         if found is not None:
             self._take_stack(found)
         elif work.stack is not None:
             self.stack_ = work.stack
+        elif hasattr(self, "stack_"):
+            del self.stack_
         self.shape_, self._vector = work.network.shape, fit.parameters
         self.n_components_ = self.shape_.units[self._code]
         self.history_ = [*([] if found is None else found.history), *fit.history]
@@ -120,6 +127,30 @@ class Autoencoder(Pretrained):
         assert isinstance(found, np.ndarray)
         return float(found.mean(dtype=np.float64))
 
+    def save(self, path: str | Path, overwrite: bool = False) -> None:
+        """Write the autoencoder as one safetensors file, whole; ``Autoencoder.load`` reads it."""
+        require_fitted(self, "shape_")
+        header = {"autoencoder": self.shape_._asdict(), "divide_by": float(self.divide_by)}
+        values = self._loaded(torch.device("cpu")).parameters.values
+        save_tensors(Path(path).expanduser().absolute(), header, values, overwrite)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Autoencoder:
+        """A fitted autoencoder from the file that ``save`` wrote. DataError for any other."""
+        place = Path(path).expanduser().absolute()
+        header, tensors = load_tensors(place, REMEDY)
+        if "autoencoder" not in header:
+            raise DataError(f"{place}: is no autoencoder. {REMEDY}")
+        found = header["autoencoder"]
+        shape = Shape(tuple(found["units"]), found["activation"], found["loss"], found["code"])
+        network = Network(shape, torch.Generator())
+        for name, value in network.parameters.values.items():
+            value.copy_(tensors[name])
+        model = cls(shape.units[1 : found["code"] + 1], divide_by=header["divide_by"])
+        model.shape_, model._vector = shape, network.parameters.vector.numpy()
+        model.n_components_ = shape.units[found["code"]]
+        return model
+
     def _work(
         self, X: Any, validation: Any, stack: Any, pretrain: bool, state: str | Path | None, restart: bool
     ) -> FitBelief:
@@ -128,7 +159,9 @@ class Autoencoder(Pretrained):
         binary = self._machines().visible == "bernoulli"
         loss = "binary_cross_entropy" if binary else "squared_error"
         before, given = self._start(X, stack, pretrain, validation, state, restart)
-        options = self._network(hidden=hidden, activation="sigmoid")._options()
+        network = self._network(hidden=hidden, **FIXED)
+        options = network._options()
+        options.course(1, None if validation is None else "loss", False)  # refuses patience without validation rows
         shape = Shape(
             (matrix.shape[1], *hidden, *reversed(hidden[:-1]), matrix.shape[1]), "sigmoid", loss, code=len(hidden)
         )
@@ -140,8 +173,9 @@ class Autoencoder(Pretrained):
             None if validation is None else Examples(matched(validation, matrix.shape[1]), none, options.divide_by),
             memory=0,
             initial="xavier",
+            dropout=from_0(network.dropout, "dropout", below=1.0),
+            input_dropout=from_0(network.input_dropout, "input_dropout", below=1.0),
             state=None if state is None else str(Path(state).expanduser().absolute()),
-            restart=restart,
             stage=f"{hidden[-1]} codes",
         )
         return FitBelief(work, before, given)
@@ -173,5 +207,5 @@ class Autoencoder(Pretrained):
             network = self._loaded(device)
             return lambda rows: function(network, rows)
 
-        options = self._network(hidden=(1,), activation="sigmoid")._options()
+        options = self._network(hidden=(1,), **FIXED)._options()
         return applied(make, matrix, n_outputs, options, out, overwrite, memory_of(self))

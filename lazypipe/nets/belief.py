@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from lazypipe.nets.fitting import Fit, FitNetwork, checkpoints_of
-from lazypipe.nets.layers import FitStack, FitStackResult
+from lazypipe.nets.layers import FitStack, FitStackResult, require_probabilities
 from lazypipe.nets.network import Network, Shape
 from lazypipe.nets.options import Options
 from lazypipe.nets.processes import Group
@@ -34,10 +35,14 @@ class FitBelief:
         return self.network.options
 
     def __call__(self, group: Group, tell: Tell) -> tuple[FitStackResult | None, Fit]:
-        with checkpoints_of(self.network.state, self.network.restart, group) as checkpoints:
+        with checkpoints_of(self.network.state, group) as checkpoints:
             before = None if self.pretraining is None else self.pretraining.within(group, tell, checkpoints)
             stack = self.stack if before is None else before.stack
             network = self.network
+            untried = self.pretraining is None or self.pretraining.given is not None
+            if untried and network.shape.loss == "binary_cross_entropy":
+                with closing(network.in_order(network.train, group.device)) as rows:
+                    require_probabilities(rows)
             if stack is not None:
                 network = replace(network, start=started(stack, network.shape, network.options.seed))
             return before, network.within(group, tell, checkpoints)
@@ -54,11 +59,8 @@ def started(stack: Stack, shape: Shape, seed: int) -> np.ndarray:
     network.initialise("xavier", seed)
     values = network.parameters.values
     n = len(stack.weights)
-    for i in range(n):
-        weight, bias = torch.from_numpy(stack.weights[i]), torch.from_numpy(stack.biases[i])
-        if i == 0 and stack.mean is not None and stack.scale is not None:
-            weight = weight / torch.from_numpy(stack.scale)
-            bias = bias - weight @ torch.from_numpy(stack.mean)
+    for i, arrays in enumerate(stack.entered()):
+        weight, bias = (torch.from_numpy(array) for array in arrays)
         if i + 1 == shape.code:
             weight, bias = SLOPE * weight, SLOPE * bias + 0.5
         values[f"weight.{i}"].copy_(weight)

@@ -25,6 +25,8 @@ from lazypipe.errors import DataError
 FORMAT = 1
 HEADER = "lazypipe"
 SUFFIX = ".safetensors"
+LAST, BEST = "last", "best"
+ENDINGS = (f"-{LAST}", f"-{BEST}")  # of the names of checkpoints: other files are somebody's models
 
 
 class Checkpoint(NamedTuple):
@@ -32,6 +34,13 @@ class Checkpoint(NamedTuple):
 
     header: dict[str, Any]
     tensors: dict[str, Tensor]
+
+
+def forget(state: str | None, restart: bool) -> None:
+    """Empty a folder of checkpoints where that is asked for: once, and not by a task, which may be run again."""
+    if restart and state is not None:
+        with Checkpoints(state, restart=True):
+            pass
 
 
 class Checkpoints:
@@ -48,14 +57,15 @@ class Checkpoints:
     def __enter__(self) -> Checkpoints:
         busy = "another run holds this state"
         self._held.enter_context(held(self.path, "cannot hold a state", busy, "pass another --state"))
-        foreign = [p.name for p in self.path.iterdir() if not p.name.startswith(".") and p.suffix != SUFFIX]
+        kept = [p for p in self.path.iterdir() if not p.name.startswith(".")]
+        foreign = [p.name for p in kept if p.suffix != SUFFIX or not p.stem.endswith(ENDINGS)]
         if foreign:
             self.__exit__()
             raise DataError(
                 f"{self.path}: holds other files ({sorted(foreign)[0]}), so it is no state. Pass another --state."
             )
         if self.restart:
-            for path in self.path.glob(f"*{SUFFIX}"):
+            for path in kept:
                 path.unlink()
         return self
 

@@ -13,10 +13,11 @@ from lazypipe.checks import whole
 from lazypipe.engines import Engine, engine_or_own
 from lazypipe.errors import ConfigError, require_fitted
 from lazypipe.nets.belief import FitBelief
+from lazypipe.nets.checkpoints import forget
 from lazypipe.nets.fitting import fit_memory
 from lazypipe.nets.layers import FitStack, FitStackResult, fit_stack_memory
 from lazypipe.nets.mlp import MLP, network_note, rule_of_thumb
-from lazypipe.nets.placing import carried_out, plan_training
+from lazypipe.nets.placing import budget_of, carried_out, plan_training
 from lazypipe.nets.rbm import RBM, machine_of, machine_options, matched, plan_stack, stack_work
 from lazypipe.nets.stack import Stack, load_stack
 from lazypipe.plan import Plan
@@ -78,8 +79,12 @@ class Pretrained:
         work = self._stack_work(X, validation, stack, state, restart)
         with engine_or_own(engine) as running:
             plan = plan_stack("pre-training", work, running)
-            found: FitStackResult = carried_out(replace(work, memory=running.host.memory), running, plan.folds[0])
+            forget(work.state, restart)
+            found: FitStackResult = carried_out(
+                replace(work, memory=budget_of(work.options, running)), running, plan.folds[0]
+            )
         self._take_stack(found)
+        self._goes_on = True
         self.plan_ = plan
         return self
 
@@ -98,9 +103,7 @@ class Pretrained:
             restart,
             stages=self._stages(hidden),
         )
-        return (
-            work if stack is None else replace(work, given=fitting(opened(stack), work.units, work.options.divide_by))
-        )
+        return work if stack is None else replace(work, given=fitting(opened(stack), work))
 
     def _stages(self, hidden: tuple[int, ...]) -> tuple[str, ...]:
         """What each machine's training is called."""
@@ -130,7 +133,7 @@ class Pretrained:
             if stack is not None:
                 raise ConfigError("pretrain: False goes without a stack. Leave one of the two out.")
             return None, None
-        given = getattr(self, "stack_", None) if stack is None else stack
+        given = self.stack_ if stack is None and getattr(self, "_goes_on", False) else stack
         work = self._stack_work(X, validation, given, state, restart)
         if work.given is not None and work.given.units == work.units:
             return None, work.given
@@ -185,14 +188,17 @@ class DBN(Pretrained):
         work, classes = self._work(X, y, validation, unlabelled, stack, pretrain, state, restart)
         with engine_or_own(engine) as running:
             plan = self._plan(work, running)
-            memory = running.host.memory
+            memory = budget_of(work.options, running)
             before = None if work.pretraining is None else replace(work.pretraining, memory=memory)
             work = replace(work, network=replace(work.network, memory=memory), pretraining=before)
+            forget(work.network.state, restart)
             found, fit = carried_out(work, running, plan.folds[0])
         if found is not None:
             self._take_stack(found)
         elif work.stack is not None:
             self.stack_ = work.stack
+        elif hasattr(self, "stack_"):
+            del self.stack_
         earlier = [] if found is None else found.history
         self.network_ = self._network(hidden=work.network.shape.units[1:-1], activation="sigmoid")._take(
             work.network.shape, classes, fit, work.network.train.n_rows, plan
@@ -301,8 +307,15 @@ def opened(stack: Stack | str | Path) -> Stack:
     return stack if isinstance(stack, Stack) else load_stack(stack)
 
 
-def fitting(stack: Stack, units: tuple[int, ...], divide_by: float) -> Stack:
-    """The layers of a stack that a network of those units starts with; ConfigError where the first has others."""
+def fitting(stack: Stack, work: FitStack) -> Stack:
+    """The layers of a stack that training starts with; ConfigError where they see other rows, or have other units."""
+    units, divide_by = work.units, work.options.divide_by
+    kinds = {True: "gaussian", False: "bernoulli"}
+    if stack.gaussian != (work.machine.visible == "gaussian"):
+        raise ConfigError(
+            f"stack: has {kinds[stack.gaussian]} visible units, asked for are {work.machine.visible} ones. Pass "
+            f"pretraining visible={kinds[stack.gaussian]!r} (--pretraining.visible)."
+        )
     if stack.divide_by != divide_by:
         raise ConfigError(
             f"divide_by: the stack was trained on entries divided by {stack.divide_by:g}, these are divided by "

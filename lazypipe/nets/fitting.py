@@ -24,9 +24,11 @@ from lazypipe.nets.processes import Group
 from lazypipe.nets.spawning import Tell
 from lazypipe.nets.stream import Stream
 from lazypipe.nets.training import Training
+from lazypipe.sizes import MIB
 
 VERSION = 1
-JUDGED_ROWS = 256  # at once
+JUDGED_ROWS, JUDGED_NBYTES = 256, 8 * MIB  # at once, at most
+DEVICE_SHARE = 0.4  # of a GPU's free memory, for the rows of a stream
 RESULTS = 3  # copies of the parameters on their way back
 CURVATURE_VECTORS = 8  # that the curvature term takes meanwhile
 
@@ -62,12 +64,11 @@ class FitNetwork:
     input_dropout: float = 0.0
     start: np.ndarray | None = None
     state: str | None = None
-    restart: bool = False
     stage: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)  # of the identity
 
     def __call__(self, group: Group, tell: Tell) -> Fit:
-        with checkpoints_of(self.state, self.restart, group) as checkpoints:
+        with checkpoints_of(self.state, group) as checkpoints:
             return self.within(group, tell, checkpoints)
 
     def within(self, group: Group, tell: Tell, checkpoints: Checkpoints | None) -> Fit:
@@ -112,10 +113,14 @@ class FitNetwork:
             "validation": None if self.validation is None else list(self.validation.identity()),
             "dropout": [self.input_dropout, self.dropout],
             "initial": self.initial if self.start is None else digest_of(self.start),
-            "order": train.identity(),
+            "order of rows, which follows from memory,": train.identity(),
             **self.options.identity(),
             **self.extra,
         }
+
+    def in_order(self, examples: Examples, device: torch.device) -> Stream:
+        """The rows as they lie in the source."""
+        return self._stream(examples, device, learning=False)
 
     def _stream(self, examples: Examples, device: torch.device, learning: bool) -> Stream:
         left = memory_left(self.memory, self.shape, self.options, examples.n_rows)
@@ -123,17 +128,19 @@ class FitNetwork:
             examples.matrix,
             targets_of(examples, self.shape),
             divide_by=examples.divide_by,
-            batch_rows=batch_rows_of(self.options, examples.n_rows) if learning else JUDGED_ROWS,
-            memory=train_share(left, self.validation is not None) if learning else judged_share(left),
+            batch_rows=batch_rows_of(self.options, examples.n_rows) if learning else judged_rows(examples.n_features),
+            memory=on_device(
+                train_share(left, self.validation is not None) if learning else judged_share(left), device
+            ),
             seed=self.options.seed,
             device=device,
             shuffle=learning,
         )
 
 
-def checkpoints_of(state: str | None, restart: bool, group: Group) -> AbstractContextManager[Checkpoints | None]:
+def checkpoints_of(state: str | None, group: Group) -> AbstractContextManager[Checkpoints | None]:
     """The folder of checkpoints, which the first process alone holds."""
-    return nullcontext() if state is None or group.rank else Checkpoints(state, restart)
+    return nullcontext() if state is None or group.rank else Checkpoints(state)
 
 
 def fit_of(trained: Trained, options: Options, device: torch.device) -> Fit:
@@ -169,6 +176,19 @@ def train_share(nbytes: int, validated: bool) -> int:
     return nbytes - judged_share(nbytes) if validated else nbytes
 
 
+def judged_rows(n_features: int) -> int:
+    """Rows that are judged at once."""
+    return max(1, min(JUDGED_ROWS, JUDGED_NBYTES // (4 * n_features)))
+
+
+def on_device(memory: int, device: torch.device) -> int:
+    """Bytes of a budget that buffers on the device may take, too."""
+    if device.type != "cuda":
+        return memory
+    free, _ = torch.cuda.mem_get_info(device)
+    return min(memory, int(DEVICE_SHARE * free))
+
+
 def judged_share(nbytes: int) -> int:
     return nbytes // 4
 
@@ -181,7 +201,7 @@ def network_memory(shape: Shape, options: Options, n_rows: int) -> int:
     """
     state = STATE_VECTORS[options.optimizer]
     vectors = 4 + state + (3 + state) + (CURVATURE_VECTORS if options.optimizer == "curvature" else 0)
-    n = max(batch_rows_of(options, n_rows), JUDGED_ROWS)
+    n = max(batch_rows_of(options, n_rows), judged_rows(shape.units[0]))
     itemsize = PRECISIONS[options.precision].itemsize
     return 4 * vectors * shape.n_parameters + network_nbytes(shape, n, itemsize, dropout=True)
 
@@ -204,8 +224,9 @@ def fit_memory(fit: FitNetwork, memory: int) -> int:
     )
     total = network + train.host_nbytes + 8 * fit.train.n_rows
     if fit.validation is not None:
+        n = judged_rows(fit.train.n_features)
         judged = cut_rows(
-            fit.validation.matrix, batch_rows=JUDGED_ROWS, memory=judged_share(left), target_nbytes=8, shuffle=False
+            fit.validation.matrix, batch_rows=n, memory=judged_share(left), target_nbytes=8, shuffle=False
         )
         total += judged.host_nbytes + 8 * fit.validation.n_rows
     return total

@@ -25,12 +25,13 @@ from lazypipe.nets.checkpoints import Checkpoints
 from lazypipe.nets.cut import cut_rows
 from lazypipe.nets.device import describe
 from lazypipe.nets.fitting import (
-    JUDGED_ROWS,
     RESULTS,
     VERSION,
     batch_rows_of,
     checkpoints_of,
+    judged_rows,
     judged_share,
+    on_device,
     train_share,
 )
 from lazypipe.nets.learning import History, Learner, Trained
@@ -128,12 +129,11 @@ class FitStack:
     validation: Matrix | None
     memory: int
     state: str | None = None
-    restart: bool = False
     stages: tuple[str, ...] = ()
     given: Stack | None = None
 
     def __call__(self, group: Group, tell: Tell) -> FitStackResult:
-        with checkpoints_of(self.state, self.restart, group) as checkpoints:
+        with checkpoints_of(self.state, group) as checkpoints:
             return self.within(group, tell, checkpoints)
 
     def within(self, group: Group, tell: Tell, checkpoints: Checkpoints | None) -> FitStackResult:
@@ -200,7 +200,7 @@ class FitStack:
             "data": content_of(self.matrix),
             "validation": None if self.validation is None else content_of(self.validation),
             "below": stack.digest,
-            "order": train.identity(),
+            "order of rows, which follows from memory,": train.identity(),
             **self.options.identity(),
         }
 
@@ -210,8 +210,8 @@ class FitStack:
             matrix,
             None,
             divide_by=self.options.divide_by,
-            batch_rows=batch_rows_of(self.options, matrix.shape[0]) if learning else JUDGED_ROWS,
-            memory=train_share(left, True) if learning else judged_share(left) // 2,
+            batch_rows=batch_rows_of(self.options, matrix.shape[0]) if learning else judged_rows(matrix.shape[1]),
+            memory=on_device(train_share(left, True) if learning else judged_share(left) // 2, device),
             seed=self.options.seed,
             device=device,
             shuffle=learning,
@@ -245,6 +245,13 @@ def mean_of(rows: Stream, below: Below, n_visible: int, probabilities: bool) -> 
     return (total / rows.n_rows).float().cpu()
 
 
+def require_probabilities(rows: Stream) -> None:
+    """Read all rows once; DataError for an entry outside of 0 to 1."""
+    for batch in rows.epoch(0):
+        if bool(((batch.rows < -SLACK) | (batch.rows > 1 + SLACK)).any()):
+            raise _outside(rows, batch.rows, batch.index)
+
+
 def _outside(rows: Stream, values: Tensor, index: int) -> DataError:
     row, column = ((values < -SLACK) | (values > 1 + SLACK)).nonzero()[0].tolist()
     uri, value = rows.matrix.uri, float(values[row, column]) * rows.divide_by
@@ -273,7 +280,7 @@ def standardised(stack: Stack, rows: Stream) -> Stack:
 def stack_memory(units: tuple[int, ...], options: Options, n_rows: int) -> int:
     """Bytes of a training beside its rows: all layers, the vectors of the largest one, and what passes through."""
     sizes = n_parameters_of(units)
-    n = max(batch_rows_of(options, n_rows), JUDGED_ROWS)
+    n = max(batch_rows_of(options, n_rows), judged_rows(units[0]))
     vectors = 7 + 2 * STATE_VECTORS[options.optimizer]  # as of a network, and what a checkpoint writes
     itemsize = PRECISIONS[options.precision].itemsize
     machine = max(boltzmann_nbytes(a, b, n, itemsize=itemsize) for a, b in pairwise(units))
@@ -298,8 +305,9 @@ def fit_stack_memory(work: FitStack, memory: int) -> int:
     train = cut_rows(
         work.matrix, batch_rows=batch_rows_of(work.options, work.matrix.shape[0]), memory=train_share(left, True)
     )
+    n, share = judged_rows(work.units[0]), judged_share(left) // 2
     judged = [
-        cut_rows(matrix, batch_rows=JUDGED_ROWS, memory=judged_share(left) // 2, shuffle=False).host_nbytes
+        cut_rows(matrix, batch_rows=n, memory=share, shuffle=False).host_nbytes
         for matrix in (work.matrix, work.validation or work.matrix)
     ]
     return own + train.host_nbytes + sum(judged)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lazypipe.checks import from_0, named, whole
 from lazypipe.engines import Engine, engine_or_own
@@ -16,13 +17,13 @@ from lazypipe.errors import ConfigError, DataError, require_fitted
 from lazypipe.io import open_matrix
 from lazypipe.io.examples import Examples, examples_of, others_of
 from lazypipe.nets.activations import ACTIVATIONS
-from lazypipe.nets.applying import applied, memory_of
-from lazypipe.nets.checkpoints import load_tensors, save_tensors
+from lazypipe.nets.applying import Function, applied, memory_of
+from lazypipe.nets.checkpoints import forget, load_tensors, save_tensors
 from lazypipe.nets.fitting import Fit, FitNetwork, fit_memory
 from lazypipe.nets.initial import initial_for
 from lazypipe.nets.network import LOSSES, Network, Shape
 from lazypipe.nets.options import Options, options_of
-from lazypipe.nets.placing import carried_out, plan_training
+from lazypipe.nets.placing import budget_of, carried_out, plan_training
 from lazypipe.plan import Plan
 
 ENOUGH_ROWS = 10  # a parameter, by the rule of thumb
@@ -139,14 +140,15 @@ class MLP:
         work, classes = self._work(X, y, validation, state, restart)
         with engine_or_own(engine) as running:
             plan = self._plan(work, running)
-            fit: Fit = carried_out(replace(work, memory=running.host.memory), running, plan.folds[0])
+            forget(work.state, restart)
+            fit: Fit = carried_out(replace(work, memory=budget_of(work.options, running)), running, plan.folds[0])
         return self._take(work.shape, classes, fit, work.train.n_rows, plan)
 
     def predict(self, X: Any) -> np.ndarray:
         """The class, or the number, of every row (n,); X is streamed."""
         require_fitted(self, "coefs_")
         if self.loss == "cross_entropy":
-            return np.asarray(self.classes_[self._outputs(X).argmax(axis=1)])
+            return np.asarray(self.classes_[self._likeliest(X)])
         return self._outputs(X)[:, 0]
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -164,9 +166,9 @@ class MLP:
         require_fitted(self, "coefs_")
         train = Examples(open_matrix(X), np.empty(0), self._divide_by)
         examples = others_of((X, y), train, getattr(self, "classes_", None))
-        said = self._outputs(X)
         if self.loss == "cross_entropy":
-            return float((said.argmax(axis=1) == examples.targets).mean())
+            return float((self._likeliest(X) == examples.targets).mean())
+        said = self._outputs(X)
         squares = ((examples.targets - examples.targets.mean()) ** 2).sum()
         return float(1 - ((examples.targets - said[:, 0]) ** 2).sum() / squares)
 
@@ -177,7 +179,7 @@ class MLP:
             raise ConfigError(f"confusion: there are no classes where the loss is {self.loss}. Call score.")
         examples = others_of((X, y), Examples(open_matrix(X), np.empty(0), self._divide_by), self.classes_)
         n = len(self.classes_)
-        pairs = examples.targets.astype(np.int64) * n + self._outputs(X).argmax(axis=1)
+        pairs = examples.targets.astype(np.int64) * n + self._likeliest(X)
         return np.bincount(pairs, minlength=n * n).reshape(n, n)
 
     def save(self, path: str | Path, overwrite: bool = False) -> None:
@@ -197,9 +199,9 @@ class MLP:
         """A fitted network from the file that ``save`` wrote. DataError for any other."""
         place = Path(path).expanduser().absolute()
         header, tensors = load_tensors(place, REMEDY)
-        if "network" not in header:
-            raise DataError(f"{place}: is no network (a checkpoint, perhaps). {REMEDY}")
-        found = header["network"]
+        found = header.get("network", {})
+        if found.get("loss") not in LOSSES:
+            raise DataError(f"{place}: is no network with outputs (a stack, a machine or a checkpoint). {REMEDY}")
         shape = Shape(tuple(found["units"]), found["activation"], found["loss"])
         network = Network(shape, torch.Generator())
         for name, value in network.parameters.values.items():
@@ -228,6 +230,7 @@ class MLP:
         hidden = tuple(whole(n, "hidden") for n in ((self.hidden,) if isinstance(self.hidden, int) else self.hidden))
         train, classes = examples_of((X, y), options.divide_by, self.loss != "cross_entropy")
         others = None if validation is None else others_of(validation, train, classes)
+        options.course(1, None if others is None else "loss", False)  # refuses patience without validation rows
         shape = Shape((train.n_features, *hidden, 1 if classes is None else len(classes)), self.activation, self.loss)
         work = FitNetwork(
             shape,
@@ -239,7 +242,6 @@ class MLP:
             dropout=from_0(self.dropout, "dropout", below=1.0),
             input_dropout=from_0(self.input_dropout, "input_dropout", below=1.0),
             state=None if state is None else str(Path(state).expanduser().absolute()),
-            restart=restart,
         )
         return work, classes
 
@@ -287,8 +289,16 @@ class MLP:
         network.parameters.vector.copy_(torch.from_numpy(self._vector))
         return network
 
+    def _likeliest(self, X: Any) -> np.ndarray:
+        """The place (n,) among the classes of each row's likeliest one."""
+        return self._said(X, lambda said: said.argmax(1, keepdim=True).float(), 1)[:, 0].astype(np.int64)
+
     def _outputs(self, X: Any) -> np.ndarray:
         """What the network says of every row (n, outputs), before a softmax; float32."""
+        return self._said(X, lambda said: said, self.shape_.units[-1])
+
+    def _said(self, X: Any, function: Callable[[Tensor], Tensor], n_outputs: int) -> np.ndarray:
+        """A function of what the network says of every row, (n, n_outputs)."""
         require_fitted(self, "coefs_")
         matrix = open_matrix(X)
         if matrix.shape[1] != self.shape_.units[0]:
@@ -296,10 +306,12 @@ class MLP:
                 f"{matrix.uri}: {matrix.shape[1]:,} columns, but the network has {self.shape_.units[0]:,} inputs. "
                 f"Give rows of the columns that it was trained on."
             )
-        said = applied(
-            lambda device: self._network(device).outputs, matrix, self.shape_.units[-1], self._options(),
-            memory=memory_of(self),
-        )  # fmt: skip
+
+        def make(device: torch.device) -> Function:
+            network = self._network(device)
+            return lambda rows: function(network.outputs(rows))
+
+        said = applied(make, matrix, n_outputs, self._options(), memory=memory_of(self))
         assert isinstance(said, np.ndarray)
         return said
 

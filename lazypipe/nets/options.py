@@ -15,7 +15,14 @@ from lazypipe.nets.parameters import Parameters
 from lazypipe.nets.schedules import Schedule
 
 KEEPS = ("best", "last")
-WHERE = ("device", "matmul_precision", "threads", "processes", "timeout", "checkpoint_steps")  # change no result
+WHERE = (
+    "device",
+    "matmul_precision",
+    "threads",
+    "processes",
+    "timeout",
+    "checkpoint_steps",
+)  # may be others where a training goes on
 EXACT_CURVATURE = 2000  # parameters, at most, of which the diagonal of the Hessian is exact
 
 

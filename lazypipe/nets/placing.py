@@ -91,6 +91,16 @@ def gpus_of(options: Options, engine: Engine) -> int:
     return 1 if options.device == "cuda" or engine.gpus > 0 else 0
 
 
+def processes_here(options: Options, engine: Engine) -> int:
+    """Processes that share the budget of this machine."""
+    return options.processes if engine.host.shared else 1
+
+
+def budget_of(options: Options, engine: Engine) -> int:
+    """Of one process."""
+    return engine.host.memory // processes_here(options, engine)
+
+
 def plan_training(
     job: str,
     matrix: Matrix,
@@ -109,7 +119,9 @@ def plan_training(
     """
     if engine.gpus is None:
         device_of(options.device)
-    gpus = gpus_of(options, engine)
+    gpus, n_here = gpus_of(options, engine), processes_here(options, engine)
+    if n_here > 1:
+        notes = (*notes, f"{n_here} processes on this machine share the budget; the libraries are loaded by each")
 
     def fold(host: Host) -> FoldPlan:
         plan = FoldPlan(
@@ -120,7 +132,7 @@ def plan_training(
             mapped_nbytes=0,
             state_nbytes=result_nbytes,
             live_states=1,
-            task_nbytes=nbytes(host.memory),
+            task_nbytes=n_here * nbytes(host.memory // n_here),
             reserved=0,
             concurrency=1,
             bytes_read=matrix.nbytes,

@@ -16,10 +16,11 @@ from lazypipe.errors import ConfigError, DataError, require_fitted
 from lazypipe.io import open_matrix
 from lazypipe.io.matrix import Matrix
 from lazypipe.nets.applying import Function, applied, memory_of
+from lazypipe.nets.checkpoints import forget
 from lazypipe.nets.energy import VISIBLE, EnergyModel
 from lazypipe.nets.layers import Below, FitStack, FitStackResult, Machine, fit_stack_memory, n_parameters_of
 from lazypipe.nets.options import Options, options_of
-from lazypipe.nets.placing import carried_out, plan_training
+from lazypipe.nets.placing import budget_of, carried_out, plan_training
 from lazypipe.nets.stack import Stack, load_stack, save_stack
 from lazypipe.plan import Plan
 
@@ -109,7 +110,10 @@ class RBM:
         work = self._work(X, validation, state, restart)
         with engine_or_own(engine) as running:
             plan = plan_stack("rbm", work, running)
-            found: FitStackResult = carried_out(replace(work, memory=running.host.memory), running, plan.folds[0])
+            forget(work.state, restart)
+            found: FitStackResult = carried_out(
+                replace(work, memory=budget_of(work.options, running)), running, plan.folds[0]
+            )
         self._take(found.stack)
         self.history_, self.n_steps_, self.notes_ = found.history, found.n_steps, list(found.notes)
         self.device_, self.plan_ = found.device, plan
@@ -285,7 +289,6 @@ def stack_work(
         None if validation is None else matched(validation, matrix.shape[1]),
         memory=0,
         state=None if state is None else str(Path(state).expanduser().absolute()),
-        restart=restart,
         stages=stages,
         given=given,
     )

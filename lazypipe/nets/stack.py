@@ -54,6 +54,14 @@ class Stack:
             visible_biases=self.visible_biases[:n],
         )
 
+    def entered(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Weights and biases of each layer for rows that are divided alone: the first layer standardises."""
+        found = list(zip(self.weights, self.biases, strict=True))
+        if found and self.mean is not None and self.scale is not None:
+            weight = self.weights[0] / self.scale
+            found[0] = weight, self.biases[0] - weight @ self.mean
+        return found
+
     @cached_property
     def digest(self) -> str:
         """What tells its numbers from others."""
@@ -79,6 +87,11 @@ def save_stack(path: str | Path, stack: Stack, overwrite: bool = False) -> None:
     if stack.mean is not None and stack.scale is not None:
         tensors |= {"mean": torch.from_numpy(stack.mean), "scale": torch.from_numpy(stack.scale)}
     save_tensors(Path(path).expanduser().absolute(), header, tensors, overwrite)
+
+
+def is_stack(path: Path) -> bool:
+    """Whether a file holds a stack, or one machine. DataError where it cannot be read."""
+    return bool(load_tensors(path.absolute(), REMEDY).header.get("network", {}).get("loss") == LOSS)
 
 
 def load_stack(path: str | Path) -> Stack:

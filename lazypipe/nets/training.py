@@ -11,12 +11,13 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from lazypipe.checkpoint import require_same
-from lazypipe.errors import DivergedError, EngineError
-from lazypipe.nets.checkpoints import Checkpoint, Checkpoints
+from lazypipe.checkpoint import REMEDY, require_same
+from lazypipe.errors import DataError, DivergedError, EngineError
+from lazypipe.nets.checkpoints import BEST, LAST, Checkpoint, Checkpoints
 from lazypipe.nets.curvature import curvature_term
 from lazypipe.nets.device import memory_used, wait
 from lazypipe.nets.learning import Course, Differentiable, History, Learner, Trained
@@ -61,7 +62,8 @@ class Training:
         self.best_epoch: int | None = None
         self.best_value = -math.inf
         self._seen = Seen(learner.measures, LOOKED_STEPS if self.device.type == "cuda" else 1, self.device)
-        self._file = f"{stage or 'training'} last"
+        self._name = stage or "training"
+        self._file = f"{self._name} {LAST}"
 
     def run(self) -> Trained:
         """Train from the start, or from where the checkpoint is.
@@ -70,7 +72,7 @@ class Training:
         """
         self._resume()
         if self.group.rank == 0:
-            self.tell(StageStarted(self.stage or "training", self.n_steps))
+            self.tell(StageStarted(self._name, self.n_steps))
         stopped = self._has_stopped()
         while self.epoch < self.course.epochs and not stopped:
             self._one_epoch()
@@ -93,8 +95,10 @@ class Training:
                 pace = Pace(self.step, self.stream.waited)
             if steps is not None and self.step % steps == 0 and self.first_batch < self.stream.n_batches:
                 self._look()
+                self._require_finite()
                 self._save()
         self._look()
+        self._require_finite()
         wait(self.device)
         seconds = time.monotonic() - begun
         n_rows = min(self.stream.n_rows, (self.stream.n_batches - first) * self.stream.batch_rows)
@@ -116,6 +120,8 @@ class Training:
 
     def _one_step(self, batch: Batch, rate: float) -> None:
         parameters, course = self.learner.parameters, self.course
+        if self.group.size > 1:  # numbers of its own for every process, found again by a run that goes on
+            self._reseed(self.group.rank)
         sums = self._learn(batch)
         self.group.sum_(parameters.gradient, sums)
         self._seen.add(sums, len(batch.rows), batch.index)
@@ -128,6 +134,8 @@ class Training:
             clip_(parameters, course.clip_norm)
         if course.curvature and rate:
             assert isinstance(self.learner, Differentiable), "options are refused for others"
+            if self.group.size > 1:  # and the same for all, who take the same step
+                self._reseed(self.group.size)
             term = curvature_term(
                 self.learner.function(), parameters.vector, batch.rows, self.learner.random, course.curvature_exact
             )
@@ -135,6 +143,10 @@ class Training:
         self.optimizer.step(rate)
         self.step += 1
         self.first_batch = batch.index + 1
+
+    def _reseed(self, which: int) -> None:
+        seeds = np.random.SeedSequence([self.stream.seed, which, self.step]).generate_state(1, np.uint64)
+        self.learner.random.manual_seed(int(seeds[0] >> 1))
 
     def _learn(self, batch: Batch) -> Tensor:
         """The gradient of this process's share of a batch, in parts that fit in the device's memory."""
@@ -177,7 +189,7 @@ class Training:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         self.notes.append(
-            f"{self.stage or 'training'}: {self.device} ran out of memory at step {self.step + 1:,}; since then a "
+            f"{self._name}: {self.device} ran out of memory at step {self.step + 1:,}; since then a "
             f"batch of {self.stream.batch_rows:,} is learnt in parts of {self.part_rows:,} rows, its gradients summed"
         )
 
@@ -188,13 +200,18 @@ class Training:
         """
         for loss, batch in self._seen.take():
             if not math.isfinite(loss):
-                raise self._diverged(loss, batch)
+                raise self._diverged(f"loss is {loss:g}", batch)
 
-    def _diverged(self, loss: float, batch: int) -> DivergedError:
+    def _require_finite(self) -> None:
+        """A loss tells of the weights before a step: look at those after it before they are kept."""
+        if not bool(self.learner.parameters.vector.isfinite().all()):
+            raise self._diverged("weights are not finite", self.first_batch - 1)
+
+    def _diverged(self, what: str, batch: int) -> DivergedError:
         n_batches, where = self.stream.n_batches, f"{self.stage}: " if self.stage else ""
         kept = "" if self.checkpoints is None else f" The checkpoint before it is kept in {self.checkpoints.path}."
         return DivergedError(
-            f"{where}loss is {loss:g} at step {self.epoch * n_batches + batch + 1:,}: batch {batch + 1:,} of "
+            f"{where}{what} at step {self.epoch * n_batches + batch + 1:,}: batch {batch + 1:,} of "
             f"{n_batches:,} in epoch {self.epoch + 1:,}. Use a smaller learning_rate (here {self.course.rate:g}), set "
             f"clip_norm, or divide the entries (divide_by).{kept}"
         )
@@ -227,7 +244,7 @@ class Training:
             self.best = self.learner.parameters.vector.clone()
             if self.checkpoints is not None and self.group.rank == 0:
                 header = {"identity": self.identity, "epoch": self.epoch, "measures": dict(measures)}
-                self.checkpoints.save(f"{self.stage or 'training'} best", header, {"parameters": self.best})
+                self.checkpoints.save(f"{self._name} {BEST}", header, {"parameters": self.best})
 
     def _has_stopped(self) -> bool:
         patience = self.course.patience
@@ -248,6 +265,7 @@ class Training:
             "best_epoch": self.best_epoch,
             "best_value": self.best_value if self.best_epoch is not None else None,
             "notes": self.notes,
+            "device": self.device.type,
         }
         tensors = {"parameters": self.learner.parameters.vector, "random": self.learner.random.get_state()}
         tensors |= {f"optimizer.{name}": tensor for name, tensor in self.optimizer.tensors().items()}
@@ -260,28 +278,31 @@ class Training:
         saved = None if self.checkpoints is None else self.checkpoints.load(self._file)
         if saved is not None:
             assert self.checkpoints is not None
-            require_same(self.checkpoints.file(self._file), saved.header["identity"], self.identity)
+            path, n_done = self.checkpoints.file(self._file), saved.header["epoch"]
+            require_same(path, saved.header["identity"], self.identity)
+            if n_done > self.course.epochs:
+                raise DataError(
+                    f"{path}: has {n_done:,} epochs, this run asks for {self.course.epochs:,}. Ask for as many or "
+                    f"more. {REMEDY}"
+                )
             self._restore(saved)
         if self.group.size > 1 and self.group.agree(self.step):
             self._follow()
 
     def _follow(self) -> None:
         """Every process where the first one is, which alone reads the checkpoint."""
-        agree, random = self.group.agree, self.learner.random.get_state()
+        agree = self.group.agree
         self.step, self.epoch, self.first_batch = agree(self.step), agree(self.epoch), agree(self.first_batch)
         self.best_epoch = agree(self.best_epoch or 0) or None
-        tensors = [self.learner.parameters.vector, random, *self.optimizer.tensors().values()]
-        tensors += self.learner.tensors().values()
+        tensors = [self.learner.parameters.vector, *self.optimizer.tensors().values(), *self.learner.tensors().values()]
         for tensor in tensors:
             there = tensor.to(self.device) if self.group.rank == 0 else torch.zeros_like(tensor, device=self.device)
             self.group.sum_(there)
             tensor.copy_(there)
-        self.learner.random.set_state(random)
 
     def _restore(self, saved: Checkpoint) -> None:
         header, tensors = saved
         self.learner.parameters.vector.copy_(tensors["parameters"])
-        self.learner.random.set_state(tensors["random"])
         self.optimizer.load(_part(tensors, "optimizer."))
         kept = self.learner.tensors()
         for name, tensor in _part(tensors, "learner.").items():
@@ -289,6 +310,13 @@ class Training:
         self.epoch, self.first_batch, self.step = header["epoch"], header["first_batch"], header["step"]
         self._seen.restore(header["seen"])
         self.history, self.notes = header["history"], header["notes"]
+        if header["device"] == self.device.type:
+            self.learner.random.set_state(tensors["random"])
+        else:  # whose random numbers are others
+            self._reseed(0)
+            self.notes.append(
+                f"{self._name}: began on {header['device']}, went on at step {self.step + 1:,} on {self.device}"
+            )
         self.best_epoch = header["best_epoch"]
         if self.best_epoch is not None:
             self.best_value, self.best = header["best_value"], tensors["best"].to(self.device)
@@ -300,9 +328,24 @@ def judged(learner: Learner, stream: Stream, group: Group | None = None) -> dict
     total = torch.zeros(len(learner.judgements), dtype=torch.float64, device=learner.parameters.device)
     for batch in stream.epoch(0):
         if batch.index % group.size == group.rank:
-            total += learner.judge(batch.rows, batch.targets)
+            total += _judged(learner, batch.rows, batch.targets)
     group.sum_(total)
     return dict(zip(learner.judgements, (total / stream.n_rows).tolist(), strict=True))
+
+
+def _judged(learner: Learner, rows: Tensor, targets: Tensor | None) -> Tensor:
+    """The sums of the judgements, by halves where the device has no memory for all rows at once."""
+    try:
+        return learner.judge(rows, targets)
+    except torch.OutOfMemoryError:
+        half = len(rows) // 2
+        if not half:
+            raise EngineError(
+                f"{rows.device}: has no memory to judge one row. Use fewer units, or device='cpu'."
+            ) from None
+    learner.release()
+    parts = [(rows[part], None if targets is None else targets[part]) for part in (slice(half), slice(half, None))]
+    return sum((_judged(learner, *part) for part in parts), torch.zeros((), device=rows.device))
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import lazypipe as lp
-from jobs import dbn, rbm
+from jobs import dbn, predict, rbm
 from jobs._training import FineTuningConfig, MachineConfig
 from jobs.dbn import DBNConfig
 from jobs.rbm import RBMConfig
@@ -149,3 +149,25 @@ def test_reports_of_the_flows(folder):
     assert lines[0].startswith("- machine: 9-4") and any(line.startswith("| epoch | reconstruction") for line in lines)
     lines = of_dbn(SimpleNamespace(figures=figures_of("dbn")))
     assert lines[0].startswith("- rbm 1: 2 epochs") and any(line.startswith("| epoch | loss |") for line in lines)
+
+
+def test_features_of_a_machine_and_codes_of_a_network_from_the_command_line(folder, capsys):
+    assert rbm.main([*ROWS, "--n-hidden", "5", "--epochs", "1", "--batch-size", "20", *QUIET, "--out", "machine"]) == 0
+    given = ["--model", "machine", "--source", "x.npy", "--out", "features.npy"]
+    assert predict.main(given) == 0
+    expected = lp.RBM.load("machine/model.safetensors").transform("x.npy")
+    np.testing.assert_array_equal(np.load("features.npy"), expected)
+    assert predict.main([*given, "--probabilities", "true"]) == 2
+    options = ("--fine-tuning.batch-size", "20", "--pretraining.batch-size", "20", "--codes", "2,1")
+    assert dbn.main([*LABELLED, *options, *QUIET, "--out", "deep", "--state", "states/"]) == 0
+    table = (folder / "deep" / "codes.csv").read_text().splitlines()
+    assert table[0] == "n_components,autoencoder,PCA" and len(table) == 3
+    assert matplotlib.image.imread("deep/codes.png").std() > 0.02
+    said = capsys.readouterr().out
+    assert "1 codes" in said and "of as many principal components" in said
+    again = [*LABELLED, *options, *QUIET, "--out", "again", "--state", "states/"]
+    assert dbn.main(again) == 0
+    assert (folder / "again" / "codes.csv").read_text().splitlines() == table
+    for wrong, said in (("10", "codes: 10. Give 1 to 9"), ("0", "codes")):
+        assert dbn.main([*LABELLED, "--codes", wrong, *QUIET, "--out", "no"]) == 2
+        assert said in capsys.readouterr().err

@@ -176,6 +176,48 @@ def test_refusals(options, said, serial_engine):
         small(**options).fit(x, y, stack=stack, engine=serial_engine)
 
 
+def test_a_stack_of_other_visible_units_is_refused(serial_engine):
+    x, y = digits()
+    stack = small(pretraining={"visible": "gaussian", "epochs": 1}).pretrain(x, engine=serial_engine).stack_
+    for model in (small(), small(Autoencoder)):
+        with pytest.raises(lp.ConfigError, match="has gaussian visible units, asked for are bernoulli"):
+            model.fit(x, y, stack=stack, engine=serial_engine)
+
+
+def test_a_second_fit_trains_its_own_stack(serial_engine):
+    x, y = digits()
+    deep = small().fit(x, y, engine=serial_engine)
+    deep.fit(*digits(300, 7), engine=serial_engine)
+    assert [one["stage"] for one in deep.history_][:1] == ["rbm 1"]
+    deep.fit(x, y, pretrain=False, engine=serial_engine)
+    assert not hasattr(deep, "stack_")
+
+
+def test_an_autoencoder_is_saved_and_refuses_what_is_no_probability(tmp_path, serial_engine):
+    x, _ = digits()
+    model = small(Autoencoder, hidden=(10, 3)).fit(x, engine=serial_engine)
+    model.save(tmp_path / "codes.safetensors")
+    again = Autoencoder.load(tmp_path / "codes.safetensors")
+    np.testing.assert_array_equal(again.reconstruct(x), model.reconstruct(x))
+    with pytest.raises(lp.DataError, match="is no network with outputs"):
+        MLP.load(tmp_path / "codes.safetensors")
+    with pytest.raises(lp.DataError, match="Bernoulli units take 0 to 1"):
+        small(Autoencoder, divide_by=1.0).fit(x, pretrain=False, engine=serial_engine)
+    with pytest.raises(lp.ConfigError, match="'initial' is not one of"):
+        small(Autoencoder, fine_tuning={"initial": "he"}).fit(x, engine=serial_engine)
+
+
+def test_patience_without_validation_rows_is_refused_before_anything_is_trained(serial_engine):
+    x, y = digits()
+    for model, rows in (
+        (small(fine_tuning={"patience": 2}), (x, y)),
+        (small(Autoencoder, fine_tuning={"patience": 2}), (x,)),
+    ):
+        with pytest.raises(lp.ConfigError, match="no validation rows"):
+            model.fit(*rows, engine=serial_engine)
+        assert not hasattr(model, "history_")
+
+
 def test_a_file_of_something_else_is_no_stack(tmp_path, serial_engine):
     x, y = digits()
     model = small().fit(x, y, pretrain=False, engine=serial_engine)

@@ -1,10 +1,13 @@
 """Machines as people call them: against scikit-learn and NumPy, streamed, resumed, and what they refuse."""
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 from scipy.special import expit
 
 import lazypipe as lp
+from lazypipe.nets.checkpoints import Checkpoints
 from lazypipe.nets.rbm import RBM, plan_rbm
 
 
@@ -90,18 +93,27 @@ def test_gaussian_units_are_standardised(serial_engine):
 
 
 @pytest.mark.parametrize("options", [{}, {"persistent": True, "k": 2}, {"visible": "gaussian"}])
-def test_resumed_with_the_same_bits(options, tmp_path, serial_engine):
+def test_resumed_with_the_same_bits(options, tmp_path, serial_engine, monkeypatch):
     whole = small(**options, checkpoint_steps=3).fit(patterns(), engine=serial_engine)
-    with pytest.raises(KeyboardInterrupt), lp.open_engine("serial") as engine:
-        engine.progress.listeners.append(_interrupting)
+    with pytest.raises(KeyboardInterrupt), lp.open_engine("serial") as engine, interrupted_after(monkeypatch, 10):
         small(**options, checkpoint_steps=3).fit(patterns(), engine=engine, state=tmp_path / "state")
     again = small(**options, checkpoint_steps=3).fit(patterns(), engine=serial_engine, state=tmp_path / "state")
     assert (again.components_ == whole.components_).all()
 
 
-def _interrupting(event):
-    if getattr(event, "epoch", 0) == 2:
-        raise KeyboardInterrupt
+@contextmanager
+def interrupted_after(monkeypatch, n):
+    """A Ctrl-C after so many checkpoints, those in the middle of epochs among them."""
+    save, left = Checkpoints.save, iter(range(n))
+
+    def saving(*given):
+        save(*given)
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save", saving)
+        yield
 
 
 def test_saved_and_loaded(tmp_path, serial_engine):

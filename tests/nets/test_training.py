@@ -226,3 +226,61 @@ def test_the_curvature_term_is_in_the_step():
     diagonal = torch.func.hessian(y_of)(start).diagonal()
     expected = start - 0.1 * gradient - 0.7 * slope * diagonal
     torch.testing.assert_close(made.run().last, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path):
+    """The loss tells of the weights before a step; those after the last one of an epoch are looked at too."""
+    with Checkpoints(tmp_path / "state") as checkpoints:
+        spoiled = training(checkpoints=checkpoints)
+        step = spoiled.optimizer.step
+
+        def stepping(rate):
+            step(rate)
+            if spoiled.step == 13:  # the last of the second epoch
+                spoiled.learner.parameters.vector[0] = float("inf")
+
+        spoiled.optimizer.step = stepping
+        with pytest.raises(lp.DivergedError, match="weights are not finite at step 14: batch 7 of 7 in epoch 2"):
+            spoiled.run()
+        assert checkpoints.load("training last").header["step"] == 7
+
+
+def test_fewer_epochs_than_were_trained_are_refused(tmp_path):
+    with Checkpoints(tmp_path / "state") as checkpoints:
+        training(checkpoints=checkpoints).run()
+        with pytest.raises(lp.DataError, match="has 4 epochs, this run asks for 2"):
+            training(Options(**{**vars(OPTIONS), "epochs": 2}), checkpoints=checkpoints).run()
+
+
+def test_a_checkpoint_of_another_kind_of_device_goes_on(tmp_path):
+    """With other random numbers, which is said."""
+    with Checkpoints(tmp_path / "state") as checkpoints:
+        with pytest.raises(Stopped):
+            training(checkpoints=checkpoints, stop_at=8).run()
+        header, tensors = checkpoints.load("training last")
+        tensors["random"] = torch.zeros(16, dtype=torch.uint8)
+        checkpoints.save("training last", {**header, "device": "cuda"}, tensors)
+        found = training(checkpoints=checkpoints).run()
+    assert "began on cuda, went on at step 8 on cpu" in found.notes[0]
+
+
+def test_models_in_a_state_folder_are_not_deleted(tmp_path):
+    (tmp_path / "stack.safetensors").write_bytes(b"somebody's")
+    with pytest.raises(lp.DataError, match="holds other files"), Checkpoints(tmp_path, restart=True):
+        pass
+    assert (tmp_path / "stack.safetensors").exists()
+
+
+def test_judging_is_halved_where_memory_is_short():
+    whole, short = training(validate=True), training(validate=True)
+    judge = short.learner.judge
+
+    def judging(rows, targets):
+        if len(rows) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return judge(rows, targets)
+
+    short.learner.judge = judging
+    one, other = whole.run().history[-1], short.run().history[-1]
+    assert other["validation_accuracy"] == one["validation_accuracy"]
+    assert other["validation_loss"] == pytest.approx(one["validation_loss"], rel=1e-5)

@@ -26,7 +26,7 @@ def fit(
 
     def start(network: ArrayNetwork) -> None:
         network.initialise("xavier", seed)
-        for i, (weight, bias) in enumerate(zip(stack.weights, stack.biases, strict=True)):
+        for i, (weight, bias) in enumerate(stack.entered()):
             weights, biases = network.layer(i)
             weights[:], biases[:] = weight, bias if i else bias + weight @ prefix.shift
 
