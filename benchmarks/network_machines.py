@@ -81,9 +81,9 @@ def _likelihoods(data: Data, asked: Namespace, rows: np.ndarray) -> None:
         model = lp.RBM(n, epochs=epochs, batch_size=BATCH, device="cpu", threads=max(asked.threads), **more)
         with lp.open_engine("serial", memory=PLENTY) as engine:
             model.fit(rows, engine=engine)
-        seconds, rate = time.perf_counter() - begun, model.learning_rate
+        seconds = time.perf_counter() - begun
         value = judged(test, model.components_, model.intercept_hidden_, model.intercept_visible_)
-        tell(contender=name, setting=f"rate {rate:g}, as it is", seconds=seconds, value=value, **beside)
+        tell(contender=name, setting="as it is", seconds=seconds, value=value, **beside)
     torch.set_num_threads(max(asked.threads))
     machine = network_loops.Machine(rows, n, BATCH)
     begun = time.perf_counter()
