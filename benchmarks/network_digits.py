@@ -1,7 +1,7 @@
 """What networks reach: test error on MNIST's digits, of perceptrons and of deep belief networks; and with few labels.
 
-Every error is of the last epoch. No epoch is chosen by the rows that it is told of; of few labels, the learning rate is,
-for each kind of network alike.
+Every error is of the last epoch. No epoch is chosen by the rows that it is told of; of few labels the learning rate is,
+for every kind of network.
 """
 
 import statistics
