@@ -7,18 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
 from lazypipe.checks import whole
 from lazypipe.engines import Engine, engine_or_own
 from lazypipe.errors import ClosePairWarning, ConfigError
 from lazypipe.io import open_matrix
 from lazypipe.models.pca import PCA
-from lazypipe.nets.applying import Function, applied
 from lazypipe.nets.autoencoder import Autoencoder
-from lazypipe.nets.options import Options
+from lazypipe.nets.components import component_errors
 from lazypipe.nets.stack import Stack
 
 
@@ -64,26 +59,3 @@ def checked_codes(n_components: Sequence[int], shape: tuple[int, int]) -> list[i
     if not wanted or wanted[-1] > most:
         raise ConfigError(f"codes: {', '.join(map(str, wanted)) or 'none'}. Give 1 to {most:,} of them.")
     return wanted
-
-
-def component_errors(others: Any, mean: np.ndarray, components: np.ndarray) -> np.ndarray:
-    """Of the first component, of the first two, and so on (k,): the mean squared error of an entry of ``others``.
-
-    One pass over them. ``mean`` (D,) and ``components`` (k, D) as of a fitted PCA.
-    """
-    matrix = open_matrix(others)
-    k = len(components)
-
-    def make(device: torch.device) -> Function:
-        centre, basis = (torch.from_numpy(array.astype(np.float32)).to(device) for array in (mean, components.T))
-
-        def squares(rows: Tensor) -> Tensor:
-            centred = rows - centre
-            return torch.cat([centred.square().sum(1, keepdim=True), (centred @ basis).square_()], 1)
-
-        return squares
-
-    found = applied(make, matrix, k + 1, Options(device="cpu"))
-    assert isinstance(found, np.ndarray)
-    sums = found.sum(axis=0, dtype=np.float64)
-    return np.asarray((sums[0] - np.cumsum(sums[1:])) / (matrix.shape[0] * matrix.shape[1]))

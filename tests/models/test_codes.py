@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import lazypipe as lp
-from lazypipe.models.codes import code_errors, component_errors
+from lazypipe.models.codes import code_errors
+from lazypipe.nets.components import component_errors
 
 
 def rows(n=300, seed=0):
