@@ -117,7 +117,11 @@ class MachineConfig(Config):
         "column by column",
     )
     k: Count = Field(1, description="Gibbs steps of a chain (CD-k)")
-    persistent: bool = Field(False, description="chains go on from step to step (PCD), in place of from the rows")
+    persistent: bool = Field(
+        False,
+        description="chains go on from step to step (PCD), in place of from the rows: for samples that look like them; "
+        "CD-k learns features faster, and its samples drift far from the rows",
+    )
     epochs: Count = _of("epochs", 10)
     batch_size: Annotated[int | Literal["all"], BeforeValidator(rows_or_all)] = _of("batch_size", 100)
     optimizer: Literal["gradient_descent", "momentum", "nesterov", "adagrad", "rmsprop", "adam"] = _of(
