@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.metadata
+import json
 import os
 import platform
 import statistics
@@ -11,6 +12,8 @@ import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 # A kernel forced by the environment would slow every product: let OpenBLAS choose, before NumPy loads it.
 os.environ.pop("OPENBLAS_CORETYPE", None)
@@ -56,6 +59,19 @@ def gemm_rate(dtype: str = "float32", n: int = 3000, repeats: int = 3) -> float:
             list(pool.map(lambda pair: np.matmul(pair[0], pair[0], out=pair[1]), pairs))
             rates.append(cores() * 2 * n**3 / (time.perf_counter() - begun) / 1e9)
     return statistics.median(rates[1:])
+
+
+def earlier(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
+    """What is saved of the same options, machine and data."""
+    if not path.exists():
+        return {}
+    saved = json.loads(path.read_text())
+    if saved["identity"] == identity:
+        return saved
+    kept = path.with_suffix(".earlier.json")
+    path.replace(kept)
+    print(f"{path} is of other options or another machine; kept as {kept}")
+    return {}
 
 
 @dataclass

@@ -30,7 +30,7 @@ for name in ("OPENBLAS_CORETYPE", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MK
 import letters
 import network_data
 from apart import in_own_process
-from common import cores, describe_machine, versions
+from common import cores, describe_machine, earlier, versions
 
 VERSIONS = ("lazypipe", "torch", "numpy", "scipy", "scikit-learn")
 STAGES = ("mlp", "rbm", "mnist-mlp", "mnist-dbn", "few-labels", "codes", "processes", "gpu")
@@ -109,19 +109,6 @@ def run_stage(stage: str) -> dict[str, Any]:
     found: dict[str, Any] = {"took": time.perf_counter() - begun, "lines": lines}
     failure = next((line["failure"] for line in lines if "failure" in line), ended)
     return {**found, "failure": failure} if failure else found
-
-
-def earlier(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
-    """What is saved of the same options, machine and data."""
-    if not path.exists():
-        return {}
-    saved = json.loads(path.read_text())
-    if saved["identity"] == identity:
-        return saved
-    kept = path.with_suffix(".earlier.json")
-    path.replace(kept)
-    print(f"{path} is of other options or another machine; kept as {kept}")
-    return {}
 
 
 def main() -> None:

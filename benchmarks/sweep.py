@@ -35,7 +35,7 @@ import numpy as np
 import optima
 import sweep_rates
 from apart import in_own_process
-from common import describe_machine, versions
+from common import describe_machine, earlier, versions
 from grids import CONTENDERS, SMALL, contend, read_job
 from numpy.lib.format import open_memmap
 
@@ -224,19 +224,6 @@ def write_letters(options: argparse.Namespace) -> str:
         whole.write_text(text)
     print(f"{text} ({time.perf_counter() - begun:.1f} s)", flush=True)
     return text
-
-
-def earlier(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
-    """What is saved of the same options, machine and letters."""
-    if not path.exists():
-        return {}
-    saved = json.loads(path.read_text())
-    if saved["identity"] == identity:
-        return saved
-    kept = path.with_suffix(".earlier.json")
-    path.replace(kept)
-    print(f"{path} is of other options or another machine; kept as {kept}")
-    return {}
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import dask
@@ -14,6 +14,7 @@ from prefect.states import State
 
 from jobs._config import RunConfig
 from jobs._run import Result, browse
+from jobs._tables import markdown
 from lazypipe.errors import EngineError
 from lazypipe.plan import Plan
 from lazypipe.sizes import show_bytes
@@ -65,6 +66,12 @@ def report(result: Result, plan: list[str], table: list[str]) -> None:
         key=f"{result.job}-result",
         description=f"{result.job} of {result.figures['source']['uri']}",
     )
+
+
+def training(said: Mapping[str, str], epochs: Sequence[Sequence[str]], warnings: Sequence[str]) -> list[str]:
+    """What a training came to, its epochs as a markdown table, and what there is to mind."""
+    told = [f"- {name}: {text}" for name, text in said.items()]
+    return [*told, "", *markdown(epochs), "", *[f"- warning: {warning}" for warning in warnings]]
 
 
 def summary(result: Result) -> list[str]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from prefect import flow
 
-from flows._stages import check, compute, report
+from flows._stages import check, compute, report, training
 from jobs import dbn as job
 from jobs._run import Result
-from jobs._tables import markdown
 
 
 @flow(name="dbn")
@@ -22,10 +21,4 @@ def dbn(config: job.DBNConfig) -> Result:
 def table(result: Result) -> list[str]:
     """What the training came to, and the epochs of the whole network as a markdown table."""
     figures = result.figures
-    return [
-        *[f"- {name}: {text}" for name, text in job.lines(figures).items()],
-        "",
-        *markdown(job.rows(figures)),
-        "",
-        *[f"- warning: {warning}" for warning in figures["warnings"]],
-    ]
+    return training(job.lines(figures), job.rows(figures), figures["warnings"])

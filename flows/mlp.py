@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from prefect import flow
 
-from flows._stages import check, compute, report
+from flows._stages import check, compute, report, training
 from jobs import _trained
 from jobs import mlp as job
 from jobs._run import Result
-from jobs._tables import markdown
 
 
 @flow(name="mlp")
@@ -23,10 +22,6 @@ def mlp(config: job.MLPConfig) -> Result:
 def table(result: Result) -> list[str]:
     """What the training came to, and its epochs as a markdown table."""
     figures = result.figures
-    return [
-        *[f"- {name}: {text}" for name, text in _trained.lines(figures).items()],
-        "",
-        *markdown(_trained.epochs_table(figures["history"], figures["best_epoch"])),
-        "",
-        *[f"- warning: {warning}" for warning in figures["warnings"]],
-    ]
+    return training(
+        _trained.lines(figures), _trained.epochs_table(figures["history"], figures["best_epoch"]), figures["warnings"]
+    )

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from lazypipe.atomic import replacing, require_replaceable
 from lazypipe.blocks import Span
 from lazypipe.errors import DataError
+from lazypipe.io import open_matrix
 from lazypipe.io.matrix import Matrix
 from lazypipe.io.row_store import SUFFIXES, RowStore, is_store
 from lazypipe.nets.device import arithmetic, device_of
@@ -64,6 +66,17 @@ def applied(
         shape = (matrix.shape[0], n_outputs)
         (_to_npy if path.suffix == NPY else _to_store)(blocks, partial, shape, path.suffix)
     return path
+
+
+def matched(X: Any, n_columns: int, what: str = "model") -> Matrix:
+    """A source of so many columns; DataError for another."""
+    matrix = open_matrix(X)
+    if matrix.shape[1] != n_columns:
+        raise DataError(
+            f"{matrix.uri}: {matrix.shape[1]:,} columns, but the {what} has {n_columns:,} inputs. Give rows of the "
+            f"columns that it was trained on."
+        )
+    return matrix
 
 
 def memory_of(model: object) -> int:

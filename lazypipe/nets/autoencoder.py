@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,14 +14,12 @@ from lazypipe.engines import Engine, engine_or_own
 from lazypipe.errors import DataError, require_fitted
 from lazypipe.io import open_matrix
 from lazypipe.io.examples import Examples
-from lazypipe.nets.applying import Function, applied, memory_of
+from lazypipe.nets.applying import Function, applied, matched, memory_of
 from lazypipe.nets.belief import FitBelief
-from lazypipe.nets.checkpoints import forget, load_tensors, save_tensors
+from lazypipe.nets.checkpoints import checked_state, load_tensors, save_tensors
 from lazypipe.nets.dbn import Pretrained, plan_belief
 from lazypipe.nets.fitting import FitNetwork
 from lazypipe.nets.network import Network, Shape
-from lazypipe.nets.placing import budget_of, carried_out
-from lazypipe.nets.rbm import matched
 from lazypipe.nets.stack import Stack
 
 FIXED: dict[str, Any] = {"activation": "sigmoid", "initial": "xavier", "loss": "cross_entropy"}  # nobody's choice
@@ -73,23 +70,9 @@ class Autoencoder(Pretrained):
         work = self._work(X, validation, stack, pretrain, state, restart)
         with engine_or_own(engine) as running:
             plan = plan_belief("autoencoder", work, running, ())
-            memory = budget_of(work.options, running)
-            before = None if work.pretraining is None else replace(work.pretraining, memory=memory)
-            work = replace(work, network=replace(work.network, memory=memory), pretraining=before)
-            forget(work.network.state, restart)
-            found, fit = carried_out(work, running, plan.folds[0])
-        if found is not None:
-            self._take_stack(found)
-        elif work.stack is not None:
-            self.stack_ = work.stack
-        elif hasattr(self, "stack_"):
-            del self.stack_
+            fit = self._train(work, running, plan, restart)
         self.shape_, self._vector = work.network.shape, fit.parameters
         self.n_components_ = self.shape_.units[self._code]
-        self.history_ = [*([] if found is None else found.history), *fit.history]
-        self.n_steps_ = fit.n_steps + (0 if found is None else found.n_steps)
-        self.notes_ = [*(() if found is None else found.notes), *fit.notes]
-        self.best_epoch_, self.device_, self.plan_ = fit.best_epoch, fit.device, plan
         return self
 
     def transform(self, X: Any, out: str | Path | None = None, overwrite: bool = False) -> np.ndarray | Path:
@@ -175,7 +158,7 @@ class Autoencoder(Pretrained):
             initial="xavier",
             dropout=from_0(network.dropout, "dropout", below=1.0),
             input_dropout=from_0(network.input_dropout, "input_dropout", below=1.0),
-            state=None if state is None else str(Path(state).expanduser().absolute()),
+            state=checked_state(state, restart),
             stage=f"{hidden[-1]} codes",
         )
         return FitBelief(work, before, given)

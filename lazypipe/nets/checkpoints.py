@@ -20,7 +20,7 @@ from torch import Tensor
 from lazypipe.atomic import replacing
 from lazypipe.building import held
 from lazypipe.checkpoint import REMEDY
-from lazypipe.errors import DataError
+from lazypipe.errors import ConfigError, DataError
 
 FORMAT = 1
 HEADER = "lazypipe"
@@ -34,6 +34,13 @@ class Checkpoint(NamedTuple):
 
     header: dict[str, Any]
     tensors: dict[str, Tensor]
+
+
+def checked_state(state: str | Path | None, restart: bool) -> str | None:
+    """The whole path of a folder of checkpoints; ConfigError where there is none to restart from."""
+    if state is None and restart:
+        raise ConfigError("restart: there is no state to forget. Give state= (--state), or leave restart out.")
+    return None if state is None else str(Path(state).expanduser().absolute())
 
 
 def forget(state: str | None, restart: bool) -> None:

@@ -12,13 +12,14 @@ import numpy as np
 from lazypipe.checks import whole
 from lazypipe.engines import Engine, engine_or_own
 from lazypipe.errors import ConfigError, require_fitted
+from lazypipe.nets.applying import matched
 from lazypipe.nets.belief import FitBelief
 from lazypipe.nets.checkpoints import forget
-from lazypipe.nets.fitting import fit_memory
+from lazypipe.nets.fitting import Fit, fit_memory
 from lazypipe.nets.layers import FitStack, FitStackResult, fit_stack_memory
 from lazypipe.nets.mlp import MLP, network_note, rule_of_thumb
 from lazypipe.nets.placing import budget_of, carried_out, plan_training
-from lazypipe.nets.rbm import RBM, machine_of, machine_options, matched, plan_stack, stack_work
+from lazypipe.nets.rbm import RBM, machine_of, machine_options, plan_stack, stack_work
 from lazypipe.nets.stack import Stack, load_stack
 from lazypipe.plan import Plan
 
@@ -125,6 +126,26 @@ class Pretrained:
         self.history_, self.n_steps_ = list(found.history), found.n_steps
         self.notes_, self.device_ = list(found.notes), found.device
 
+    def _train(self, work: FitBelief, running: Engine, plan: Plan, restart: bool) -> Fit:
+        """Carry out a work, and keep its stack and what was told of both parts."""
+        memory = budget_of(work.options, running)
+        before = None if work.pretraining is None else replace(work.pretraining, memory=memory)
+        work = replace(work, network=replace(work.network, memory=memory), pretraining=before)
+        forget(work.network.state, restart)
+        found, fit = carried_out(work, running, plan.folds[0])
+        self.history_, self.n_steps_, self.notes_ = [], 0, []
+        if found is not None:
+            self._take_stack(found)
+        elif work.stack is not None:
+            self.stack_ = work.stack
+        elif hasattr(self, "stack_"):
+            del self.stack_
+        self.history_ += fit.history
+        self.n_steps_ += fit.n_steps
+        self.notes_ += fit.notes
+        self.best_epoch_, self.device_, self.plan_ = fit.best_epoch, fit.device, plan
+        return fit
+
     def _start(
         self, X: Any, stack: Any, pretrain: bool, validation: Any, state: str | Path | None, restart: bool
     ) -> tuple[FitStack | None, Stack | None]:
@@ -188,27 +209,12 @@ class DBN(Pretrained):
         work, classes = self._work(X, y, validation, unlabelled, stack, pretrain, state, restart)
         with engine_or_own(engine) as running:
             plan = self._plan(work, running)
-            memory = budget_of(work.options, running)
-            before = None if work.pretraining is None else replace(work.pretraining, memory=memory)
-            work = replace(work, network=replace(work.network, memory=memory), pretraining=before)
-            forget(work.network.state, restart)
-            found, fit = carried_out(work, running, plan.folds[0])
-        if found is not None:
-            self._take_stack(found)
-        elif work.stack is not None:
-            self.stack_ = work.stack
-        elif hasattr(self, "stack_"):
-            del self.stack_
-        earlier = [] if found is None else found.history
+            fit = self._train(work, running, plan, restart)
         self.network_ = self._network(hidden=work.network.shape.units[1:-1], activation="sigmoid")._take(
             work.network.shape, classes, fit, work.network.train.n_rows, plan
         )
-        self.classes_, self.best_epoch_ = classes, fit.best_epoch
+        self.classes_, self.stopped_early_ = classes, fit.stopped_early
         self.samples_per_parameter_ = self.network_.samples_per_parameter_
-        self.history_ = [*earlier, *fit.history]
-        self.n_steps_ = fit.n_steps + (0 if found is None else found.n_steps)
-        self.notes_ = [*(() if found is None else found.notes), *fit.notes]
-        self.device_, self.stopped_early_, self.plan_ = fit.device, fit.stopped_early, plan
         return self
 
     def predict(self, X: Any) -> np.ndarray:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -65,7 +64,6 @@ class FitNetwork:
     start: np.ndarray | None = None
     state: str | None = None
     stage: str = ""
-    extra: Mapping[str, Any] = field(default_factory=dict)  # of the identity
 
     def __call__(self, group: Group, tell: Tell) -> Fit:
         with checkpoints_of(self.state, group) as checkpoints:
@@ -115,7 +113,6 @@ class FitNetwork:
             "initial": self.initial if self.start is None else digest_of(self.start),
             "order of rows, which follows from memory,": train.identity(),
             **self.options.identity(),
-            **self.extra,
         }
 
     def in_order(self, examples: Examples, device: torch.device) -> Stream:

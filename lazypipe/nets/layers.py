@@ -42,7 +42,7 @@ from lazypipe.nets.parameters import Parameters
 from lazypipe.nets.processes import Group
 from lazypipe.nets.spawning import Tell
 from lazypipe.nets.stack import Stack
-from lazypipe.nets.stream import Stream
+from lazypipe.nets.stream import Batch, Stream
 from lazypipe.nets.training import Training
 
 SLACK = 1e-6  # that a probability may lie outside of 0 to 1, for rounding
@@ -239,8 +239,8 @@ def mean_of(rows: Stream, below: Below, n_visible: int, probabilities: bool) -> 
     """
     total = torch.zeros(n_visible, dtype=torch.float64, device=rows.device)
     for batch in rows.epoch(0):
-        if probabilities and bool(((batch.rows < -SLACK) | (batch.rows > 1 + SLACK)).any()):
-            raise _outside(rows, batch.rows, batch.index)
+        if probabilities:
+            _require_inside(rows, batch)
         total += below(batch.rows).sum(0, dtype=torch.float64)
     return (total / rows.n_rows).float().cpu()
 
@@ -248,12 +248,17 @@ def mean_of(rows: Stream, below: Below, n_visible: int, probabilities: bool) -> 
 def require_probabilities(rows: Stream) -> None:
     """Read all rows once; DataError for an entry outside of 0 to 1."""
     for batch in rows.epoch(0):
-        if bool(((batch.rows < -SLACK) | (batch.rows > 1 + SLACK)).any()):
-            raise _outside(rows, batch.rows, batch.index)
+        _require_inside(rows, batch)
 
 
-def _outside(rows: Stream, values: Tensor, index: int) -> DataError:
-    row, column = ((values < -SLACK) | (values > 1 + SLACK)).nonzero()[0].tolist()
+def _require_inside(rows: Stream, batch: Batch) -> None:
+    outside = (batch.rows < -SLACK) | (batch.rows > 1 + SLACK)
+    if bool(outside.any()):
+        raise _outside(rows, batch.rows, batch.index, outside)
+
+
+def _outside(rows: Stream, values: Tensor, index: int, outside: Tensor) -> DataError:
+    row, column = outside.nonzero()[0].tolist()
     uri, value = rows.matrix.uri, float(values[row, column]) * rows.divide_by
     remedy = "standardise with visible='gaussian' (--visible gaussian)"
     if value > 0 and bool((values >= 0).all()):

@@ -17,8 +17,8 @@ from lazypipe.errors import ConfigError, DataError, require_fitted
 from lazypipe.io import open_matrix
 from lazypipe.io.examples import Examples, examples_of, others_of
 from lazypipe.nets.activations import ACTIVATIONS
-from lazypipe.nets.applying import Function, applied, memory_of
-from lazypipe.nets.checkpoints import forget, load_tensors, save_tensors
+from lazypipe.nets.applying import Function, applied, matched, memory_of
+from lazypipe.nets.checkpoints import checked_state, forget, load_tensors, save_tensors
 from lazypipe.nets.fitting import Fit, FitNetwork, fit_memory
 from lazypipe.nets.initial import initial_for
 from lazypipe.nets.network import LOSSES, Network, Shape
@@ -225,8 +225,7 @@ class MLP:
         if self.loss == "binary_cross_entropy":
             raise ConfigError("loss: binary_cross_entropy is of autoencoders. Give cross_entropy, or squared_error.")
         initial_for(self.initial, self.activation)
-        if restart and state is None:
-            raise ConfigError("restart: there is no state to forget. Give state= (--state), or leave restart out.")
+        place = checked_state(state, restart)
         hidden = tuple(whole(n, "hidden") for n in ((self.hidden,) if isinstance(self.hidden, int) else self.hidden))
         train, classes = examples_of((X, y), options.divide_by, self.loss != "cross_entropy")
         others = None if validation is None else others_of(validation, train, classes)
@@ -241,7 +240,7 @@ class MLP:
             initial=self.initial,
             dropout=from_0(self.dropout, "dropout", below=1.0),
             input_dropout=from_0(self.input_dropout, "input_dropout", below=1.0),
-            state=None if state is None else str(Path(state).expanduser().absolute()),
+            state=place,
         )
         return work, classes
 
@@ -300,12 +299,7 @@ class MLP:
     def _said(self, X: Any, function: Callable[[Tensor], Tensor], n_outputs: int) -> np.ndarray:
         """A function of what the network says of every row, (n, n_outputs)."""
         require_fitted(self, "coefs_")
-        matrix = open_matrix(X)
-        if matrix.shape[1] != self.shape_.units[0]:
-            raise DataError(
-                f"{matrix.uri}: {matrix.shape[1]:,} columns, but the network has {self.shape_.units[0]:,} inputs. "
-                f"Give rows of the columns that it was trained on."
-            )
+        matrix = matched(X, self.shape_.units[0], "network")
 
         def make(device: torch.device) -> Function:
             network = self._network(device)

@@ -14,9 +14,8 @@ from lazypipe.checks import named, whole
 from lazypipe.engines import Engine, engine_or_own
 from lazypipe.errors import ConfigError, DataError, require_fitted
 from lazypipe.io import open_matrix
-from lazypipe.io.matrix import Matrix
-from lazypipe.nets.applying import Function, applied, memory_of
-from lazypipe.nets.checkpoints import forget
+from lazypipe.nets.applying import Function, applied, matched, memory_of
+from lazypipe.nets.checkpoints import checked_state, forget
 from lazypipe.nets.energy import VISIBLE, EnergyModel
 from lazypipe.nets.layers import Below, FitStack, FitStackResult, Machine, fit_stack_memory, n_parameters_of
 from lazypipe.nets.options import Options, options_of
@@ -278,8 +277,7 @@ def stack_work(
     given: Stack | None = None,
 ) -> FitStack:
     """What is to be trained, checked; ``memory`` is not known yet."""
-    if restart and state is None:
-        raise ConfigError("restart: there is no state to forget. Give state= (--state), or leave restart out.")
+    place = checked_state(state, restart)
     matrix = open_matrix(X)
     return FitStack(
         (matrix.shape[1], *hidden),
@@ -288,7 +286,7 @@ def stack_work(
         matrix,
         None if validation is None else matched(validation, matrix.shape[1]),
         memory=0,
-        state=None if state is None else str(Path(state).expanduser().absolute()),
+        state=place,
         stages=stages,
         given=given,
     )
@@ -318,14 +316,3 @@ def plan_rbm(X: Any, model: RBM, *, validation: Any = None, engine: Engine | Non
     """What ``model.fit`` would take; reads metadata, no rows."""
     with engine_or_own(engine) as running:
         return plan_stack("rbm", model._work(X, validation, None, False), running)
-
-
-def matched(X: Any, n_columns: int) -> Matrix:
-    """A source of so many columns; DataError for another."""
-    matrix = open_matrix(X)
-    if matrix.shape[1] != n_columns:
-        raise DataError(
-            f"{matrix.uri}: {matrix.shape[1]:,} columns, but the model has {n_columns:,} inputs. Give rows of the "
-            f"columns that it was trained on."
-        )
-    return matrix

@@ -66,7 +66,7 @@ class Seen:
 class Pace:
     """How many rows since when."""
 
-    def __init__(self, step: int, waited: float):
+    def __init__(self, waited: float):
         self.rows, self.waited, self._begun = 0, waited, time.monotonic()
 
     def seconds(self) -> float:

@@ -83,7 +83,7 @@ class Training:
 
     def _one_epoch(self) -> None:
         begun, waited, first = time.monotonic(), self.stream.waited, self.first_batch
-        pace = Pace(self.step, self.stream.waited)
+        pace = Pace(self.stream.waited)
         steps = self.course.checkpoint_steps
         for batch in self.stream.epoch(self.epoch, first):
             rate = self.course.rate * self.course.schedule((self.step + 0.5) / self.n_steps)
@@ -92,7 +92,7 @@ class Training:
             if pace.is_due():
                 self._look()
                 self._tell_steps(pace, rate)
-                pace = Pace(self.step, self.stream.waited)
+                pace = Pace(self.stream.waited)
             if steps is not None and self.step % steps == 0 and self.first_batch < self.stream.n_batches:
                 self._look()
                 self._require_finite()
