@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 TRACKING ?= sqlite:///mlflow.db
 
-.PHONY: help demo test lint ui clean
+.PHONY: help demo test test-service lint ui clean
 
 help:  ## list what can be made
 	@grep -hE '^[a-z.]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -12,14 +12,17 @@ help:  ## list what can be made
 .venv/.complete: constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[demo,nets,test]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[demo,nets,postgres,s3,test]'
 	@touch $@
 
 demo: .venv  ## PCA of MNIST and of a generated 2,000 x 200,000 matrix, as tracked flows
 	$(BIN)/python -m flows.demo
 
-test: .venv  ## every test (those of Spark need Java 17 or 21)
-	$(BIN)/python -m pytest
+test: .venv  ## every test but those of servers and faults (those of Spark need Java 17 or 21)
+	$(BIN)/python -m pytest --ignore=tests/service --ignore=tests/flows
+
+test-service: .venv  ## tests with real servers: schedules, faults, cut links
+	$(BIN)/python -m pytest tests/service tests/flows
 
 lint: .venv  ## style, types and import rules
 	$(BIN)/ruff check .
