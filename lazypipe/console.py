@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -12,7 +13,7 @@ from rich.console import Console, RenderableType
 from rich.padding import Padding
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
-from lazypipe.progress import EpochDone, Event, PassDone, StageDone, StageStarted, StepsDone, TaskDone
+from lazypipe.progress import EpochDone, Event, PassDone, StageDone, StageStarted, StepsDone, TaskDone, WorkerSaid
 from lazypipe.sizes import show_bytes
 
 QUIET_SECONDS = 2.0  # shorter runs say nothing
@@ -58,6 +59,9 @@ class ConsoleProgress:
                 self._write(f"{self._seconds():.0f} s in all")
 
     def __call__(self, event: Event) -> None:
+        if isinstance(event, WorkerSaid):
+            self._pass_on(event)
+            return
         now = time.monotonic()
         if self._begun is None:
             self._begun = self._last_line = now
@@ -74,6 +78,17 @@ class ConsoleProgress:
             self._line(now, f"pass {event.index}: {self._residual}{left}", LINE_SECONDS)
         elif isinstance(event, StepsDone | EpochDone):
             self._learn(now, event)
+
+    def _pass_on(self, event: WorkerSaid) -> None:
+        """What a worker warns of, at once: above the display of a terminal."""
+        if event.level < logging.WARNING:
+            return
+        line = f"worker {event.worker}: {event.text}"
+        if self._bar is not None:
+            self._bar.console.print(line, markup=False, highlight=False)
+        else:
+            self.stream.write(f"{self.title}: {line}\n")
+            self.stream.flush()
 
     def _learn(self, now: float, event: StepsDone | EpochDone) -> None:
         if event.stage != self._training.stage or event.step < self._training.step:  # or another network

@@ -68,7 +68,19 @@ class EpochDone:
     measures: Mapping[str, float]
 
 
-Event = StageStarted | TaskDone | StageDone | PassDone | StepsDone | EpochDone
+@dataclass(frozen=True)
+class WorkerSaid:
+    """A line that a worker of a cluster logged, or what the engine found out about it ("lost", "came back").
+
+    ``level`` is that of ``logging``.
+    """
+
+    worker: str
+    level: int
+    text: str
+
+
+Event = StageStarted | TaskDone | StageDone | PassDone | StepsDone | EpochDone | WorkerSaid
 Listener = Callable[[Event], None]
 
 

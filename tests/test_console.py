@@ -1,13 +1,14 @@
 """Progress: nothing for short runs, plain lines elsewhere than on a terminal, a live display on one."""
 
 import io
+import logging
 import re
 
 import pytest
 
 from lazypipe import console
 from lazypipe.console import ConsoleProgress, clock
-from lazypipe.progress import EpochDone, PassDone, StageDone, StageStarted, StepsDone, TaskDone
+from lazypipe.progress import EpochDone, PassDone, StageDone, StageStarted, StepsDone, TaskDone, WorkerSaid
 
 
 class Terminal(io.StringIO):
@@ -202,3 +203,19 @@ def test_another_network_of_the_same_stage_starts_over(time_passes):
 @pytest.mark.parametrize(("seconds", "shown"), [(0, "0:00"), (75, "1:15"), (4000, "1:06:40")])
 def test_clock(seconds, shown):
     assert clock(seconds) == shown
+
+
+def test_what_a_worker_warns_of_is_told_at_once_in_any_run(time_passes):
+    stream = io.StringIO()
+    with ConsoleProgress("pca", stream) as progress:
+        progress(WorkerSaid("w1", logging.INFO, "a detail"))
+        progress(WorkerSaid("w1", logging.WARNING, "lost [tcp://x:1]"))
+    assert stream.getvalue() == "pca: worker w1: lost [tcp://x:1]\n"
+
+
+def test_a_terminal_gets_it_above_its_display(time_passes):
+    stream = Terminal()
+    with ConsoleProgress("pca", stream) as progress:
+        passes(progress, 1, 1.0, time_passes)
+        progress(WorkerSaid("w1", logging.ERROR, "lost [tcp://x:1]"))
+    assert "worker w1: lost [tcp://x:1]" in stream.getvalue()

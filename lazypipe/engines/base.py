@@ -53,6 +53,9 @@ class Engine(Protocol):
     def describe(self) -> str:
         """One line: what this is and where it runs."""
 
+    def trace(self) -> dict[str, str]:
+        """Where to look it up, as far as there is such a thing: ``application_id``, ``dashboard`` (an address)."""
+
     def peak_memory(self) -> int:
         """Highest resident memory, in bytes, of any process that worked since ``reset_peak``."""
 

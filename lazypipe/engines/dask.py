@@ -308,6 +308,14 @@ class DaskEngine:
         workers = len(self.client.scheduler_info(n_workers=-1)["workers"])
         return f"dask: {workers} workers x {self.host.threads} threads at {self.address}"
 
+    def trace(self) -> dict[str, str]:
+        scheduler = self.client.scheduler_info(n_workers=0)
+        found = {"application_id": str(scheduler["id"])}
+        if port := scheduler["services"].get("dashboard"):
+            host = "127.0.0.1" if self.address is None else self.address.partition("://")[2].rpartition(":")[0]
+            found["dashboard"] = f"http://{host}:{port}/status"
+        return found
+
     def peak_memory(self) -> int:
         if self.host.shared:
             return resident.peak_nbytes()

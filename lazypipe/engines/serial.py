@@ -54,6 +54,9 @@ class SerialEngine:
     def describe(self) -> str:
         return "serial: one task at a time in this process"
 
+    def trace(self) -> dict[str, str]:
+        return {}
+
     def peak_memory(self) -> int:
         return resident.peak_nbytes()
 

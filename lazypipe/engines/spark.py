@@ -230,6 +230,10 @@ class SparkEngine:
     def describe(self) -> str:
         return f"spark: {self.context.defaultParallelism} cores at {self.context.master}"
 
+    def trace(self) -> dict[str, str]:
+        page = self.context.uiWebUrl
+        return {"application_id": self.context.applicationId} | ({"dashboard": page} if page else {})
+
     def peak_memory(self) -> int:
         """Of the driver and of the Python workers that answer; the JVM is Spark's own."""
         n = 2 * self.context.defaultParallelism
