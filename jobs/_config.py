@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -12,6 +13,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from jobs._messages import explain
 from lazypipe.errors import ConfigError
 from lazypipe.sizes import parse_bytes
+
+DEFAULT_STORE = "sqlite:///mlflow.db"
 
 
 def _checked_size(text: str) -> str:
@@ -52,12 +55,17 @@ class TrackingConfig(Config):
     """Where the run is recorded."""
 
     enabled: bool = Field(True, description="record the run in MLflow")
-    uri: str = Field(
-        "sqlite:///mlflow.db",
+    uri: str | None = Field(
+        None,
         min_length=1,
-        description="MLflow tracking store: sqlite:///FILE, postgresql://..., or http://host:5000",
+        description="MLflow tracking store: sqlite:///FILE, postgresql://..., or http://host:5000; without it "
+        "$MLFLOW_TRACKING_URI, else sqlite:///mlflow.db",
     )
     experiment: str | None = Field(None, description="experiment that gets the run; without it the job's name")
+
+    def store(self) -> str:
+        """The address of the store; that of the environment may hold a password."""
+        return self.uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE
 
 
 class RunConfig(Config):
@@ -67,6 +75,10 @@ class RunConfig(Config):
         None, description="folder for result.json and the arrays; without it results/JOB-<UTC time>"
     )
     overwrite: bool = Field(False, description="replace the result folder if it exists")
+    reuse: bool = Field(
+        False,
+        description="where there is a result of the same data, config and code, give that and compute nothing",
+    )
     engine: EngineConfig = Field(EngineConfig(), description="where the work is done")
     tracking: TrackingConfig = Field(TrackingConfig(), description="where the run is recorded")
 

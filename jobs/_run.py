@@ -20,6 +20,7 @@ import numpy as np
 
 import lazypipe as lp
 from jobs._config import EngineConfig, JobConfig, RunConfig
+from jobs._observed import observers
 from lazypipe import tracking
 from lazypipe.atomic import require_space
 from lazypipe.console import ConsoleProgress
@@ -27,6 +28,7 @@ from lazypipe.engines import Engine
 from lazypipe.plan import Plan
 from lazypipe.progress import Event, PassDone, Progress
 from lazypipe.results import Group, Table, result_folder, save_result
+from lazypipe.secrets import hidden
 from lazypipe.sizes import show_bytes
 from lazypipe.tracking import Child, Data, Point
 
@@ -81,6 +83,7 @@ class Result:
     model: Any = field(repr=False)
     run_id: str | None = None
     tracking_uri: str = ""
+    reused: bool = False  # it was there already: nothing was computed, and there is no model
 
     def lines(self) -> list[str]:
         """Where the result is, and how to look at the run."""
@@ -129,7 +132,7 @@ def carry_out(config: RunConfig, work: Work) -> Result:
             history.append(event)
 
     with ConsoleProgress(work.name) as console:
-        progress = Progress((console, remember))
+        progress = Progress((console, remember, *observers().listeners))
         with open_engine(config.engine, progress) as engine:
             with _collected():  # told by the work
                 planned = work.plan(data, engine)
@@ -181,8 +184,8 @@ def carry_out(config: RunConfig, work: Work) -> Result:
                 if run is not None:
                     _log(run, out, answer, measured, [*pictures, *(f"{name}.csv" for name in answer.tables)])
     _warn(told)
-    uri = config.tracking.uri
-    return Result(work.name, out, figures, answer.model, run.run_id if run else None, uri if run else "")
+    uri = hidden(config.tracking.store()) if run else ""
+    return Result(work.name, out, figures, answer.model, run.run_id if run else None, uri)
 
 
 def memory_line(figures: dict[str, Any]) -> str:
@@ -261,7 +264,7 @@ def _tracked(config: RunConfig, name: str, data: Data, plan: Plan) -> Any:
     planned = {"solver": plan.solver, "passes": plan.passes, "peak_bytes": plan.peak_bytes}
     parameters |= {"plan": {key: value for key, value in planned.items() if value is not None}}
     experiment = config.tracking.experiment or name
-    return tracking.tracked_run(config.tracking.uri, experiment, parameters, data)
+    return tracking.tracked_run(config.tracking.store(), experiment, parameters, data)
 
 
 def _log(run: tracking.TrackedRun, out: Path, answer: Answer, measured: dict[str, float], files: Iterable[str]) -> None:

@@ -1,0 +1,58 @@
+"""What no log, result or tracking store may hold: passwords in addresses and in the environment."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from urllib.parse import quote, quote_plus, unquote
+
+MASK = "***"
+SHORTEST = 6  # characters of a value of the environment: what is shorter is in ordinary words, too
+SURE = 12  # from so many on it is hidden in the middle of a word, too
+
+SECRET_NAME = re.compile(r"PASSWORD|PASSWD|SECRET|TOKEN(?!IZ)|CREDENTIAL|(?:^|_)KEYS?(?:_|$)|(?:API|ACCESS|PRIVATE)KEY")
+USER_OF_ADDRESS = re.compile(r"(?<=://)(?:[^\s/?#'\"@:]*:(?!\d+/)[^\s'\"]*|[^\s/?#'\"]*)@")
+NAMED = re.compile(
+    r"(?i)((?:[?&;][\w.-]*(?:key|sig|signature|auth)[\w.-]*|\b[\w.-]*(?:password|passwd|secret|token|credential)[\w.-]*)=)"
+    r"[^&;\s'\"#,]+"
+)
+AUTHORIZATION = re.compile(r"(?i)\b(bearer|basic) +[\w.~+/=-]{6,}")
+
+
+def hidden(text: str) -> str:
+    """``text`` with ``***`` for what is secret.
+
+    That is who and which password in an address (``http://user:password@host``), what a query or an assignment gives
+    for a password, token or key, and the values of environment variables whose names tell that they are secret.
+    """
+    text = USER_OF_ADDRESS.sub(f"{MASK}@", text)
+    text = NAMED.sub(rf"\g<1>{MASK}", text)
+    text = AUTHORIZATION.sub(rf"\g<1> {MASK}", text)
+    for secret in sorted(set(_of_environment()), key=len, reverse=True):
+        if len(secret) >= SURE:
+            text = text.replace(secret, MASK)
+        elif secret in text:
+            text = re.sub(rf"(?<![A-Za-z0-9]){re.escape(secret)}(?![A-Za-z0-9])", MASK, text)
+    return text
+
+
+def holds_password(address: str) -> bool:
+    """Whether ``address`` says with which password to log in."""
+    scheme, separator, rest = address.partition("://")
+    user, at, _ = re.split(r"[/?#]", rest, maxsplit=1)[0].rpartition("@")
+    return bool(separator and at and scheme and ":" in user)
+
+
+def _of_environment() -> Iterator[str]:
+    """Values that are secret, each as it is and as an address has it."""
+    for name, value in os.environ.items():
+        found = []
+        if SECRET_NAME.search(name.upper()) and not (value.startswith("/") and os.path.exists(value)):
+            found.append(value)  # the path of a key file is no secret
+        if "://" in value and "@" in value:
+            user = USER_OF_ADDRESS.search(value)
+            found += [unquote(user[0].removesuffix("@").partition(":")[2])] if user else []
+        for secret in found:
+            if len(secret) >= SHORTEST:
+                yield from (secret, quote(secret, safe=""), quote_plus(secret))
