@@ -1,8 +1,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 TRACKING ?= sqlite:///mlflow.db
+STACK := $(BIN)/python -m flows.stack
+OPTIONS ?=
 
-.PHONY: help demo test test-service lint ui clean
+.PHONY: help demo up status down test test-service lint ui clean
 
 help:  ## list what can be made
 	@grep -hE '^[a-z.]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -17,6 +19,15 @@ help:  ## list what can be made
 
 demo: .venv  ## PCA of MNIST and of a generated 2,000 x 200,000 matrix, as tracked flows
 	$(BIN)/python -m flows.demo
+
+up: .venv  ## start Prefect, MLflow, a worker and Dask on this machine (SPARK=1: Spark too; OPTIONS="--host ...")
+	$(STACK) up --config conf/stack.yaml $(if $(SPARK),--spark) $(OPTIONS)
+
+status: .venv  ## whether each of them answers
+	$(STACK) status --config conf/stack.yaml
+
+down: .venv  ## end what `make up` started; the data stay
+	$(STACK) down --config conf/stack.yaml
 
 test: .venv  ## every test but those of servers and faults (those of Spark need Java 17 or 21)
 	$(BIN)/python -m pytest --ignore=tests/service --ignore=tests/flows

@@ -1,0 +1,147 @@
+"""Processes that outlive the command that started them: recorded in a file each, found again, ended whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from lazypipe.atomic import replacing
+
+MARK = "LAZYPIPE_STACK"  # in the environment of all that a stack starts: the folder it belongs to
+SAME_START_SECONDS = 2.0  # a start is told in ticks since boot, whose time a clock that is set moves
+GRACE_SECONDS = 15.0  # from the request to end, to the end by force
+
+
+@dataclass(frozen=True)
+class Record:
+    """A process that was started: enough to know it from one that has its number later."""
+
+    name: str
+    pid: int
+    started: float  # seconds since 1970, as the system tells it
+    log: str
+    address: str
+    stop: int = signal.SIGTERM
+
+    def process(self) -> psutil.Process | None:
+        """The process, None where it is no more."""
+        with suppress(psutil.Error):
+            process = psutil.Process(self.pid)
+            same = abs(process.create_time() - self.started) < SAME_START_SECONDS
+            if same and process.status() != psutil.STATUS_ZOMBIE:
+                return process
+        return None
+
+
+def spawn(
+    folder: Path,
+    name: str,
+    command: Sequence[str],
+    env: Mapping[str, str],
+    cwd: Path,
+    address: str,
+    stop: int = signal.SIGTERM,
+    user: str | None = None,
+) -> tuple[subprocess.Popen[bytes], Record]:
+    """Start a process in a session of its own, its output in ``folder/logs``; recorded at once."""
+    log = folder / "logs" / f"{name}.log"
+    log.parent.mkdir(exist_ok=True)
+    rights = {"user": user, "group": user, "extra_groups": []} if user else {}
+    with open(log, "ab") as output:
+        output.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {' '.join(command)}\n".encode())
+        output.flush()
+        child = subprocess.Popen(
+            list(command),
+            cwd=cwd,
+            env={**env, MARK: str(folder)},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            **rights,  # type: ignore[call-overload]
+        )
+    record = Record(name, child.pid, psutil.Process(child.pid).create_time(), str(log), address, stop)
+    save(folder, record)
+    return child, record
+
+
+def save(folder: Path, record: Record) -> None:
+    """Write a record whole, in place of the one before."""
+    path = folder / "processes" / f"{record.name}.json"
+    path.parent.mkdir(exist_ok=True)
+    with replacing(path, overwrite=True) as partial:
+        partial.write_text(json.dumps(asdict(record)))
+
+
+def records(folder: Path) -> dict[str, Record]:
+    """What was started in this folder and not ended by ``down``, the first first."""
+    found = []
+    for path in (folder / "processes").glob("*.json"):
+        with suppress(ValueError, TypeError, OSError):  # a torn file: its process is found by its mark
+            found.append(Record(**json.loads(path.read_text())))
+    return {record.name: record for record in sorted(found, key=lambda record: record.started)}
+
+
+def forget(folder: Path, name: str) -> None:
+    """Delete a record."""
+    (folder / "processes" / f"{name}.json").unlink(missing_ok=True)
+
+
+def family(record: Record) -> list[psutil.Process]:
+    """A recorded process with its descendants and its session; nothing where it is no more."""
+    process = record.process()
+    if process is None:
+        return []
+    found = {process.pid: process}
+    with suppress(psutil.Error):
+        found |= {child.pid: child for child in process.children(recursive=True)}
+    for other in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if os.getsid(other.pid) == record.pid:
+                found[other.pid] = other
+    return list(found.values())
+
+
+def marked(folder: Path) -> list[psutil.Process]:
+    """All processes whose environment says that they belong to the stack in ``folder``."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if process.environ().get(MARK) == str(folder) and process.pid != os.getpid():
+                found.append(process)
+    return found
+
+
+def end(
+    processes: Iterable[psutil.Process], request: int, first: Sequence[int] = (), grace: float = GRACE_SECONDS
+) -> None:
+    """Ask processes to end (``first`` alone, where some are named), and end by force those that do not."""
+    processes = [process for process in processes if process.pid != os.getpid()]
+    for process in processes:
+        if not first or process.pid in first:
+            with suppress(psutil.Error):
+                process.send_signal(request)
+    _, left = psutil.wait_procs(processes, timeout=grace)
+    for process in left:
+        with suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(left, timeout=GRACE_SECONDS)
+
+
+def last_line(log: str | Path) -> str:
+    """The last line of a log that says something."""
+    with suppress(OSError):
+        text = Path(log).read_bytes()[-20_000:].decode(errors="replace")
+        lines = [line.strip() for line in text.splitlines() if any(letter.isalnum() for letter in line)]
+        if lines and not lines[-1].startswith("--- "):
+            return lines[-1][:300]
+    return "it said nothing"

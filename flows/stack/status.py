@@ -1,0 +1,66 @@
+"""``status``: each server, whether it answers, where it is, what it takes, since when."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+from flows.stack import folder as folders
+from flows.stack import processes
+from flows.stack.servers import Server, servers
+from flows.stack.up import NO_ANSWER
+from lazypipe.sizes import show_bytes
+
+
+class Seen(NamedTuple):
+    """One server as it is now."""
+
+    name: str
+    state: str  # up, silent (it runs and does not answer), down
+    pid: int
+    address: str
+    memory: int
+    since: float
+
+
+def seen(place: Path) -> list[Seen]:
+    """Every server that was started and not ended by ``down``."""
+    config = folders.saved(place)
+    known = processes.records(place)
+    if config is None or not known:
+        return []
+    return [look(known[server.name], server) for server in servers(config) if server.name in known]
+
+
+def look(record: processes.Record, server: Server) -> Seen:
+    """One server, asked."""
+    if record.process() is None:
+        return Seen(server.name, "down", record.pid, server.page or server.address, 0, 0)
+    state = "up"
+    try:
+        server.answers(record.started)
+    except NO_ANSWER:
+        state = "silent"
+    memory = 0
+    for process in processes.family(record):
+        with suppress(psutil.Error):
+            memory += process.memory_info().rss
+    return Seen(server.name, state, record.pid, server.page or server.address, memory, record.started)
+
+
+def table(found: Sequence[Seen]) -> list[str]:
+    """A line a server."""
+    head = ("server", "state", "pid", "memory", "since", "address")
+    rows = [head]
+    for one in found:
+        since = datetime.fromtimestamp(one.since).strftime("%Y-%m-%d %H:%M") if one.since else "-"
+        memory = show_bytes(one.memory) if one.memory else "-"
+        rows.append((one.name, one.state, str(one.pid), memory, since, one.address))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]

@@ -1,0 +1,143 @@
+"""``up``: start what is missing, each as soon as what it needs answers, and wait until all answer."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Collection
+from pathlib import Path
+
+from flows.stack import folder as folders
+from flows.stack import ports, processes
+from flows.stack.config import StackConfig
+from flows.stack.down import end_record
+from flows.stack.servers import Server, servers
+from lazypipe.errors import ConfigError, EngineError
+
+PAUSE_SECONDS = 0.3
+NO_ANSWER = (OSError, ValueError, KeyError, TypeError)
+
+
+def up(config: StackConfig, kinds: Collection[str] = ()) -> bool:
+    """Start what does not run yet, all of it or those ``kinds`` and what they need; whether there was something.
+
+    Where that fails, what was started now is ended. ConfigError for a port that is taken, a folder that another
+    command holds; EngineError for a server that ends or does not answer.
+    """
+    place = config.place
+    with folders.held(place, "up"):
+        known = processes.records(place)
+        running = {name for name, record in known.items() if record.process()}
+        require_same(config, running)
+        wanted = chosen(servers(config), kinds)
+        missing = [server for server in wanted if server.name not in running]
+        ports.require_free(missing, config.host)
+        folders.save(config)
+        starting = Starting(config, wanted, running)
+        try:
+            starting.go()
+        except BaseException:
+            for record in reversed(list(starting.started.values())):
+                end_record(place, record)
+            raise
+    return bool(missing)
+
+
+def chosen(servers: list[Server], kinds: Collection[str]) -> list[Server]:
+    """Those of ``kinds`` and what they need; all where none are named."""
+    names = {server.name for server in servers if not kinds or server.kind in kinds}
+    for server in reversed(servers):
+        if server.name in names:
+            names |= set(server.needs)
+    return [server for server in servers if server.name in names]
+
+
+def require_same(config: StackConfig, running: Collection[str]) -> None:
+    """Raise ConfigError where what runs was started with other settings."""
+    before = folders.saved(config.place)
+    if not running or before is None:
+        return
+    for name in ("project", "host", "database", "pool", "ports"):
+        was, now = getattr(before, name), getattr(config, name)
+        if was != now:
+            raise ConfigError(
+                f"{config.place}: runs with {name} {was}, not {now}. Run `python -m flows.stack down` first."
+            )
+
+
+class Starting:
+    """Servers on their way up."""
+
+    def __init__(self, config: StackConfig, wanted: list[Server], running: Collection[str]):
+        self.config = config
+        self.waiting = [server for server in wanted if server.name not in running]
+        self.silent = [server for server in wanted if server.name in running]
+        self.names = {server.name for server in wanted}
+        self.answering: set[str] = set()
+        self.started: dict[str, processes.Record] = {}
+        self.children: dict[str, subprocess.Popen[bytes]] = {}
+        self.begin = time.monotonic()
+
+    def go(self) -> None:
+        """Until every server answers."""
+        deadline = self.begin + self.config.patience
+        why = ""
+        while self.waiting or self.silent:
+            for server in list(self.waiting):
+                if self.answering >= set(server.needs) & self.names:
+                    self.start(server)
+            for server in list(self.silent):
+                self.require_alive(server)
+                try:
+                    server.answers(self.since(server))
+                except NO_ANSWER as error:
+                    why = f"{server.name}: does not answer within {self.config.patience:g} s ({error})"
+                else:
+                    self.settle(server)
+            if why and self.silent and time.monotonic() > deadline:
+                raise EngineError(f"{why}. See {self.log(self.silent[0])}, or pass a longer --patience.")
+            time.sleep(PAUSE_SECONDS)
+
+    def start(self, server: Server) -> None:
+        """Start a process."""
+        server.prepare()
+        self.children[server.name], self.started[server.name] = processes.spawn(
+            self.config.place,
+            server.name,
+            server.command,
+            server.env,
+            Path(self.config.project).expanduser().absolute(),
+            server.address,
+            server.stop,
+            server.user,
+        )
+        self.waiting.remove(server)
+        self.silent.append(server)
+
+    def settle(self, server: Server) -> None:
+        """A server answers: what needs it may come."""
+        self.silent.remove(server)
+        seconds = time.monotonic() - self.begin
+        if server.name in self.started:
+            print(f"{server.name} answers after {seconds:.1f} s", file=sys.stderr, flush=True)
+        server.settle()
+        self.answering.add(server.name)
+
+    def require_alive(self, server: Server) -> None:
+        """Raise EngineError with a server's last words where it has ended."""
+        child = self.children.get(server.name)
+        if child is not None and child.poll() is not None:
+            log = self.log(server)
+            raise EngineError(
+                f"{server.name}: ended at its start with code {child.returncode}: {processes.last_line(log)}. See {log}."
+            )
+
+    def since(self, server: Server) -> float:
+        """When a server was started."""
+        record = self.started.get(server.name) or processes.records(self.config.place)[server.name]
+        return record.started
+
+    def log(self, server: Server) -> Path:
+        """Where a server writes what it says."""
+        return self.config.place / "logs" / f"{server.name}.log"
