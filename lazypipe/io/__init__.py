@@ -13,7 +13,7 @@ from lazypipe.io.formats import Format, format_of, suffixes_of, unknown
 from lazypipe.io.idx import is_idx
 from lazypipe.io.images import is_image_folder
 from lazypipe.io.matrix import Matrix, Reader
-from lazypipe.io.sources import local_path
+from lazypipe.stores import AnyPath, path_of
 
 __all__ = ["Matrix", "Reader", "open_matrix"]
 
@@ -34,7 +34,7 @@ FORMATS = (
 def open_matrix(source: str | Path | np.ndarray | Matrix, column: str | None = None) -> Matrix:
     """Open a matrix for reading; only metadata are read.
 
-    ``source`` is a path or ``file://`` address of a .npy, Arrow IPC, Parquet (a file or a directory of
+    ``source`` is a path, or an address (``file://``, ``s3://`` and what else lazypipe.stores knows), of a .npy, Arrow IPC, Parquet (a file or a directory of
     parts), Zarr or plain IDX matrix (whose axes after the first are the columns); of sparse rows in a .npz
     (SciPy's), or in list columns ``indices`` and ``values`` of Arrow IPC or Parquet; a 2-D array; or an already
     open matrix, which is returned as it is. Of sparse rows it is also read where each ends, which of compressed
@@ -51,14 +51,14 @@ def open_matrix(source: str | Path | np.ndarray | Matrix, column: str | None = N
             f"{type(source).__name__}: cannot be opened as a matrix. "
             f"Pass a path, a 2-D numpy array, or what open_matrix returned; sparse rows as the path of an .npz."
         )
-    path = local_path(source)
+    path = path_of(source)
     if not path.exists():
         raise DataError(f"{path}: no such file or directory. Check the path.")
     matrix: Matrix = import_module(_format_of(path).module).open_source(path, column)
     return matrix
 
 
-def _format_of(path: Path) -> Format:
+def _format_of(path: AnyPath) -> Format:
     found, known = format_of(path, FORMATS), suffixes_of(FORMATS)
     if found is not None:
         return found

@@ -24,10 +24,10 @@ from lazypipe.io.formats import format_of
 from lazypipe.io.idx import is_idx, open_idx
 from lazypipe.io.images import ImageFolder, is_image_folder, labels_path, open_images
 from lazypipe.io.matrix import Matrix
-from lazypipe.io.sources import local_path
 from lazypipe.io.svmlight import is_svmlight
 from lazypipe.progress import Progress, StageDone, StageStarted, TaskDone
 from lazypipe.sizes import parse_bytes
+from lazypipe.stores import path_of
 
 DENSE_SUFFIXES = (".npy", ".arrow", ".zarr")
 HEADER_NBYTES = 64 * 1024  # room for headers and footers in the check of free space
@@ -87,7 +87,7 @@ def convert(
             raise DataError(f"{source}: svmlight text has no named columns. Leave out column={column!r}.")
         if colour:
             raise DataError(f"{source}: is no folder of images. Leave out colour.")
-        text = local_path(str(source))
+        text = path_of(str(source))
         convert_svmlight(text, path, overwrite, memory, n_columns, zero_based, progress)
         return path
     matrix, labels = _opened(source, column, colour)
@@ -107,7 +107,7 @@ def _opened(
 ) -> tuple[Matrix, np.ndarray | None]:
     """What open_matrix opens, and what is only converted: gzipped IDX, and a folder of images with its labels."""
     if isinstance(source, (str, Path)):
-        path = local_path(source)
+        path = path_of(source)
         if is_idx(path):
             return open_idx(path, column), None
         if path.is_dir() and format_of(path, FORMATS) is None and is_image_folder(path):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 from lazypipe.errors import DataError
 from lazypipe.io.sources import one_line
+from lazypipe.stores import AnyPath
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Format:
 AnyFormat = TypeVar("AnyFormat", bound=Format)
 
 
-def format_of(path: Path, formats: Sequence[AnyFormat]) -> AnyFormat | None:
+def format_of(path: AnyPath, formats: Sequence[AnyFormat]) -> AnyFormat | None:
     """The format of a file by its suffix, else by its first bytes; of a directory by what it holds; None for neither.
 
     Raises DataError for a file that cannot be read.
@@ -35,7 +35,7 @@ def format_of(path: Path, formats: Sequence[AnyFormat]) -> AnyFormat | None:
         if path.suffix.lower() in one.suffixes:
             return one
     try:
-        with open(path, "rb") as file:
+        with path.open("rb") as file:
             start = file.read(8)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({one_line(error)}). Check its rights.") from error
@@ -47,6 +47,6 @@ def suffixes_of(formats: Sequence[Format]) -> str:
     return ", ".join(suffix for one in formats for suffix in one.suffixes)
 
 
-def unknown(path: Path) -> str:
+def unknown(path: AnyPath) -> str:
     """What a message says of a file that no format knows."""
     return f"unknown suffix {path.suffix!r}" if path.suffix else "no suffix, and its first bytes tell nothing"

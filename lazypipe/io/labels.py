@@ -23,7 +23,7 @@ from lazypipe.io.formats import Format, format_of, suffixes_of, unknown
 from lazypipe.io.idx import is_idx, open_idx
 from lazypipe.io.label_values import checked, from_memory, of_arrow, of_numbers, require_shape
 from lazypipe.io.npy import require_whole
-from lazypipe.io.sources import local_path, one_line
+from lazypipe.io.sources import one_line
 
 IDX = Format("idx", (".idx",))
 FORMATS = (
@@ -63,7 +63,7 @@ def read_labels(
     unless there are ``n_rows``.
     """
     if isinstance(source, (str, Path)):
-        path = local_path(source)
+        path = path_of(source)
         return checked(_from_file(path, column, n_rows), str(path), n_rows)
     if column is not None:
         raise DataError(f"{what}: has no named columns. Leave out column={column!r}.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +10,10 @@ from numpy.lib import format as npy_format
 from lazypipe.errors import DataError
 from lazypipe.io.raw_rows import RawRowsMatrix, Segment
 from lazypipe.io.sources import checked_dtype, checked_shape, one_line
+from lazypipe.stores import AnyPath, path_of
 
 
-def open_source(path: Path, column: str | None) -> RawRowsMatrix:
+def open_source(path: AnyPath, column: str | None) -> RawRowsMatrix:
     """Open a 2-D ``.npy`` file; either order of axes, either byte order.
 
     Raises DataError for a damaged or truncated file, another number of dimensions, or a dtype that
@@ -32,7 +32,7 @@ def open_source(path: Path, column: str | None) -> RawRowsMatrix:
 
 def open_vector(source: str | Path) -> RawRowsMatrix | None:
     """A 1-D ``.npy`` file (n,) as a matrix of one column (n, 1); None for all that is not such a file."""
-    path = Path(source).expanduser().absolute()
+    path = path_of(source)
     if path.suffix.lower() != ".npy" or not path.is_file():
         return None
     shape, _, stored, offset, size = header(path)
@@ -51,10 +51,10 @@ def require_whole(uri: str, size: int, expected: int) -> None:
         raise DataError(f"{uri}: is truncated: {size:,} bytes, its header says {expected:,}. Write or copy it again.")
 
 
-def header(path: Path) -> tuple[tuple[int, ...], bool, np.dtype, int, int]:
+def header(path: AnyPath) -> tuple[tuple[int, ...], bool, np.dtype, int, int]:
     """(shape, Fortran order, dtype, offset of the data, size of the file); DataError for a damaged header."""
     try:
-        with open(path, "rb") as file:
+        with path.open("rb") as file:
             version = npy_format.read_magic(file)
             if version == (1, 0):
                 shape, fortran, dtype = npy_format.read_array_header_1_0(file)
@@ -62,6 +62,6 @@ def header(path: Path) -> tuple[tuple[int, ...], bool, np.dtype, int, int]:
                 shape, fortran, dtype = npy_format.read_array_header_2_0(file)
             else:
                 raise ValueError(f"version {version} of the format, which is for structured records")
-            return shape, fortran, dtype, file.tell(), os.fstat(file.fileno()).st_size
+            return shape, fortran, dtype, file.tell(), file.seek(0, 2)
     except (ValueError, OSError, EOFError, SyntaxError) as error:
         raise DataError(f"{path}: is not a readable .npy file ({one_line(error)}). Write it again.") from error

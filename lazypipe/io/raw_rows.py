@@ -21,6 +21,7 @@ from lazypipe.blocks import Span
 from lazypipe.errors import DataError
 from lazypipe.io.matrix import Dense, Piece
 from lazypipe.io.sources import checked_rectangle, fingerprint_files, one_line
+from lazypipe.stores import RANGES_NBYTES, Place, RemoteFile, is_remote, path_of
 
 SCRATCH_NBYTES = 4 * 1024**2  # stays in the caches while it is cast
 NARROW_ROW_NBYTES = 16 * 1024  # below this, reading whole rows costs less than a call for each
@@ -103,17 +104,21 @@ class RawRowsMatrix(Dense):
 
     @property
     def mapped_nbytes(self) -> int:  # type: ignore[override]
-        """Bytes of all rows on disk: what stays resident where stripes are read through a map."""
-        return self.nbytes
+        """Bytes of all rows on disk: what stays resident where stripes are read through a map; no store is mapped."""
+        return 0 if self._is_remote else self.nbytes
+
+    @property
+    def _is_remote(self) -> bool:
+        return any(is_remote(path) for path in dict.fromkeys(segment.path for segment in self.segments))
 
     def open(self, mapped: bool = False) -> AbstractContextManager[RawRowsReader]:
         """A reader for one thread; ``mapped`` lets it read column stripes through a map of the files."""
         return closing(RawRowsReader(self, mapped))
 
     def reader_nbytes(self, n_rows: int, n_columns: int) -> int:
-        """Scratch for casting: 4 MiB, or one stored row where that is longer."""
+        """Scratch for casting: 4 MiB, or one stored row where that is longer; from a store what is on its way, too."""
         row_nbytes = self._stored_columns * np.dtype(self.stored).itemsize
-        return max(SCRATCH_NBYTES, row_nbytes)
+        return max(SCRATCH_NBYTES, row_nbytes) + (RANGES_NBYTES if self._is_remote else 0)
 
     def pieces(self) -> tuple[Piece, ...]:
         """A piece a segment."""
@@ -135,13 +140,14 @@ class RawRowsReader:
 
     def __init__(self, source: RawRowsMatrix, maps: bool, scratch: Scratch | None = None):
         self._source = source
-        self._maps_stripes = maps
+        self._maps_stripes = maps and not source._is_remote
         self._dtype = np.dtype(source.stored)
         self._n_columns = source._stored_columns
         self._row_nbytes = self._n_columns * self._dtype.itemsize
         self._edges = np.cumsum([0] + [segment.n_rows for segment in source.segments])
         self._files = ExitStack()
         self._descriptors: dict[str, int] = {}
+        self._remote: dict[str, RemoteFile] = {}
         self._maps: dict[str, mmap.mmap] = {}
         self._scratch = scratch or Scratch()
 
@@ -150,6 +156,7 @@ class RawRowsReader:
         self._maps.clear()
         self._files.close()
         self._descriptors.clear()
+        self._remote.clear()
         self._scratch = Scratch()
 
     def read(self, rows: Span, columns: Span, out: np.ndarray) -> None:
@@ -221,7 +228,11 @@ class RawRowsReader:
 
     def _gather(self, path: str, offset: int, out: np.ndarray) -> None:
         """Fill each row of ``out`` from ``offset`` on, a row of the file further each time."""
-        descriptor, distance, nbytes = self._descriptor(path), self._row_nbytes, out.shape[1] * out.itemsize
+        distance, nbytes = self._row_nbytes, out.shape[1] * out.itemsize
+        if is_remote(path):
+            self._remote_file(path).gather([(offset + i * distance, row.view(np.uint8)) for i, row in enumerate(out)])
+            return
+        descriptor = self._descriptor(path)
         for i, row in enumerate(out):
             if os.preadv(descriptor, [row.data], offset + i * distance) != nbytes:
                 self._pread(path, offset + i * distance, row.view(np.uint8))  # cut short by a signal, or the end
@@ -244,14 +255,16 @@ class RawRowsReader:
             except OSError as error:
                 raise DataError(f"{path}: cannot be opened ({one_line(error)}). Check path and rights.") from error
             self._files.callback(os.close, descriptor)
-            needed = max(s.offset + s.n_rows * self._row_nbytes for s in self._source.segments if s.path == path)
-            if os.fstat(descriptor).st_size < needed:
+            if os.fstat(descriptor).st_size < self._needed(path):
                 raise self._shorter(path)
             self._descriptors[path] = descriptor
         return self._descriptors[path]
 
     def _pread(self, path: str, offset: int, buffer: np.ndarray) -> None:
         """Fill the bytes ``buffer``; the kernel gives at most 2 GiB a call."""
+        if is_remote(path):
+            self._remote_file(path).read(offset, buffer)
+            return
         descriptor = self._descriptor(path)
         done = 0
         while done < buffer.nbytes:
@@ -259,6 +272,21 @@ class RawRowsReader:
             if n == 0:
                 raise self._shorter(path)
             done += n
+
+    def _remote_file(self, path: str) -> RemoteFile:
+        """The open object of a store, checked once for its length."""
+        if path not in self._remote:
+            place = path_of(path)
+            assert isinstance(place, Place)
+            file = RemoteFile(place)
+            if file.nbytes < self._needed(path):
+                raise self._shorter(path)
+            self._remote[path] = file
+        return self._remote[path]
+
+    def _needed(self, path: str) -> int:
+        """Bytes that a file has at least."""
+        return max(s.offset + s.n_rows * self._row_nbytes for s in self._source.segments if s.path == path)
 
     def _shorter(self, path: str) -> DataError:
         return DataError(f"{path}: has become shorter since it was opened. Open the matrix again.")

@@ -4,29 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
 from lazypipe.blocks import SUPPORTED_DTYPES, Span
 from lazypipe.errors import DataError
+from lazypipe.stores import AnyPath, path_of
 
 
 def one_line(error: BaseException) -> str:
     """The message of a third-party error on a single line, without its final full stop."""
     return (" ".join(str(error).split()) or type(error).__name__).rstrip(".")
-
-
-def local_path(source: str | Path) -> Path:
-    """The absolute path of a path or a ``file://`` address; DataError for another address."""
-    text = str(source)
-    if "://" in text:
-        address = urlsplit(text)
-        if address.scheme != "file":
-            raise DataError(f"{text}: cannot read from {address.scheme}://. Copy the data to a local path.")
-        text = unquote(address.path)
-    return Path(text).expanduser().absolute()
 
 
 def checked_dtype(dtype: np.dtype, uri: str) -> np.dtype:
@@ -72,11 +60,11 @@ def checked_rectangle(rows: Span, columns: Span, shape: tuple[int, int], out: np
         )
 
 
-def fingerprint_files(paths: Iterable[str | Path], shape: tuple[int, int], dtype: np.dtype) -> str:
-    """A short hash of shape, dtype, and the absolute path, size and modification time of each file."""
+def fingerprint_files(paths: Iterable[str | AnyPath], shape: tuple[int, int], dtype: np.dtype) -> str:
+    """A short hash of shape, dtype, and the absolute path, size and modification time (or ETag) of each file."""
     digest = hashlib.sha256(f"{shape} {np.dtype(dtype).str}".encode())
     for path in paths:
-        absolute = Path(path).absolute()
+        absolute = path_of(path)
         try:
             stat = absolute.stat()
         except OSError as error:

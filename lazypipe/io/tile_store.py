@@ -19,8 +19,8 @@ from zarr.codecs import Crc32cCodec
 
 from lazypipe.atomic import replacing
 from lazypipe.errors import DataError
+from lazypipe.io.kinds import attributes_of_kind
 from lazypipe.io.sources import one_line
-from lazypipe.io.stores import attributes_of_kind
 
 NAME = "covariance"
 KIND = "lazypipe tiles"

@@ -18,7 +18,8 @@ from lazypipe.io.recordings.options import Options, checked_options
 from lazypipe.io.recordings.recording import Recording
 from lazypipe.io.recordings.several import checked_starts, join
 from lazypipe.io.recordings.shapes import flat_shape, frame_shape, sample_dtype
-from lazypipe.io.sources import local_path, one_line
+from lazypipe.io.sources import one_line
+from lazypipe.stores import AnyPath, path_of
 
 __all__ = ["Recording", "open_recording"]
 
@@ -90,7 +91,7 @@ def _open_one(source: Any, options: Options) -> Recording:
     elif isinstance(source, np.ndarray):
         recording = _from_array(source)
     elif isinstance(source, (str, Path)):
-        path = local_path(source)
+        path = path_of(source)
         try:
             path.stat()
         except FileNotFoundError as error:

@@ -12,11 +12,11 @@ import numpy as np
 
 from lazypipe.errors import ConfigError, DataError
 from lazypipe.io.formats import Format, format_of, suffixes_of, unknown
-from lazypipe.io.sources import local_path
 from lazypipe.io.spikes.clock import PER_SECOND
 from lazypipe.io.spikes.memory import from_array, from_mapping, of_units
 from lazypipe.io.spikes.options import Options, checked_options
 from lazypipe.io.spikes.spikes import Spikes
+from lazypipe.stores import path_of
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def read_spikes(
             f"{type(source).__name__}: cannot be read as spikes. "
             f"Pass a path, a dict {{unit id: samples}}, or an array of one unit's samples."
         )
-    path = local_path(source)
+    path = path_of(source)
     if not path.exists():
         raise DataError(f"{path}: no such file or directory. Check the path.")
     format = _format_of(path)
@@ -123,5 +123,5 @@ def _format_of(path: Path) -> SpikeFormat:
 
 def is_in_seconds(source: str | Path) -> bool:
     """Whether the format of a file says that its times are in seconds: NWB, whatever its name."""
-    path = local_path(source)
+    path = path_of(source)
     return path.exists() and _format_of(path).module == "nwb"

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lazypipe.atomic import replacing
-from lazypipe.io.stores import attributes_of_kind
+from lazypipe.io.kinds import attributes_of_kind
 from lazypipe.models.spike_triggered.planning import Tile
 
 KIND = "lazypipe spike-triggered average"

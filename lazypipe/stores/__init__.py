@@ -1,0 +1,11 @@
+"""Object stores (s3://, gs://, az://, http:// and what else fsspec knows): places, ranges of bytes, uploads.
+
+The only folder that imports fsspec, and only once an address asks for it. Sources are read in ranges and never
+copied whole; outputs are written to this machine's temporary folder, and uploaded when they are whole.
+"""
+
+from lazypipe.stores.errors import StoreError
+from lazypipe.stores.place import AnyPath, Place, is_remote, path_of
+from lazypipe.stores.ranges import RANGES_NBYTES, RemoteFile
+
+__all__ = ["RANGES_NBYTES", "AnyPath", "Place", "RemoteFile", "StoreError", "is_remote", "path_of"]
