@@ -28,7 +28,7 @@ def main() -> int:
         try:
             answer(place)
         except (OSError, ValueError) as error:
-            print(f"{place}: {error}", file=sys.stderr)
+            sys.stderr.write(f"{place}: {error}\n")
             return 1
     return 0
 
