@@ -5,6 +5,7 @@ JOBS = {
     "covariance": "mean and covariance of all columns of a matrix",
     "transform": "scores of a matrix on the components of a pca result, to .zarr or .parquet",
     "sta": "average of a recording around the spikes of each unit, with its spread",
+    "recordings": "the job sta for every new recording of a folder, each taken once",
     "linear": "linear regression of one target, with standard errors and R²",
     "sweep": "scores of a classifier at every sample size and strength of regularization, and what they say",
     "mlp": "multilayer perceptron: classes or numbers from rows, on the processor or a GPU",

@@ -24,8 +24,8 @@ Number = int | float
 Numbers = Annotated[float | tuple[float, ...] | None, BeforeValidator(one_or_more_numbers)]
 
 
-class WindowsConfig(Config):
-    """A recording, its spikes, and the window around each."""
+class NamesConfig(Config):
+    """A recording, and its spikes."""
 
     source: Uri | tuple[Uri, ...] = Field(
         description="recording to read, samples x channels: raw binary (.bin, .dat, .raw), SpikeGLX, .npy, Arrow IPC, "
@@ -36,6 +36,11 @@ class WindowsConfig(Config):
         description="spikes to read: .npz with arrays samples and units, .npy or text (one unit), Arrow IPC or Parquet "
         "(a row a spike), a Kilosort or phy folder, NWB",
     )
+
+
+class CuttingConfig(Config):
+    """The window around each spike."""
+
     window: Annotated[tuple[Number, Number], BeforeValidator(pair)] = Field(
         description="start and stop of the window, counted from the spike; the stop is not in it, so -149 1 ends with "
         "the spike's own sample; written -149 1 or -149,1"
@@ -59,6 +64,10 @@ class WindowsConfig(Config):
         description="stretches that no window may touch, such as artefacts, as start,stop in samples, stop not in it: "
         "100,200 5000,6000, or a .npy or .csv file of two columns",
     )
+
+
+class WindowsConfig(CuttingConfig, NamesConfig):
+    """A recording, its spikes, and the window around each."""
 
 
 class ReadingConfig(Config):

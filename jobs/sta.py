@@ -18,7 +18,7 @@ from pydantic import Field, ValidationInfo, field_validator
 import lazypipe as lp
 from jobs import _run
 from jobs._cli import command
-from jobs._config import RunConfig
+from jobs._config import Config, RunConfig
 from jobs._recording import Inputs, RecordingConfig, open_inputs
 from jobs._run import Answer, Result, Work
 from lazypipe.engines import Engine
@@ -41,15 +41,8 @@ SHOWN = 12  # units in the summary
 LOGGED = 20  # units with metrics of their own; past about 100 metrics MLflow's pages slow down
 
 
-class StaConfig(RunConfig, RecordingConfig):
-    """The average of a recording around the spikes of each unit (neuron), with its spread: what a cell saw before
-    it fired, its waveform on a probe, or what a field potential did around it.
-
-      python -m jobs sta --source rec.dat --n-channels 384 --dtype int16 --sampling-rate 30000 --gain 2.34 --unit µV \\
-        --spikes spikes.npz --window -1 2 --window-unit ms --out results/waveforms
-
-    spikes.npz holds, for each spike, its sample and its unit: numpy.savez("spikes.npz", samples=..., units=...).
-    """
+class AverageConfig(Config):
+    """What is made of the windows."""
 
     spread: bool = Field(
         True, description="standard deviation and standard error, too; false: the mean alone, in half the memory"
@@ -60,17 +53,6 @@ class StaConfig(RunConfig, RecordingConfig):
     )
     chunk_length: int | None = Field(
         None, ge=1, description="samples read at a time; without it what suits the budget; changes no bit of the answer"
-    )
-    state: str | None = Field(
-        None,
-        description="folder that keeps the sums so far: after a kill the job goes on where it was, and on a recording "
-        "that grew it reads the new samples alone",
-    )
-    restart: bool = Field(False, description="forget what the state folder holds, and start over")
-    arrays: str | None = Field(
-        None,
-        description="write mean and standard deviation to this .zarr as they are made, where they are larger than "
-        "memory; killed and started again, the job goes on with what is missing",
     )
     significance: bool = Field(
         False,
@@ -95,6 +77,29 @@ class StaConfig(RunConfig, RecordingConfig):
                 f"needs whole windows, not edges={edges} with nan={nan}. Use edges=drop, nan=raise or omit"
             )
         return value
+
+
+class StaConfig(RunConfig, AverageConfig, RecordingConfig):
+    """The average of a recording around the spikes of each unit (neuron), with its spread: what a cell saw before
+    it fired, its waveform on a probe, or what a field potential did around it.
+
+      python -m jobs sta --source rec.dat --n-channels 384 --dtype int16 --sampling-rate 30000 --gain 2.34 --unit µV \\
+        --spikes spikes.npz --window -1 2 --window-unit ms --out results/waveforms
+
+    spikes.npz holds, for each spike, its sample and its unit: numpy.savez("spikes.npz", samples=..., units=...).
+    """
+
+    state: str | None = Field(
+        None,
+        description="folder that keeps the sums so far: after a kill the job goes on where it was, and on a recording "
+        "that grew it reads the new samples alone",
+    )
+    restart: bool = Field(False, description="forget what the state folder holds, and start over")
+    arrays: str | None = Field(
+        None,
+        description="write mean and standard deviation to this .zarr as they are made, where they are larger than "
+        "memory; killed and started again, the job goes on with what is missing",
+    )
 
 
 def run(config: StaConfig) -> Result:

@@ -16,6 +16,7 @@ from jobs.linear import LinearConfig
 from jobs.mlp import MLPConfig
 from jobs.pca import PCAConfig
 from jobs.rbm import RBMConfig
+from jobs.recordings import RecordingsConfig
 from jobs.sta import StaConfig
 from jobs.sweep import SweepConfig
 
@@ -24,6 +25,7 @@ CONFIGS = {
     "covariance": CovarianceConfig,
     "linear": LinearConfig,
     "sta": StaConfig,
+    "recordings": RecordingsConfig,
     "sweep": SweepConfig,
     "mlp": MLPConfig,
     "rbm": RBMConfig,

@@ -1,0 +1,156 @@
+"""Files that come into a folder, each taken once: which are there, which are whole, and what became of each.
+
+What became of them stands in a ledger, one state of a state folder, that is saved after every file.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import lazypipe as lp
+from lazypipe.checkpoint import StateFolder, require_same
+
+LEDGER = "ledger"
+
+
+class Mark(NamedTuple):
+    """What can be seen of files without reading them; another one means that they changed."""
+
+    nbytes: int
+    mtime_ns: int  # the latest
+    n_files: int
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """A file, or a folder such as a .zarr, and what belongs to it."""
+
+    name: str
+    path: Path
+    companions: tuple[Path, ...] = ()
+
+    def mark(self) -> Mark | None:
+        """Of all its files; None where one is missing."""
+        files = [file for place in (self.path, *self.companions) for file in _files(place)]
+        try:
+            found = [file.stat() for file in files]
+        except FileNotFoundError:
+            return None
+        return Mark(sum(one.st_size for one in found), max(one.st_mtime_ns for one in found), len(found))
+
+    def nbytes(self) -> int:
+        """Of the file itself, 0 where it is gone."""
+        return sum(file.stat().st_size for file in _files(self.path) if file.is_file())
+
+
+def _files(place: Path) -> Iterator[Path]:
+    if place.is_dir():
+        yield from (file for file in place.rglob("*") if not file.is_dir())
+    yield place
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the ledger knows of a file: how it was, since when, and what became of it."""
+
+    mark: Mark
+    seen: float  # seconds since 1970 when it was first seen so
+    status: Literal["waiting", "taken", "failed"] = "waiting"
+    result: str = ""
+    times: int = 0  # that it was taken, in all its contents
+    tries: int = 0  # that failed since it is so
+    error: str = ""
+
+
+class Ledger:
+    """The entries of a state folder that is held. ``made_with`` is what all of them must have been made with."""
+
+    def __init__(self, folder: StateFolder, made_with: Mapping[str, Any]):
+        self.folder, self.made_with = folder, made_with
+        self.entries = read_ledger(folder, made_with)
+
+    def put(self, name: str, entry: Entry) -> None:
+        if self.entries.get(name) != entry:
+            self.entries[name] = entry
+            self.folder.save(
+                LEDGER, {"made_with": self.made_with, "files": {n: asdict(e) for n, e in self.entries.items()}}, {}
+            )
+
+
+def read_ledger(folder: StateFolder, made_with: Mapping[str, Any]) -> dict[str, Entry]:
+    """Entries by name. Raises DataError where they were made with something else, or the ledger is torn."""
+    state = folder.load(LEDGER)
+    if state is None:
+        return {}
+    require_same(folder.path, state.header["made_with"], made_with)
+    return {name: Entry(**fields | {"mark": Mark(*fields["mark"])}) for name, fields in state.header["files"].items()}
+
+
+def settled(
+    files: Iterable[Incoming], ledger: Ledger, seconds: float, sleep: Callable[[float], None] = time.sleep
+) -> list[Incoming]:
+    """Those that are all there and have not changed for so long, as far as they are not taken already.
+
+    A file is watched, as the clocks of those who write it may differ from this one: here for that long where some
+    were not seen before, else since an earlier run saw it.
+    """
+    files = list(files)
+    young = [seconds - (time.time() - entry.seen) for entry in _watched(files, ledger) if entry.status == "waiting"]
+    if young and max(young) > 0:
+        sleep(min(seconds, max(young)))
+    found = []
+    for file, entry in zip(files, _watched(files, ledger), strict=True):
+        if file.mark() == entry.mark and entry.status != "taken" and time.time() - entry.seen >= seconds:
+            found.append(file)
+    return found
+
+
+def _watched(files: Iterable[Incoming], ledger: Ledger) -> list[Entry]:
+    """The entry of each file as it is now: a new one where it changed, which keeps the place of its result."""
+    now = time.time()
+    for file in files:
+        mark, entry = file.mark() or Mark(0, 0, 0), ledger.entries.get(file.name)
+        if entry is None or entry.mark != mark or entry.seen > now:
+            new = Entry(mark, now, result=entry.result, times=entry.times) if entry else Entry(mark, now)
+            ledger.put(file.name, new)
+    return [ledger.entries[file.name] for file in files]
+
+
+def take(file: Incoming, ledger: Ledger, place: str, work: Callable[[Incoming, bool], Any]) -> Entry:
+    """Do ``work(file, is_ours)`` and mark the file taken once it is done; failed, with the error, if it fails.
+
+    ``is_ours`` says that nothing is at ``place``, the result's, but what was made of this file. EngineError, which is
+    no fault of the file, is noted and raised again.
+    """
+    entry = ledger.entries[file.name]
+    is_ours = entry.result == place or not Path(place).exists()
+    if is_ours:
+        entry = replace(entry, result=place)
+        ledger.put(file.name, entry)
+    try:
+        work(file, is_ours)
+    except lp.EngineError as error:
+        ledger.put(file.name, replace(entry, error=one_line(error)))
+        raise
+    except Exception as error:
+        done = replace(entry, status="failed", tries=entry.tries + 1, error=one_line(error))
+    else:
+        done = replace(entry, status="taken", result=place, times=entry.times + 1, tries=0, error="")
+    if file.mark() != entry.mark:
+        done = replace(entry, status="waiting", error="it changed while it was read")
+    ledger.put(file.name, done)
+    return done
+
+
+def is_given_up(entry: Entry, tries: int) -> bool:
+    """Whether it failed so often that it waits for another content."""
+    return entry.status == "failed" and entry.tries >= tries
+
+
+def one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, lp.LazypipeError) else f"{type(error).__name__}: {text}"[:300]
