@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-import pkgutil
-import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -17,47 +14,26 @@ from distributed import Client, Future, KilledWorker, LocalCluster, as_completed
 from distributed.comm import CommClosedError
 from threadpoolctl import threadpool_limits
 
-import lazypipe
-from lazypipe.blocks import Run
 from lazypipe.engines import resident
 from lazypipe.engines.base import DEFAULT_MEMORY, Result, Task
+from lazypipe.engines.dask_cluster import CONNECT_SECONDS, checked_workers, connected, host_of
 from lazypipe.engines.dask_gpus import GPU, as_placed, gpus_of_workers, most_gpus, require_gpus
-from lazypipe.engines.listening import Tell, listening
-from lazypipe.engines.listening_dask import listening_through
-from lazypipe.engines.tasks import fold_run, merge_group, settle_worker
+from lazypipe.engines.dask_local import SLOTS, local_cluster
+from lazypipe.engines.dask_watch import Watch
+from lazypipe.engines.dask_worker import do_call, do_merge, do_run
+from lazypipe.engines.listening import Tell, listening, overheard
+from lazypipe.engines.listening_dask import TellThroughScheduler, listening_through
+from lazypipe.engines.memory import OutOfMemory, refused_memory, show_allowed, show_task
 from lazypipe.errors import EngineError, MemoryPlanError
 from lazypipe.io.matrix import Matrix
 from lazypipe.io.raw_rows import MAPS
 from lazypipe.plan import FAN_IN, FoldPlan, Host
 from lazypipe.progress import Progress, Shares, StageDone, StageStarted, TaskDone
-from lazypipe.sizes import MIB, show_bytes
+from lazypipe.sizes import show_bytes
 from lazypipe.stats.base import Statistic
 
-LISTEN_SECONDS = 3
-CONNECT_SECONDS = 5
 TRIES = 4  # of what was lost with all workers that held it, as Dask tries a task again three times
 PAUSE_SECONDS = 0.2  # before another try, longer each time
-SLOTS = "lazypipe-slots"  # a resource of the in-process worker: how much of the budget a task takes
-
-
-def _fold_run(run: Run, statistic: Statistic, matrix: Matrix, mapped: bool, own_process: bool) -> Any:
-    if own_process:
-        settle_worker()
-    return fold_run(statistic, matrix, run, mapped)
-
-
-def _call(task: Task, function: Callable[[Task], Result], own_process: bool) -> Result:
-    if own_process:
-        settle_worker()
-    return function(task)
-
-
-def require_listener(address: str) -> None:
-    """Raise OSError at once where nobody listens: Dask itself keeps trying until its time is up."""
-    scheme, _, place = address.partition("://")
-    host, _, port = place.rpartition(":")
-    if scheme in ("tcp", "tls") and port.isdigit():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=LISTEN_SECONDS).close()
 
 
 class NotSent(Exception):
@@ -65,12 +41,6 @@ class NotSent(Exception):
 
 
 LOST = (CancelledError, NotSent)
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-    """All but the time-outs of a cluster that is being closed on a busy machine, which nobody waits for."""
-    error = record.exc_info[1] if record.exc_info else None
-    return not (type(error).__name__ == "TimeoutError" and "never retrieved" in record.getMessage())
 
 
 class DaskEngine:
@@ -82,6 +52,9 @@ class DaskEngine:
         self.progress = progress
         self.address = address
         self._cluster: LocalCluster | None = None
+        self.watch: Watch | None = None
+        self._tell: TellThroughScheduler | None = None  # of the workers' logs
+        self._open = ExitStack()
         if address is None:
             self._start(memory or DEFAULT_MEMORY, workers or dask.system.CPU_COUNT)
         else:
@@ -90,83 +63,26 @@ class DaskEngine:
         self._limit = threadpool_limits(1)
 
     def _start(self, memory: int, threads: int) -> None:
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what fails is raised, not logged
-        logging.getLogger("asyncio").addFilter(_is_news)
-        # The plan bounds the memory. Dask's own monitor counts pages of mapped files as used, so it
-        # would pause workers that hold little.
-        self._cluster = LocalCluster(
-            n_workers=1,
-            threads_per_worker=threads,
-            processes=False,
-            dashboard_address="127.0.0.1:0",  # None would still listen, on every interface
-            memory_limit=None,
-            resources={SLOTS: 1.0},
-            silence_logs=logging.CRITICAL,
-        )
+        self._cluster = local_cluster(threads)
         self.client = Client(self._cluster)
         base, compiler = resident.base_nbytes(threads), resident.has_compiler()
         self.host = Host(memory, threads, shared=True, base=base, compiler=compiler)
         self.slots = threads
 
     def _connect(self, address: str, memory: int | None) -> None:
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        self.client = connected(address)
         try:
-            require_listener(address)
-            self.client = Client(address, timeout=CONNECT_SECONDS)
-        except (OSError, TimeoutError, ValueError) as error:
-            raise EngineError(
-                f"dask: no scheduler answers at {address} ({type(error).__name__}). Start one with "
-                f"`dask scheduler`, or leave the address out to work on this machine."
-            ) from error
-        try:
-            self._check_workers(address)
-            workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
-            threads = max(worker["nthreads"] for worker in workers)
-            bases = self.client.run(resident.base_nbytes, threads)
-            base = max(*bases.values(), resident.base_nbytes(1))
-            limits = [worker["memory_limit"] for worker in workers if worker["memory_limit"]]
-            if memory is None:
-                # Dask's nanny ends a worker at 95% of its limit, and pauses it at 80%.
-                memory = int(0.8 * min(limits)) - base if limits else DEFAULT_MEMORY
-                if memory < 16 * MIB:
-                    raise MemoryPlanError(
-                        f"dask: workers of {show_bytes(min(limits))} have no room beside the libraries' "
-                        f"{show_bytes(base)}. Start them with a larger --memory-limit."
-                    )
-            elif limits and memory + base > min(limits):
-                raise MemoryPlanError(
-                    f"dask: a budget of {show_bytes(memory)} and the libraries' {show_bytes(base)} exceed "
-                    f"the workers' limit of {show_bytes(min(limits))}. Lower the budget, or start "
-                    f"workers with a larger --memory-limit."
-                )
-            self.host = Host(memory, threads, shared=False, base=base)
-            self.slots = sum(worker["nthreads"] for worker in workers)
+            workers = checked_workers(self.client, address)
+            self.host = host_of(self.client, workers, memory)
+            self.slots = sum(worker["nthreads"] for worker in workers.values())
+            tell = self._open.enter_context(listening_through(self.client, self.progress))
+            self.watch = Watch(self.client, address, lambda event: overheard(tell.key, event))
+            self.watch.start()
+            self._tell = tell
         except BaseException:
+            self._open.close()
             self.client.close()
             raise
-
-    def _check_workers(self, address: str) -> None:
-        deadline = time.monotonic() + CONNECT_SECONDS
-        while not self.client.scheduler_info(n_workers=-1)["workers"]:
-            if time.monotonic() > deadline:
-                raise EngineError(
-                    f"dask: the scheduler at {address} has no workers. Start one with "
-                    f"`dask worker {address} --nthreads 1`."
-                )
-            time.sleep(0.1)
-        # A function of the standard library, so that it arrives where lazypipe is missing.
-        found = self.client.run(pkgutil.resolve_name, "lazypipe:__version__", on_error="return")
-        for worker, version in found.items():
-            if version != lazypipe.__version__:
-                what = (
-                    "cannot import lazypipe"
-                    if isinstance(version, Exception)
-                    else f"has lazypipe {version}, the driver {lazypipe.__version__}"
-                )
-                raise EngineError(
-                    f"dask: the worker at {worker} {what}. Install lazypipe {lazypipe.__version__} in the "
-                    f"environment that the worker runs in, and start the worker again."
-                )
 
     def fold(self, statistic: Statistic, matrix: Matrix, plan: FoldPlan) -> Any:
         self._check_slots(plan)
@@ -178,27 +94,29 @@ class DaskEngine:
         raise AssertionError
 
     def _fold(self, statistic: Statistic, matrix: Matrix, plan: FoldPlan) -> Any:
-        there = not self.host.shared
         statistic_there, matrix_there = self._send([statistic, matrix])
         leaves = self.client.map(
-            _fold_run,
+            do_run,
             plan.runs,
             statistic=statistic_there,
             matrix=matrix_there,
             mapped=plan.mapped,
-            own_process=there,
+            tell=self._tell,
             resources=self._slot(plan),
             pure=False,
         )
         level = list(leaves)
         while len(level) > 1:  # merges go before leaves, so that few states wait
             level = [
-                self.client.submit(merge_group, statistic_there, level[i : i + FAN_IN], pure=False, priority=10)
+                self.client.submit(
+                    do_merge, statistic_there, level[i : i + FAN_IN], self._tell, pure=False, priority=10
+                )
                 for i in range(0, len(level), FAN_IN)
             ]
-        for _ in self._watch(leaves, plan):
+        places = {future.key: i for i, future in enumerate(leaves)}
+        for _ in self._ended(leaves, plan):
             pass
-        return self._result(level[0])
+        return self._result(level[0], plan, places)
 
     def map(self, function: Callable[[Task], Result], tasks: Sequence[Task], plan: FoldPlan) -> Iterator[Result]:
         self._check_slots(plan)
@@ -218,26 +136,37 @@ class DaskEngine:
 
     def _require_another_try(self, tries_left: int, error: BaseException) -> None:
         """Work is forgotten where every worker died that what it needs was sent to: it can be sent again."""
-        if not tries_left or self.client.status != "running":
+        if self.watch is not None and self.watch.failure is not None:
+            raise self.watch.failure from error
+        deadline = time.monotonic() + CONNECT_SECONDS
+        while self.client.status == "connecting" and time.monotonic() < deadline:
+            time.sleep(PAUSE_SECONDS)
+        if self.client.status != "running":
             raise EngineError(
-                f"dask: workers died {TRIES} times with all that was sent to them, or the scheduler did. "
+                f"dask: the scheduler at {self.address} has gone, or cannot be reached any more. Start it and its "
+                f"workers again; with a state, the same command then goes on from where it was."
+            ) from error
+        if not tries_left:
+            raise EngineError(
+                f"dask: workers died {TRIES} times with all that was sent to them. "
                 f"Look at their logs; start workers with a larger --memory-limit."
             ) from error
         time.sleep((TRIES - tries_left) * PAUSE_SECONDS)
 
     def _map(self, function: Callable[[Task], Result], tasks: Sequence[Task], plan: FoldPlan) -> Iterator[Result]:
         futures = self.client.map(
-            _call,
+            do_call,
             tasks,
             function=self._send(function),
-            own_process=not self.host.shared,
+            tell=self._tell,
             resources=self._slot(plan),
             pure=False,
         )
         ready: dict[int, Result] = {}
         turn = 0
-        for i, future in self._watch(futures, plan):
-            ready[i] = self._result(future)
+        places = {future.key: i for i, future in enumerate(futures)}
+        for i, future in self._ended(futures, plan):
+            ready[i] = self._result(future, plan, places)
             while turn in ready:
                 yield ready.pop(turn)
                 turn += 1
@@ -245,7 +174,8 @@ class DaskEngine:
     def _send(self, what: Any) -> Any:
         """Futures of ``what``, on every worker of a cluster."""
         try:
-            return self.client.scatter(what, broadcast=not self.host.shared, hash=False)
+            awake = self.watch.awake() if self.watch else None
+            return self.client.scatter(what, workers=awake, broadcast=not self.host.shared, hash=False)
         except (CommClosedError, KeyError, TimeoutError) as error:  # as the scheduler finds it gone
             raise NotSent from error
 
@@ -268,7 +198,7 @@ class DaskEngine:
                 f"{plan.concurrency}, or raise the budget."
             )
 
-    def _watch(self, futures: list[Future], plan: FoldPlan) -> Iterator[tuple[int, Future]]:
+    def _ended(self, futures: list[Future], plan: FoldPlan) -> Iterator[tuple[int, Future]]:
         """Each future and its place, as it ends, told to the progress. Takes the list over and empties it.
 
         A state lives as long as a future of it: holding none lets the cluster drop what is merged,
@@ -284,7 +214,7 @@ class DaskEngine:
         futures.clear()
         for n_done, future in enumerate(ended, 1):
             if future.status in ("error", "cancelled"):
-                self._result(future)
+                self._result(future, plan, place)
             i = place[future.key]
             yield i, future
             self.progress.emit(TaskDone(n_done, n_tasks, shares.add(i)))
@@ -293,14 +223,27 @@ class DaskEngine:
     def listen(self) -> AbstractContextManager[Tell]:
         return listening(self.progress) if self.host.shared else listening_through(self.client, self.progress)
 
-    def _result(self, future: Future) -> Any:
+    def _result(self, future: Future, plan: FoldPlan, places: dict[str, int]) -> Any:
+        """Of one of the plan's tasks, whose ``places`` go by their keys, or of what merges their states."""
         try:
             return future.result()
+        except OutOfMemory as error:
+            place = places.get(future.key)
+            raise refused_memory("dask", error, plan, place, len(places), self.host.base) from error
         except KilledWorker as error:
+            last = error.last_worker.address
+            name = self.watch.name_of(last, str(error.last_worker.name)) if self.watch else last
             raise EngineError(
-                f"dask: {error.last_worker} and others died at the same task, most likely out of memory. "
-                f"Lower the budget (memory=), or start workers with a larger --memory-limit."
+                f"dask: {name} and {error.allowed_failures} others died at "
+                f"{show_task(plan, places.get(error.task), len(places))}, {self._cause(last)}; "
+                f"{show_allowed(plan, self.host.base)}. Lower the budget (memory=), or start workers with a larger "
+                f"--memory-limit."
             ) from error
+
+    def _cause(self, address: str) -> str:
+        """Why a worker died, as far as anybody told."""
+        has = self.watch.exceeded.get(address) if self.watch else None
+        return f"out of memory at {show_bytes(has)}" if has else "most likely out of memory"
 
     def describe(self) -> str:
         if self.address is None:
@@ -319,15 +262,24 @@ class DaskEngine:
     def peak_memory(self) -> int:
         if self.host.shared:
             return resident.peak_nbytes()
-        peaks = self.client.run(resident.peak_nbytes, on_error="ignore")  # of workers that live
-        return max([*peaks.values(), resident.peak_nbytes()])
+        return max([*self._asked(resident.peak_nbytes), resident.peak_nbytes()])
 
     def reset_peak(self) -> None:
         resident.reset_peak()
         if not self.host.shared:
-            self.client.run(resident.reset_peak, on_error="ignore")
+            self._asked(resident.reset_peak)
+
+    def _asked(self, function: Callable[[], Any]) -> list[Any]:
+        """What it gives on workers that live and answer."""
+        assert self.watch is not None
+        with suppress(TimeoutError, OSError):
+            return [answer for answer in self.watch.ask(function).values() if isinstance(answer, int)]
+        return []
 
     def close(self) -> None:
+        if self.watch is not None:
+            self.watch.end()
+        self._open.close()
         self.client.close()
         if self._cluster is not None:
             self._cluster.close()

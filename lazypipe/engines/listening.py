@@ -104,6 +104,12 @@ def hear(key: str, line: str | bytes) -> bool:
     return True
 
 
+def overheard(key: str, event: Event) -> None:
+    """Have an event that the engine itself found out emitted, from the thread of those that workers tell."""
+    if (ear := EARS.get(key)) is not None:
+        ear.put(event)
+
+
 @contextmanager
 def listening(progress: Progress, made: Callable[[str], Tell] = Tell) -> Iterator[Tell]:
     """While the block lasts, what the ``Tell`` that is ``made`` of a key hears comes out of ``progress``."""

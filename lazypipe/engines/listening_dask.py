@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from distributed import Client, get_worker
+from distributed import Client, Worker, get_worker
 
-from lazypipe.engines.listening import Tell, hear, listening, unheard
-from lazypipe.progress import Progress
+from lazypipe.engines.listening import Tell, as_line, hear, listening, unheard
+from lazypipe.progress import Event, Progress
 
 NAME = "lazypipe"  # of our events among those that the scheduler has for a client
 
 
-def listening_through(client: Client, progress: Progress) -> AbstractContextManager[Tell]:
+@contextmanager
+def listening_through(client: Client, progress: Progress) -> Iterator[TellThroughScheduler]:
     """``listening`` for workers of the client's cluster."""
     topic = client.id  # of this client alone, and cleared by the scheduler when it has gone
     client.subscribe_topic(topic, _heard)
-    return listening(progress, lambda key: TellThroughScheduler(key, topic))
+    with listening(progress, lambda key: TellThroughScheduler(key, topic)) as tell:
+        assert isinstance(tell, TellThroughScheduler)
+        yield tell
 
 
 def _heard(event: tuple[float, Any]) -> None:
@@ -39,4 +43,19 @@ class TellThroughScheduler(Tell):
         except ValueError as error:
             unheard(self.key, f"through the scheduler ({error})")
             return
-        worker.log_event(self.topic, {NAME: self.key, "event": line})  # queued, whatever became of the scheduler
+        SpokenBy(worker, self).send(line)
+
+
+@dataclass(frozen=True)
+class SpokenBy:
+    """The same on a worker, from any of its threads."""
+
+    worker: Worker
+    tell: TellThroughScheduler
+
+    def __call__(self, event: Event) -> None:
+        self.send(as_line(event))
+
+    def send(self, line: str) -> None:
+        # queued, whatever became of the scheduler
+        self.worker.log_event(self.tell.topic, {NAME: self.tell.key, "event": line})

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import errno
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, cast
 
@@ -14,6 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from lazypipe.blocks import Block, Reads, Run, Span, compute_dtype
 from lazypipe.engines import resident
+from lazypipe.errors import DataError
 from lazypipe.io.matrix import Matrix, Reader
 from lazypipe.plan import FAN_IN
 from lazypipe.stats.base import Axis, Statistic, Windowed
@@ -30,6 +33,17 @@ def settle_worker() -> None:
 def _settle(with_scipy: bool) -> None:
     threadpool_limits(1)
     resident.return_large_arrays()
+
+
+@contextmanager
+def disk_named(worker: str) -> Iterator[None]:
+    """Name the worker whose disk is full: the path alone does not tell which machine's it is."""
+    try:
+        yield
+    except DataError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DataError(f"the worker {worker}: {error}") from error.__cause__
+        raise
 
 
 class Scratch(threading.local):

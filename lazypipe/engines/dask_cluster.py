@@ -1,0 +1,104 @@
+"""Reaching a Dask cluster: who listens, which workers there are, and how much memory they leave to a job."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from typing import Any
+
+from distributed import Client
+
+from lazypipe.engines import resident
+from lazypipe.engines.base import DEFAULT_MEMORY
+from lazypipe.engines.dask_watch import ANSWER_SECONDS, SILENT_SECONDS, START_AGAIN
+from lazypipe.engines.versions import ASK, require_same_versions
+from lazypipe.errors import EngineError, MemoryPlanError
+from lazypipe.plan import Host
+from lazypipe.sizes import MIB, show_bytes
+
+LISTEN_SECONDS = 3
+CONNECT_SECONDS = 5
+
+
+def connected(address: str) -> Client:
+    """A client of the scheduler at ``address``. Raises EngineError where none answers."""
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what fails is raised, not logged
+    try:
+        _require_listener(address)
+        return Client(address, timeout=CONNECT_SECONDS)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise EngineError(
+            f"dask: no scheduler answers at {address} ({type(error).__name__}). Start one with "
+            f"`dask scheduler`, or leave the address out to work on this machine."
+        ) from error
+
+
+def _require_listener(address: str) -> None:
+    """Raise OSError at once where nobody listens: Dask itself keeps trying until its time is up."""
+    scheme, _, place = address.partition("://")
+    host, _, port = place.rpartition(":")
+    if scheme in ("tcp", "tls") and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=LISTEN_SECONDS).close()
+
+
+def checked_workers(client: Client, address: str) -> dict[str, dict[str, Any]]:
+    """The workers that answer, by address. Raises EngineError where there is none, or one that differs from here."""
+    deadline = time.monotonic() + CONNECT_SECONDS
+    while not (workers := client.scheduler_info(n_workers=-1)["workers"]):
+        if time.monotonic() > deadline:
+            raise EngineError(
+                f"dask: the scheduler at {address} has no workers. Start one with `dask worker {address} --nthreads 1`."
+            )
+        time.sleep(0.1)
+    now = client.run_on_scheduler(time.time)
+    awake = {name: worker for name, worker in workers.items() if now - worker["last_seen"] < SILENT_SECONDS}
+    if not awake:
+        longest = max(now - worker["last_seen"] for worker in workers.values())
+        raise EngineError(
+            f"dask: none of the {len(workers)} workers at {address} has been heard of for {longest:.0f} s. "
+            f"Look at their logs, or start others with `dask worker {address} --nthreads 1`."
+        )
+    require_same_versions("dask", asked(client, list(awake), eval, ASK), START_AGAIN)
+    return awake
+
+
+def asked(client: Client, workers: list[str], function: Any, *arguments: Any) -> dict[str, Any]:
+    """What ``function`` gives on those workers, or the exception it raises there. Raises EngineError in the end."""
+    try:
+        found = client.sync(
+            client._run, function, *arguments, workers=workers, on_error="return", callback_timeout=ANSWER_SECONDS
+        )
+    except TimeoutError as error:
+        raise EngineError(
+            f"dask: a worker among {', '.join(workers[:3])} does not answer within {ANSWER_SECONDS:.0f} s. Look at its "
+            f"log, or end it."
+        ) from error
+    return dict(found)
+
+
+def host_of(client: Client, workers: dict[str, dict[str, Any]], memory: int | None) -> Host:
+    """What a plan has to know of these workers. Raises MemoryPlanError where ``memory`` does not fit in them."""
+    threads = max(worker["nthreads"] for worker in workers.values())
+    bases = [base for base in asked(client, list(workers), resident.base_nbytes, threads).values() if base_is(base)]
+    base = max(*bases, resident.base_nbytes(1))
+    limits = [worker["memory_limit"] for worker in workers.values() if worker["memory_limit"]]
+    if memory is None:
+        # Dask's nanny ends a worker at 95% of its limit, and pauses it at 80%.
+        memory = int(0.8 * min(limits)) - base if limits else DEFAULT_MEMORY
+        if memory < 16 * MIB:
+            raise MemoryPlanError(
+                f"dask: workers of {show_bytes(min(limits))} have no room beside the libraries' "
+                f"{show_bytes(base)}. Start them with a larger --memory-limit."
+            )
+    elif limits and memory + base > min(limits):
+        raise MemoryPlanError(
+            f"dask: a budget of {show_bytes(memory)} and the libraries' {show_bytes(base)} exceed "
+            f"the workers' limit of {show_bytes(min(limits))}. Lower the budget, or start "
+            f"workers with a larger --memory-limit."
+        )
+    return Host(memory, threads, shared=False, base=base)
+
+
+def base_is(answer: Any) -> bool:
+    return isinstance(answer, int)

@@ -1,0 +1,200 @@
+"""Who of a Dask cluster's workers is lost, silent, out of memory, or back: told while an engine is open.
+
+A worker that is frozen or cut off holds its tasks until the scheduler takes it for dead, after
+``distributed.scheduler.worker-ttl`` (see conf/dask.yaml). Where the scheduler was told never to, and where no
+worker is left at all, the tasks would wait for ever: then this ends it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import dask
+from dask.utils import parse_timedelta
+from distributed import Client, Future
+
+from lazypipe.engines.versions import ASK, require_same_versions
+from lazypipe.errors import EngineError
+from lazypipe.progress import WorkerSaid
+from lazypipe.sizes import show_bytes
+
+LOOK_SECONDS = 2.0
+SILENT_SECONDS = 15.0  # heartbeats come every half second
+NONE_SECONDS = 60.0  # without any worker while tasks wait: a nanny has started its worker again by then
+DEAD_SECONDS = 300.0  # of silence, where the scheduler has no limit of its own; Dask's own default
+TTL = "distributed.scheduler.worker-ttl"
+ANSWER_SECONDS = 10.0
+MEMORY = "worker-restart-memory"  # a topic of the scheduler's events; others are the addresses of workers
+START_AGAIN = "in the environment that the worker runs in, and start the worker again"
+
+
+@dataclass
+class Known:
+    """A worker as it was seen last."""
+
+    name: str
+    last_seen: float  # on the scheduler's clock
+    at: float  # on ours, when that changed last
+    limit: int = 0
+    silent: bool = False
+    paused: bool = False
+    removed: bool = False
+
+
+class Watch(threading.Thread):
+    """Looks at the workers from time to time, and hears what the scheduler has to say of them."""
+
+    def __init__(self, client: Client, address: str, say: Callable[[WorkerSaid], None]):
+        super().__init__(name="lazypipe-watch", daemon=True)
+        self.client, self.address, self._say = client, address, say
+        self.failure: EngineError | None = None  # why tasks were cancelled
+        self.exceeded: dict[str, int] = {}  # bytes of a worker when its nanny ended it for them, by address
+        self._known: dict[str, Known] = {}
+        self._lost: set[str] = set()  # names
+        self._seen = time.monotonic()  # when there was a worker
+        self._over = threading.Event()
+        self._ttl: float | None = None
+
+    def start(self) -> None:
+        with suppress(OSError, TimeoutError):
+            found = self.client.run_on_scheduler(dask.config.get, TTL)
+            self._ttl = parse_timedelta(found) if found else None
+        self._look(time.monotonic())
+        self.client.subscribe_topic(MEMORY, self._hear_memory)
+        super().start()
+
+    def end(self) -> None:
+        self._over.set()
+
+    @staticmethod
+    def name_of(address: str, name: str) -> str:
+        """A worker's name, and its address where that is another."""
+        return address if name == address else f"{name} ({address})"
+
+    def awake(self) -> list[str] | None:
+        """The addresses of workers that answer; None where all do."""
+        known = dict(self._known)
+        return [address for address, one in known.items() if not one.silent] if any(
+            one.silent for one in known.values()
+        ) else None  # fmt: skip
+
+    def run(self) -> None:
+        while not self._over.wait(LOOK_SECONDS):
+            # What goes wrong here is of a scheduler that is gone, which who waits for it learns by himself.
+            with suppress(Exception):
+                self._look(time.monotonic())
+
+    def _look(self, now: float) -> None:
+        if self.client.status != "running":
+            return
+        workers = dict(self.client.scheduler_info(n_workers=-1)["workers"])
+        for address in self._known.keys() - workers.keys():
+            self.client.unsubscribe_topic(address)
+            del self._known[address]
+        for address, worker in workers.items():
+            self._look_at(now, address, worker)
+        if workers:
+            self._seen = now
+            self.failure = None
+        elif now - self._seen > NONE_SECONDS and self.client.futures:
+            self._give_up(now - self._seen)
+
+    def _look_at(self, now: float, address: str, worker: dict[str, Any]) -> None:
+        known = self._known.get(address)
+        if known is None:
+            name = str(worker["name"])
+            known = Known(name, worker["last_seen"], now, worker["memory_limit"] or 0)
+            self._known[address] = known
+            # not "all": what it tells of others' work may not even pickle, which ends the connection
+            self.client.subscribe_topic(address, partial(self._hear_lost, known, address))
+            if self.is_alive():
+                self._greet(address, name)
+        if worker["last_seen"] != known.last_seen:
+            if known.silent:
+                self._tell(known, logging.INFO, f"came back after {now - known.at:.0f} s ({address})")
+            known.last_seen, known.at, known.silent = worker["last_seen"], now, False
+        elif now - known.at > SILENT_SECONDS and not known.silent:
+            known.silent = True
+            limit = self._ttl or DEAD_SECONDS
+            until = (
+                f"taken for dead {limit:.0f} to {2 * limit:.0f} s after its last word" if self._ttl else "waited for"
+            )
+            text = f"has not been heard of for {now - known.at:.0f} s, {_tasks(worker)} on it: {until} ({address})"
+            self._tell(known, logging.WARNING, text)
+        if self._ttl is None and now - known.at > DEAD_SECONDS and not known.removed:
+            known.removed = True
+            self._remove(address)
+        self._look_at_memory(known, worker)
+
+    def _look_at_memory(self, known: Known, worker: dict[str, Any]) -> None:
+        paused = worker["status"] == "paused"
+        if paused and not known.paused:
+            has = f"{show_bytes(worker['metrics']['memory'])} of its limit of {show_bytes(known.limit)}"
+            self._tell(known, logging.WARNING, f"takes no more tasks for now: its memory is {has}")
+        known.paused = paused
+
+    def _greet(self, address: str, name: str) -> None:
+        """One that comes while there is work is asked for its versions, too."""
+        back = name in self._lost
+        self._lost.discard(name)
+        self._tell(self._known[address], logging.INFO, f"{'came back' if back else 'joined'} ({address})")
+        try:
+            require_same_versions("dask", self.ask(eval, ASK, workers=[address]), START_AGAIN)
+        except EngineError as error:
+            self._tell(self._known[address], logging.ERROR, str(error))
+
+    def ask(self, function: Callable[..., Any], *arguments: Any, workers: list[str] | None = None) -> dict[str, Any]:
+        """What ``function`` gives on workers that answer soon, or the exception that it raises there, by address."""
+        workers = self.awake() if workers is None else workers
+        run = self.client._run
+        found = self.client.sync(
+            run, function, *arguments, workers=workers, on_error="return", callback_timeout=ANSWER_SECONDS
+        )
+        return dict(found)
+
+    def _hear_lost(self, known: Known, address: str, event: tuple[float, Any]) -> None:
+        _, message = event
+        if not isinstance(message, dict) or message.get("action") != "remove-worker" or message.get("expected"):
+            return
+        self._lost.add(known.name)
+        n = len(message["processing-tasks"])
+        tasks = f", {n:,} {'task' if n == 1 else 'tasks'} on it begin again elsewhere" if n else ""
+        self._tell(known, logging.WARNING, f"lost{tasks} ({address})")
+
+    def _hear_memory(self, event: tuple[float, Any]) -> None:
+        _, message = event
+        address, has = message["worker"], int(message["rss"])
+        self.exceeded[address] = has
+        known = self._known.get(address) or Known(address, 0.0, 0.0)
+        limit = f" of its limit of {show_bytes(known.limit)}" if known.limit else ""
+        self._tell(known, logging.WARNING, f"ended by its nanny: its memory was {show_bytes(has)}{limit} ({address})")
+
+    def _tell(self, known: Known, level: int, text: str) -> None:
+        self._say(WorkerSaid(known.name, level, text))
+
+    def _remove(self, address: str) -> None:
+        """Have the scheduler give its tasks to others: it was told to wait for ever."""
+        restart = self.client.scheduler.restart_workers
+        self.client.sync(
+            restart, workers=[address], timeout=ANSWER_SECONDS, wait_for_workers=False, on_error="return",
+            callback_timeout=2 * ANSWER_SECONDS,
+        )  # fmt: skip
+
+    def _give_up(self, seconds: float) -> None:
+        self.failure = EngineError(
+            f"dask: no worker is left at {self.address}, since {seconds:.0f} s. Look at their logs, and start some "
+            f"with `dask worker {self.address} --nthreads 1`."
+        )
+        self.client.cancel([Future(key, self.client) for key in list(self.client.futures)], force=True)
+
+
+def _tasks(worker: dict[str, Any]) -> str:
+    n = sum(worker["metrics"].get("task_counts", {}).get(state, 0) for state in ("executing", "ready"))
+    return f"{n:,} {'task' if n == 1 else 'tasks'}"

@@ -1,0 +1,58 @@
+"""Tasks that got no memory: which one, where, and how many bytes the plan had allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lazypipe.errors import EngineError, LazypipeError
+from lazypipe.plan import FoldPlan
+from lazypipe.sizes import show_bytes
+
+
+class OutOfMemory(EngineError):
+    """A task was refused memory on ``worker``: what the system said. The engine tells the rest."""
+
+    def __init__(self, worker: str, what: str):
+        super().__init__(worker, what)
+        self.worker, self.what = worker, what
+
+
+@contextmanager
+def memory_named(worker: str) -> Iterator[None]:
+    """Raise OutOfMemory, which names the worker, where the block raises MemoryError."""
+    try:
+        yield
+    except LazypipeError:
+        raise
+    except MemoryError as error:
+        raise OutOfMemory(worker, " ".join(str(error).split())[:200] or "no memory left") from error
+
+
+def show_task(plan: FoldPlan, index: int | None, n_tasks: int) -> str:
+    """``"pass 3", task 17 of 40 (rows 34,000 to 36,000)``; without an index, the merging of states."""
+    if index is None:
+        return f'"{plan.title}", merging states'
+    task = f'"{plan.title}", task {index + 1:,} of {n_tasks:,}'
+    if len(plan.runs) != n_tasks or plan.runs[-1].stop <= n_tasks:  # tasks that are no runs of lines
+        return task
+    run = plan.runs[index]
+    return f"{task} ({plan.axis} {run.start:,} to {run.stop:,})"
+
+
+def show_allowed(plan: FoldPlan, base: int) -> str:
+    """What the plan has counted on, in one process."""
+    return (
+        f"the plan allows {show_bytes(plan.task_nbytes)} a task and {show_bytes(plan.worker_nbytes)} in all, beside "
+        f"the {show_bytes(base)} of the libraries"
+    )
+
+
+def refused_memory(
+    kind: str, error: OutOfMemory, plan: FoldPlan, index: int | None, n_tasks: int, base: int
+) -> EngineError:
+    """The line for a task that raised MemoryError."""
+    return EngineError(
+        f"{kind}: {error.worker} had no memory for {show_task(plan, index, n_tasks)}: {error.what.rstrip('.')}; "
+        f"{show_allowed(plan, base)}. Lower the budget (memory=), or give the process more."
+    )
