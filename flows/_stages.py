@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+import re
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import dask
 from prefect import Task, get_run_logger, task
-from prefect.artifacts import create_markdown_artifact
+from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import TaskRun
-from prefect.states import State
+from prefect.states import Completed, State
+from prefect.tasks import exponential_backoff
 
-from jobs._config import RunConfig
+from flows._gpus import turn
+from flows._observing import followed
+from jobs._config import Config, RunConfig
 from jobs._run import Result, browse
 from jobs._tables import markdown
-from lazypipe.errors import EngineError
-from lazypipe.plan import Plan
+from lazypipe.errors import EngineError, LazypipeError
+from lazypipe.secrets import hidden
 from lazypipe.sizes import show_bytes
 
 # Dask tells of each start and stop of a cluster, which would fill a run's log. Read when it is imported.
 dask.config.set({"logging.distributed": "error"})
 
-RETRY_SECONDS = [10.0, 60.0]
+RETRIES = 3
+RETRY_SECONDS = 10.0  # before the first retry, twice as long before each further one
+JITTER = 0.5  # and up to so much longer, so that runs which failed together do not come back together
+LONGEST_LINE = 300  # characters of a line of a flow's log
+
+Made = TypeVar("Made")
 
 
 async def engine_failed(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
@@ -36,36 +47,91 @@ async def engine_failed(task: Task[..., Any], run: TaskRun, state: State[Any]) -
     return False
 
 
+def stages(job: Any, config: RunConfig, table: Callable[[Result], list[str]]) -> Any:
+    """Check, compute and report a job, whose module has ``plan(config)`` and ``run(config)``; its result.
+
+    Where that is one that was there already, the flow's state says so.
+    """
+    plan = check(job.plan, config)
+    with turn(plan, config):
+        result = compute(job.run, config, plan.passes)
+    if result.reused:
+        return unchanged(result)
+    report(result, plan.lines(), table(result))
+    return result
+
+
 @task(name="check", cache_policy=NO_CACHE)
-def check(plan: Callable[[Any], Plan], config: RunConfig) -> list[str]:
-    """Refuse what cannot work, before any data is read; the lines of the plan."""
-    lines = plan(config).lines()
-    get_run_logger().info("\n".join(lines))
-    return lines
+def check(plan: Callable[[Any], Made], config: Config) -> Made:
+    """Refuse what cannot work, before any data is read; the plan, which the log tells."""
+    with masked():
+        planned: Any = plan(config)
+    tell(planned.lines())
+    for note in getattr(planned, "notes", ()):
+        if NO_GPU.search(note):
+            get_run_logger().warning(note)
+    return planned
+
+
+NO_GPU = re.compile(r"\bno worker\b.*\bGPU\b")
 
 
 @task(
     name="compute",
-    retries=len(RETRY_SECONDS),
-    retry_delay_seconds=RETRY_SECONDS,
+    retries=RETRIES,
+    retry_delay_seconds=exponential_backoff(RETRY_SECONDS),
+    retry_jitter_factor=JITTER,
     retry_condition_fn=engine_failed,
     cache_policy=NO_CACHE,
 )
-def compute(run: Callable[[Any], Result], config: RunConfig) -> Result:
+def compute(run: Callable[[Any], Made], config: Config, passes: int | None = None) -> Made:
     """The job itself, on its engine; tried again only where the engine failed."""
-    result = run(config)
-    get_run_logger().info("\n".join(result.lines()))
+    with followed(run.__module__.rpartition(".")[2], passes), masked():
+        result: Any = run(config)
+    tell(result.lines())
     return result
 
 
 @task(name="report", cache_policy=NO_CACHE)
 def report(result: Result, plan: list[str], table: list[str]) -> None:
-    """A markdown artifact: the result table, the figures of the run, and where to find it in MLflow."""
+    """A markdown artifact: the result table, the figures of the run, and where to find it in MLflow, also as a link."""
     create_markdown_artifact(
-        markdown="\n".join([*table, "", *summary(result), "", "```text", *plan, "```"]),
+        markdown=hidden("\n".join([*table, "", *summary(result), "", "```text", *plan, "```"])),
         key=f"{result.job}-result",
-        description=f"{result.job} of {result.figures['source']['uri']}",
+        description=hidden(f"{result.job} of {result.figures['source']['uri']}"),
     )
+    if url := mlflow_url(result):
+        create_link_artifact(link=url, link_text=f"MLflow run {result.run_id}", key=f"{result.job}-mlflow")
+
+
+def unchanged(result: Result) -> State[Result]:
+    """How a flow ends that had nothing to do, as nothing has changed."""
+    message = hidden(f"same data, config and code as {result.out}: nothing to do")
+    get_run_logger().info("unchanged: %s", message)
+    return Completed(name="Unchanged", message=message, data=result)
+
+
+def tell(lines: Sequence[str]) -> None:
+    """Lines in the run's log, none too long."""
+    get_run_logger().info("\n".join(_short(hidden(line)) for line in lines))
+
+
+def _short(line: str) -> str:
+    return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 4]} ..."
+
+
+@contextmanager
+def masked() -> Iterator[None]:
+    """Let no error out that holds a secret: it would stand in the log and in the run's state."""
+    try:
+        yield
+    except Exception as error:
+        text = "".join(traceback.format_exception(error))
+        if hidden(text) == text:
+            raise
+        kind = type(error) if isinstance(error, LazypipeError) else RuntimeError
+        name = "" if isinstance(error, LazypipeError) else f"{type(error).__name__}: "
+        raise kind(name + hidden(str(error))) from None
 
 
 def training(said: Mapping[str, str], epochs: Sequence[Sequence[str]], warnings: Sequence[str]) -> list[str]:
@@ -83,12 +149,23 @@ def summary(result: Result) -> list[str]:
         f"- passes: {figures['passes']}, {figures['seconds']:.1f} s",
         f"- peak memory: {show_bytes(figures['peak_memory_bytes'])}, "
         f"planned {show_bytes(figures['plan']['peak_bytes'])}",
-        f"- result: `{result.out.absolute()}`",
+        f"- result: `{_place(result)}`",
     ]
     if result.run_id:
-        uri, experiment = result.tracking_uri, figures["mlflow"]["experiment_id"]
-        run = f"`{result.run_id}`"
-        if uri.startswith("http"):
-            run = f"[{result.run_id}]({uri.rstrip('/')}/#/experiments/{experiment}/runs/{result.run_id})"
-        lines.append(f"- MLflow run: {run}; open with `{browse(uri)}`")
+        url = mlflow_url(result)
+        run = f"[{result.run_id}]({url})" if url else f"`{result.run_id}`"
+        lines.append(f"- MLflow run: {run}; open with `{browse(result.tracking_uri)}`")
     return lines
+
+
+def mlflow_url(result: Result) -> str | None:
+    """The page of the MLflow run, where a server has one."""
+    if not result.run_id or not result.tracking_uri.startswith("http"):
+        return None
+    experiment = result.figures["mlflow"]["experiment_id"]
+    return f"{result.tracking_uri.rstrip('/')}/#/experiments/{experiment}/runs/{result.run_id}"
+
+
+def _place(result: Result) -> str:
+    """An address as it is, a path from the root on."""
+    return str(result.out) if "://" in str(result.out) else str(result.out.absolute())

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from prefect import flow
 
-from flows._stages import check, compute, report, training
+from flows._alerts import alert
+from flows._stages import stages, training
 from jobs import dbn as job
 from jobs._run import Result
 
 
-@flow(name="dbn")
+@flow(name="dbn", on_failure=[alert], on_crashed=[alert])
 def dbn(config: job.DBNConfig) -> Result:
     """Train a deep belief network, tracked in MLflow, with a report as an artifact."""
-    plan = check(job.plan, config)
-    result = compute(job.run, config)
-    report(result, plan, table(result))
-    return result
+    return stages(job, config, table)
 
 
 def table(result: Result) -> list[str]:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from prefect import flow
 
-from flows._stages import check, compute, report
+from flows._alerts import alert
+from flows._stages import stages
 from jobs import linear as job
 from jobs._run import Result
 
 
-@flow(name="linear")
+@flow(name="linear", on_failure=[alert], on_crashed=[alert])
 def linear(config: job.LinearConfig) -> Result:
     """Linear regression of a target on the columns of a matrix, tracked in MLflow, with a report as an artifact."""
-    plan = check(job.plan, config)
-    result = compute(job.run, config)
-    report(result, plan, table(result))
-    return result
+    return stages(job, config, table)
 
 
 def table(result: Result) -> list[str]:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from prefect import flow
 
-from flows._stages import check, compute, report, training
+from flows._alerts import alert
+from flows._stages import stages, training
 from jobs import _trained
 from jobs import mlp as job
 from jobs._run import Result
 
 
-@flow(name="mlp")
+@flow(name="mlp", on_failure=[alert], on_crashed=[alert])
 def mlp(config: job.MLPConfig) -> Result:
     """Train a multilayer perceptron, tracked in MLflow, with a report as an artifact."""
-    plan = check(job.plan, config)
-    result = compute(job.run, config)
-    report(result, plan, table(result))
-    return result
+    return stages(job, config, table)
 
 
 def table(result: Result) -> list[str]:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from prefect import flow
 
-from flows._stages import check, compute, report
+from flows._alerts import alert
+from flows._stages import stages
 from jobs import pca as job
 from jobs._run import Result
 
 
-@flow(name="pca")
+@flow(name="pca", on_failure=[alert], on_crashed=[alert])
 def pca(config: job.PCAConfig) -> Result:
     """Leading principal components of a matrix, tracked in MLflow, with a report as an artifact."""
-    plan = check(job.plan, config)
-    result = compute(job.run, config)
-    report(result, plan, table(result))
-    return result
+    return stages(job, config, table)
 
 
 def table(result: Result) -> list[str]:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from prefect import flow
 
-from flows._stages import check, compute, report, training
+from flows._alerts import alert
+from flows._stages import stages, training
 from jobs import _trained
 from jobs import rbm as job
 from jobs._run import Result
 
 
-@flow(name="rbm")
+@flow(name="rbm", on_failure=[alert], on_crashed=[alert])
 def rbm(config: job.RBMConfig) -> Result:
     """Train a restricted Boltzmann machine, tracked in MLflow, with a report as an artifact."""
-    plan = check(job.plan, config)
-    result = compute(job.run, config)
-    report(result, plan, table(result))
-    return result
+    return stages(job, config, table)
 
 
 def table(result: Result) -> list[str]:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from prefect import flow
 
-from flows._stages import check, compute, report
+from flows._alerts import alert
+from flows._stages import stages
 from jobs import sta as job
 from jobs._run import Result
 
 SHOWN = 24  # units in the report
 
 
-@flow(name="sta")
+@flow(name="sta", on_failure=[alert], on_crashed=[alert])
 def sta(config: job.StaConfig) -> Result:
     """Averages of a recording around the spikes of each unit, tracked in MLflow, with a report as an artifact."""
-    plan = check(job.plan, config)
-    result = compute(job.run, config)
-    report(result, plan, table(result))
-    return result
+    return stages(job, config, table)
 
 
 def table(result: Result) -> list[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from prefect import flow
 
-from flows._stages import check, compute, report
+from flows._alerts import alert
+from flows._stages import stages
 from jobs import sweep as job
 from jobs._run import Result
 from jobs._tables import markdown
@@ -12,13 +13,10 @@ from jobs._tables import markdown
 SHOWN = 60  # sizes and models in the report
 
 
-@flow(name="sweep")
+@flow(name="sweep", on_failure=[alert], on_crashed=[alert])
 def sweep(config: job.SweepConfig) -> Result:
     """Scores at every sample size and strength of regularization, tracked in MLflow, with a report as an artifact."""
-    plan = check(job.plan, config)
-    result = compute(job.run, config)
-    report(result, plan, table(result))
-    return result
+    return stages(job, config, table)
 
 
 def table(result: Result) -> list[str]:

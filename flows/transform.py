@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from prefect import flow
 
-from flows._stages import check, compute, report
+from flows._alerts import alert
+from flows._stages import stages
 from jobs import transform as job
 from jobs._run import Result
 
 
-@flow(name="transform")
+@flow(name="transform", on_failure=[alert], on_crashed=[alert])
 def transform(config: job.TransformConfig) -> Result:
     """Scores of a matrix on the components of a pca result, tracked in MLflow, with a report as an artifact."""
-    plan = check(job.plan, config)
-    result = compute(job.run, config)
+    return stages(job, config, table)
+
+
+def table(result: Result) -> list[str]:
+    """Where the scores are, and how many."""
     n_rows, k = result.figures["scores_shape"]
-    table = ["| scores | rows | components |", "|---|--:|--:|", f"| `{result.figures['scores']}` | {n_rows:,} | {k} |"]
-    report(result, plan, table)
-    return result
+    return [
+        "| scores | rows | components |",
+        "|---|--:|--:|",
+        f"| `{result.figures['scores']}` | {n_rows:,} | {k} |",
+    ]
