@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import sys
@@ -9,6 +10,8 @@ from collections.abc import Callable, Collection
 from typing import NoReturn
 
 from flows.stack import folder as folders
+from flows.stack import web
+from flows.stack.clocks import complaint
 from flows.stack.config import StackConfig
 from flows.stack.down import down
 from flows.stack.options import parse
@@ -70,22 +73,29 @@ def _alone(arguments: list[str]) -> int:
 
 
 def _start(config: StackConfig, kinds: Collection[str]) -> int:
+    if not web.is_here(config.host):
+        print(f"Warning: {config.host} is open to whoever reaches this machine: no password is asked.", file=sys.stderr)
     started = up(config, kinds)
     print("\n".join(table(seen(config.place))))
     if not started:
         print("All of it was up already.")
-    print('To use it from this shell: eval "$(python -m flows.stack env)"; to end it: python -m flows.stack down')
+    print(f'To use it from this shell: eval "$({called("env", config)})"; to end it: {called("down", config)}')
     return 0
 
 
 def _status(arguments: list[str]) -> int:
-    place = parse("status", "Whether each server answers.", arguments)[0].place
-    found = seen(place)
+    config, _ = parse("status", "Whether each server answers.", arguments)
+    found = seen(config.place)
     if not found:
-        print(f"{place}: nothing was started here. Start it with `make up`.")
+        print(f"{config.place}: nothing was started here. Start it with `{called('up', config)}`.")
         return 1
     print("\n".join(table(found)))
-    return int(any(one.state != "up" for one in found))
+    complaints = [line for one in found if (line := complaint(one.name, one.ahead))]
+    for line in complaints:
+        print(f"Warning: {line}", file=sys.stderr)
+    if any(one.state == "down" for one in found):
+        print(f"What is down is started again by `{called('up', config)}`; why it ended is in {config.place / 'logs'}.")
+    return int(bool(complaints) or any(one.state != "up" for one in found))
 
 
 def _down(arguments: list[str]) -> int:
@@ -95,11 +105,17 @@ def _down(arguments: list[str]) -> int:
     return 0
 
 
+def called(verb: str, config: StackConfig) -> str:
+    """The command line of a verb for this stack."""
+    folder = "" if config.folder == StackConfig().folder else f" --folder {shlex.quote(config.folder)}"
+    return f"python -m flows.stack {verb}{folder}"
+
+
 def _commands(arguments: list[str]) -> int:
     config, _ = parse("commands", "Print what `up` runs.", arguments)
     for server in servers(config):
         print(f"# {server.name}{': ' + server.page if server.page else ''}")
-        own = {name: server.env[name] for name in server.env if name in shown(config) or name.startswith("SPARK_")}
+        own = {name: value for name, value in server.env.items() if os.environ.get(name) != value and name != "PATH"}
         print(" ".join([*(f"{name}={shlex.quote(value)}" for name, value in own.items()), shlex.join(server.command)]))
     return 0
 

@@ -6,23 +6,23 @@ import asyncio
 from datetime import datetime
 from typing import Any
 
-from flows.stack.loopback import SECONDS, fetch, fetch_json
+from flows.stack.web import SECONDS, ask_json
 
 
 def prefect(api: str) -> None:
     """Prefect's server answers."""
-    if fetch_json(f"{api}/health") is not True:
+    if ask_json(f"{api}/health") is not True:
         raise OSError(f"{api}/health does not say true")
 
 
 def mlflow(uri: str) -> None:
     """MLflow's server and its database answer."""
-    fetch_json(f"{uri}/api/2.0/mlflow/experiments/search", {"max_results": 1})
+    ask_json(f"{uri}/api/2.0/mlflow/experiments/search", {"max_results": 1})
 
 
 def prefect_worker(api: str, pool: str, name: str, started: float) -> None:
     """The work pool has heard of this worker since it was started."""
-    workers = fetch_json(f"{api}/work_pools/{pool}/workers/filter", {})
+    workers = ask_json(f"{api}/work_pools/{pool}/workers/filter", {})
     for worker in workers:
         heard = datetime.fromisoformat(worker["last_heartbeat_time"]).timestamp()
         if worker["name"] == name and worker["status"] == "ONLINE" and heard > started:
@@ -55,18 +55,13 @@ def dask_identity(address: str) -> dict[str, Any]:
 
 def spark_master(page: str) -> None:
     """The Spark master is in charge."""
-    if (status := fetch_json(f"{page}/json/")["status"]) != "ALIVE":
+    if (status := ask_json(f"{page}/json/")["status"]) != "ALIVE":
         raise OSError(f"the master is {status}")
 
 
 def spark_worker(page: str, port: int) -> None:
     """A worker with this port for its page is registered at the master."""
-    for worker in fetch_json(f"{page}/json/")["workers"]:
+    for worker in ask_json(f"{page}/json/")["workers"]:
         if worker["state"] == "ALIVE" and worker["webuiaddress"].endswith(f":{port}"):
             return
     raise OSError(f"the master at {page} does not know it")
-
-
-def page(url: str) -> None:
-    """Something answers at a page."""
-    fetch(url)

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from lazypipe.atomic import replacing
+from lazypipe.secrets import hidden
 
 MARK = "LAZYPIPE_STACK"  # in the environment of all that a stack starts: the folder it belongs to
 SAME_START_SECONDS = 2.0  # a start is told in ticks since boot, whose time a clock that is set moves
+ERROR = re.compile(r"^(\w+\.)*\w*(Error|Exception)\b.*: |\b(FATAL|ERROR|CRITICAL|Error)\b.*: ")
 GRACE_SECONDS = 15.0  # from the request to end, to the end by force
 
 
@@ -50,12 +54,11 @@ def spawn(
     cwd: Path,
     address: str,
     stop: int = signal.SIGTERM,
-    user: str | None = None,
+    rights: Mapping[str, Any] | None = None,
 ) -> tuple[subprocess.Popen[bytes], Record]:
     """Start a process in a session of its own, its output in ``folder/logs``; recorded at once."""
     log = folder / "logs" / f"{name}.log"
     log.parent.mkdir(exist_ok=True)
-    rights = {"user": user, "group": user, "extra_groups": []} if user else {}
     with open(log, "ab") as output:
         output.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {' '.join(command)}\n".encode())
         output.flush()
@@ -67,7 +70,7 @@ def spawn(
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            **rights,  # type: ignore[call-overload]
+            **(rights or {}),
         )
     record = Record(name, child.pid, psutil.Process(child.pid).create_time(), str(log), address, stop)
     save(folder, record)
@@ -121,13 +124,11 @@ def marked(folder: Path) -> list[psutil.Process]:
     return found
 
 
-def end(
-    processes: Iterable[psutil.Process], request: int, first: Sequence[int] = (), grace: float = GRACE_SECONDS
-) -> None:
-    """Ask processes to end (``first`` alone, where some are named), and end by force those that do not."""
-    processes = [process for process in processes if process.pid != os.getpid()]
+def end(processes: Sequence[psutil.Process], requests: int | Mapping[int, int], grace: float = GRACE_SECONDS) -> None:
+    """Ask processes to end, all by one signal or each by its own, and end by force those that do not."""
     for process in processes:
-        if not first or process.pid in first:
+        request = requests if isinstance(requests, int) else requests.get(process.pid)
+        if request is not None:
             with suppress(psutil.Error):
                 process.send_signal(request)
     _, left = psutil.wait_procs(processes, timeout=grace)
@@ -138,10 +139,11 @@ def end(
 
 
 def last_line(log: str | Path) -> str:
-    """The last line of a log that says something."""
+    """The line of a log that tells best why its process ended: the last one with an error, else the last one."""
     with suppress(OSError):
-        text = Path(log).read_bytes()[-20_000:].decode(errors="replace")
-        lines = [line.strip() for line in text.splitlines() if any(letter.isalnum() for letter in line)]
-        if lines and not lines[-1].startswith("--- "):
-            return lines[-1][:300]
+        text = Path(log).read_bytes()[-20_000:].decode(errors="replace").rpartition("\n--- ")[2]
+        lines = [line.strip() for line in text.splitlines()[1:] if any(letter.isalnum() for letter in line)]
+        told = [line for line in lines if ERROR.search(line)] or lines
+        if told:
+            return hidden(told[-1][:300].rstrip("."))
     return "it said nothing"

@@ -10,38 +10,42 @@ from pathlib import Path
 from urllib.error import HTTPError
 
 from flows.stack.config import StackConfig
-from flows.stack.loopback import fetch_json
 from flows.stack.processes import MARK, last_line
+from flows.stack.web import ask_json
 from lazypipe.atomic import replacing
 from lazypipe.errors import EngineError
 
 GPU_LIMIT = {"name": "gpu", "limit": 1, "active": True}
+DEPLOY = ("prefect", "deploy", "--all", "--no-prompt")
 DEPLOY_SECONDS = 180
 
 
 def register(config: StackConfig, env: Mapping[str, str]) -> None:
     """Make what is missing; deployments are registered again when ``prefect.yaml`` has changed."""
-    make_pool(config.prefect_api, config.pool)
-    make_gpu_limit(config.prefect_api)
+    try:
+        make_pool(config.prefect_api, config.pool)
+        make_gpu_limit(config.prefect_api)
+    except OSError as error:
+        raise EngineError(f"{config.prefect_api}: did not take the work pool or the limit gpu: {error}.") from error
     deploy(config, env)
 
 
 def make_pool(api: str, pool: str) -> None:
     """A work pool whose flow runs are processes of the worker's machine."""
     if missing(f"{api}/work_pools/{pool}"):
-        fetch_json(f"{api}/work_pools/", {"name": pool, "type": "process"})
+        ask_json(f"{api}/work_pools/", {"name": pool, "type": "process"})
 
 
 def make_gpu_limit(api: str) -> None:
     """One flow run at a time trains on a GPU."""
     if missing(f"{api}/v2/concurrency_limits/{GPU_LIMIT['name']}"):
-        fetch_json(f"{api}/v2/concurrency_limits/", GPU_LIMIT)
+        ask_json(f"{api}/v2/concurrency_limits/", GPU_LIMIT)
 
 
 def missing(url: str) -> bool:
     """Whether Prefect does not know what ``url`` names."""
     try:
-        fetch_json(url)
+        ask_json(url)
     except HTTPError as error:
         if error.code == 404:
             return True
@@ -59,17 +63,24 @@ def deploy(config: StackConfig, env: Mapping[str, str]) -> None:
     if done.exists() and done.read_text() == identity:
         return
     log = config.place / "logs" / "deploy.log"
-    with open(log, "wb") as output:
-        code = subprocess.run(
-            [sys.executable, "-m", "prefect", "deploy", "--all", "--no-prompt"],
-            check=False,
-            cwd=project,
-            env={**env, "PWD": str(project), MARK: str(config.place)},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            timeout=DEPLOY_SECONDS,
-        ).returncode
+    with open(log, "ab") as output:
+        output.write(f"--- {' '.join(DEPLOY)}\n".encode())
+        output.flush()
+        try:
+            code: int | None = subprocess.run(
+                [sys.executable, "-m", *DEPLOY],
+                check=False,
+                cwd=project,
+                env={**env, "PWD": str(project), MARK: str(config.place)},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                timeout=DEPLOY_SECONDS,
+            ).returncode
+        except subprocess.TimeoutExpired:
+            code = None
+    if code is None:
+        raise EngineError(f"{file}: its deployments were not registered within {DEPLOY_SECONDS} s. See {log}.")
     if code:
         raise EngineError(f"{file}: its deployments were not registered: {last_line(log)}. See {log}.")
     with replacing(done, overwrite=True) as partial:

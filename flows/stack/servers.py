@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from flows.stack import answering, postgres, registering
+from flows.stack.clocks import ahead_at
 from flows.stack.config import StackConfig
 from lazypipe.errors import ConfigError
 from lazypipe.sizes import MIB, parse_bytes
@@ -36,6 +37,7 @@ class Server:
     page: str = ""
     stop: int = signal.SIGTERM
     user: str | None = None
+    ahead: Callable[[], float] = lambda: 0.0  # seconds by which its clock is ahead of ours
     prepare: Callable[[], None] = lambda: None  # before it is started
     settle: Callable[[], None] = lambda: None  # once it answers
 
@@ -66,7 +68,7 @@ def shown(config: StackConfig) -> dict[str, str]:
 
 def servers(config: StackConfig) -> list[Server]:
     """Every server of the stack, those that others need first."""
-    database = postgres.chosen(config)
+    database = postgres.chosen(config).kind
     first = [database_server(config)] if database == "postgres" else []
     found = [*first, *prefect(config, database), mlflow(config, database), *dask(config)]
     return [*found, *spark(config)] if config.spark else found
@@ -80,7 +82,8 @@ def database_server(config: StackConfig) -> Server:
         command=postgres.command(config),
         address=str(postgres.sockets(config)),
         answers=lambda _: postgres.answers(config),
-        stop=signal.SIGINT,  # a fast shutdown: sessions are ended, not waited for
+        ahead=partial(postgres.ahead, config),
+        stop=postgres.STOP,
         user=postgres.user(),
         prepare=partial(postgres.prepare, config),
         settle=partial(postgres.make_databases, config),
@@ -100,6 +103,7 @@ def prefect(config: StackConfig, database: str) -> list[Server]:
         address=config.prefect_api,
         page=f"http://{config.here}:{config.ports.prefect}",
         answers=lambda _: answering.prefect(config.prefect_api),
+        ahead=partial(ahead_at, f"{config.prefect_api}/health"),
         env=env | own,
         ports={"ports.prefect": config.ports.prefect},
         needs=("postgres",),
@@ -137,6 +141,7 @@ def mlflow(config: StackConfig, database: str) -> Server:
         address=config.mlflow_uri,
         page=config.mlflow_uri,
         answers=lambda _: answering.mlflow(config.mlflow_uri),
+        ahead=partial(ahead_at, f"{config.mlflow_uri}/health"),
         # Its queue of jobs, for evaluations of language models, would be two more processes.
         env=environment(config) | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
         ports={"ports.mlflow": config.ports.mlflow},

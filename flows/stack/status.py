@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +25,7 @@ class Seen(NamedTuple):
     address: str
     memory: int
     since: float
+    ahead: float = 0.0  # seconds by which its clock is ahead of ours
 
 
 def seen(place: Path) -> list[Seen]:
@@ -41,16 +41,23 @@ def look(record: processes.Record, server: Server) -> Seen:
     """One server, asked."""
     if record.process() is None:
         return Seen(server.name, "down", record.pid, server.page or server.address, 0, 0)
-    state = "up"
+    state, ahead = "up", 0.0
     try:
         server.answers(record.started)
+        ahead = server.ahead()
     except NO_ANSWER:
         state = "silent"
-    memory = 0
-    for process in processes.family(record):
-        with suppress(psutil.Error):
-            memory += process.memory_info().rss
-    return Seen(server.name, state, record.pid, server.page or server.address, memory, record.started)
+    memory = sum(map(memory_of, processes.family(record)))
+    return Seen(server.name, state, record.pid, server.page or server.address, memory, record.started, ahead)
+
+
+def memory_of(process: psutil.Process) -> int:
+    """Bytes of memory of a process, what it shares with others counted in parts where the system tells."""
+    try:
+        info = process.memory_full_info()
+        return int(getattr(info, "pss", info.rss))
+    except psutil.Error:
+        return 0
 
 
 def table(found: Sequence[Seen]) -> list[str]:

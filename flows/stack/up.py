@@ -9,13 +9,17 @@ from collections.abc import Collection
 from pathlib import Path
 
 from flows.stack import folder as folders
-from flows.stack import ports, processes
+from flows.stack import ports, postgres, processes
 from flows.stack.config import StackConfig
-from flows.stack.down import end_record
+from flows.stack.down import end
 from flows.stack.servers import Server, servers
 from lazypipe.errors import ConfigError, EngineError
 
 PAUSE_SECONDS = 0.3
+SQLITE = (
+    "Prefect and MLflow keep their data in SQLite, which several workers lock for each other. "
+    "PostgreSQL would be better: {why}."
+)
 NO_ANSWER = (OSError, ValueError, KeyError, TypeError)
 
 
@@ -31,6 +35,8 @@ def up(config: StackConfig, kinds: Collection[str] = ()) -> bool:
         running = {name for name, record in known.items() if record.process()}
         require_same(config, running)
         wanted = chosen(servers(config), kinds)
+        if (database := postgres.chosen(config)).why:
+            print(f"Warning: {SQLITE.format(why=database.why)}", file=sys.stderr)
         missing = [server for server in wanted if server.name not in running]
         ports.require_free(missing, config.host)
         folders.save(config)
@@ -38,8 +44,7 @@ def up(config: StackConfig, kinds: Collection[str] = ()) -> bool:
         try:
             starting.go()
         except BaseException:
-            for record in reversed(list(starting.started.values())):
-                end_record(place, record)
+            end(place, list(starting.started.values()))
             raise
     return bool(missing)
 
@@ -81,8 +86,6 @@ class Starting:
 
     def go(self) -> None:
         """Until every server answers."""
-        deadline = self.begin + self.config.patience
-        why = ""
         while self.waiting or self.silent:
             for server in list(self.waiting):
                 if self.answering >= set(server.needs) & self.names:
@@ -92,11 +95,9 @@ class Starting:
                 try:
                     server.answers(self.since(server))
                 except NO_ANSWER as error:
-                    why = f"{server.name}: does not answer within {self.config.patience:g} s ({error})"
+                    self.require_patience(server, error)
                 else:
                     self.settle(server)
-            if why and self.silent and time.monotonic() > deadline:
-                raise EngineError(f"{why}. See {self.log(self.silent[0])}, or pass a longer --patience.")
             time.sleep(PAUSE_SECONDS)
 
     def start(self, server: Server) -> None:
@@ -107,10 +108,10 @@ class Starting:
             server.name,
             server.command,
             server.env,
-            Path(self.config.project).expanduser().absolute(),
+            Path("/") if server.user else Path(self.config.project).expanduser().absolute(),
             server.address,
             server.stop,
-            server.user,
+            postgres.rights(server.user),
         )
         self.waiting.remove(server)
         self.silent.append(server)
@@ -129,9 +130,15 @@ class Starting:
         child = self.children.get(server.name)
         if child is not None and child.poll() is not None:
             log = self.log(server)
-            raise EngineError(
-                f"{server.name}: ended at its start with code {child.returncode}: {processes.last_line(log)}. See {log}."
-            )
+            how = f"ended at its start with code {child.returncode}"
+            raise EngineError(f"{server.name}: {how}: {processes.last_line(log)}. See {log}.")
+
+    def require_patience(self, server: Server, error: Exception) -> None:
+        """Raise EngineError where a server took too long."""
+        patience = self.config.patience
+        if time.monotonic() - self.begin > patience:
+            why = f"does not answer within {patience:g} s ({error})"
+            raise EngineError(f"{server.name}: {why}. See {self.log(server)}, or pass a longer --patience.")
 
     def since(self, server: Server) -> float:
         """When a server was started."""
