@@ -1,7 +1,8 @@
 """The course of a job that computes something from a matrix or a recording, and what it leaves.
 
 Everything that can be refused is refused first: the output folder, the source, the engine, the plan,
-the tracking store. Then comes the work; its result is moved into place whole, and only then logged.
+the tracking store. Then comes the work; its result is moved into place whole, and only then logged. A result that
+is there already is given instead, where that was asked for.
 """
 
 from __future__ import annotations
@@ -9,96 +10,34 @@ from __future__ import annotations
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any
 
-import numpy as np
-
 import lazypipe as lp
-from jobs._config import EngineConfig, JobConfig, RunConfig
+from jobs._config import EngineConfig, RunConfig
+from jobs._late import finish
 from jobs._observed import observers
+from jobs._opening import Opened, open_run
+from jobs._trace import BytesRead, tags_of, trace_of
+from jobs._work import Answer, Result, Work, browse
 from lazypipe import tracking
 from lazypipe.atomic import require_space
 from lazypipe.console import ConsoleProgress
 from lazypipe.engines import Engine
 from lazypipe.plan import Plan
 from lazypipe.progress import Event, PassDone, Progress
-from lazypipe.results import Group, Table, result_folder, save_result
-from lazypipe.secrets import hidden
+from lazypipe.results import save_result
+from lazypipe.secrets import hidden, hidden_in
 from lazypipe.sizes import show_bytes
-from lazypipe.tracking import Child, Data, Point
+from lazypipe.stores import path_of
+from lazypipe.tracking import Model, Record
 
-INPUTS = ("source", "spikes", "exclude", "row_weights", "labels", "validation", "validation_labels", "unlabelled",
-          "stack", "pretrained")  # fmt: skip
+__all__ = ["Answer", "Result", "Work", "browse", "carry_out", "memory_line", "open_engine", "plan"]
+
 WARNINGS = (lp.DroppedSpikesWarning,)  # of the library, that a job tells in a line and keeps
-
-
-@dataclass
-class Answer:
-    """What the work gave: arrays and pictures to save, figures for result.json, and what MLflow shows besides."""
-
-    model: Any  # the fitted object
-    plan: Plan
-    arrays: dict[str, np.ndarray]
-    figures: dict[str, Any]  # JSON values
-    metrics: dict[str, float]
-    pictures: Callable[[], dict[str, Any]] = dict  # file name -> matplotlib figure
-    tables: dict[str, Table] = field(default_factory=dict)  # name -> rows, the first one its head
-    groups: dict[str, Group] = field(default_factory=dict)  # name -> arrays that go to one Zarr group
-    files: dict[str, Callable[[Path], Any]] = field(default_factory=dict)  # name -> what writes it
-    projection: tuple[np.ndarray, np.ndarray, np.ndarray | None] | None = None  # mean, components, scale
-    network: dict[str, Any] | None = None  # arguments of TrackedRun.log_network
-    series: Sequence[Point] = ()  # metrics that have several steps
-    note: str = ""  # what MLflow shows above all else, as markdown
-    children: Callable[[], Iterable[Child]] = tuple  # runs below the run
-    warnings: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Work:
-    """A job's own part: its name, its plan, and the work itself. ``work`` gets the passes so far.
-
-    ``store`` is where most of the result is written by the work itself, if not to the result folder.
-    ``open`` gives the data that both are handed; without it they are the matrix that the config names.
-    """
-
-    name: str
-    plan: Callable[[Any, Engine], Plan]
-    work: Callable[[Any, Engine, list[PassDone]], Answer]
-    store: str | None = None
-    open: Callable[[], Data] | None = None
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a job left: the folder ``out``, all its figures, its MLflow run, and the fitted ``model``."""
-
-    job: str
-    out: Path
-    figures: dict[str, Any]
-    model: Any = field(repr=False)
-    run_id: str | None = None
-    tracking_uri: str = ""
-    reused: bool = False  # it was there already: nothing was computed, and there is no model
-
-    def lines(self) -> list[str]:
-        """Where the result is, and how to look at the run."""
-        lines = [f"result    {self.out}"]
-        if self.run_id:
-            lines += [
-                f"mlflow    run {self.run_id}, experiment {self.figures['mlflow']['experiment']}",
-                f"browse    {browse(self.tracking_uri)}",
-            ]
-        return lines
-
-
-def browse(uri: str) -> str:
-    """How to open the MLflow UI of a store."""
-    return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
 
 
 def open_engine(config: EngineConfig, progress: Progress | None = None) -> Engine:
@@ -114,40 +53,56 @@ def open_engine(config: EngineConfig, progress: Progress | None = None) -> Engin
 
 def plan(config: RunConfig, work: Work) -> Plan:
     """What the job would take; checks source, output folder and engine too, and reads no data."""
-    out, data = _opened(config, work)
+    opened = open_run(config, work)
     with open_engine(config.engine) as engine, _collected() as told:
-        planned = work.plan(data, engine)
-    require_space(Path(work.store or out), planned.output_nbytes)
+        planned = work.plan(opened.data, engine)
+    if opened.reused is None:
+        require_space(path_of(work.store or opened.out), planned.output_nbytes)
     _warn(told)
     return planned
 
 
 def carry_out(config: RunConfig, work: Work) -> Result:
-    """Do the work of ``config``, save it, log it."""
-    out, data = _opened(config, work)
+    """Do the work of ``config``, save it, log it; or give the result that is there, where that was asked for."""
+    opened = open_run(config, work)
+    if opened.reused is not None:
+        return opened.reused
+    out, data = opened.out, opened.data
     history: list[PassDone] = []
+    reading = BytesRead()
 
     def remember(event: Event) -> None:
         if isinstance(event, PassDone):
             history.append(event)
 
-    with ConsoleProgress(work.name) as console:
-        progress = Progress((console, remember, *observers().listeners))
-        with open_engine(config.engine, progress) as engine:
-            with _collected():  # told by the work
-                planned = work.plan(data, engine)
-            if work.store is None:
-                require_space(out, planned.output_nbytes)
-            console.expected_passes = planned.passes
-            with _tracked(config, work.name, data, planned) as run:
+    with ExitStack() as tracked:  # the run is open for longer than the engine, whose workers need not wait for it
+        with ConsoleProgress(work.name) as console:
+            progress = Progress((console, remember, reading, *observers().listeners))
+            with open_engine(config.engine, progress) as engine:
+                with _collected():  # told by the work
+                    planned = work.plan(data, engine)
+                if work.store is None:
+                    require_space(out, planned.output_nbytes)
+                console.expected_passes = planned.passes
+                trace: dict[str, Any] = hidden_in(trace_of(opened.key, data, engine))
+                run = _tracked(tracked, config, work.name, opened, planned, trace)
                 if run is not None:
                     progress.listeners.append(run)
+                    trace["attempts"] = run.attempt
                 engine.reset_peak()
                 begun = time.monotonic()
                 with _collected() as told:
                     answer = work.work(data, engine, history)
                 told += answer.warnings
-                measured = {"seconds": time.monotonic() - begun, "peak_memory_bytes": engine.peak_memory()}
+                measured = {
+                    "seconds": time.monotonic() - begun,
+                    "peak_memory_bytes": engine.peak_memory(),
+                    "planned_peak_bytes": answer.plan.peak_bytes,
+                    "bytes_read": reading.total,
+                }
+                if answer.figures.get("passes") is not None:
+                    measured["passes"] = answer.figures["passes"]
+                pictures = _titled(answer.pictures(), f"{work.name} of {_name(data.uri)}")
                 figures = {
                     "job": work.name,
                     "history": [
@@ -159,7 +114,8 @@ def carry_out(config: RunConfig, work: Work) -> Result:
                         for event in history
                     ],
                     **answer.figures,
-                    **measured,
+                    "seconds": measured["seconds"],
+                    "peak_memory_bytes": measured["peak_memory_bytes"],
                     "engine": engine.describe(),
                     "plan": answer.plan.to_dict(),
                     "source": {
@@ -171,19 +127,28 @@ def carry_out(config: RunConfig, work: Work) -> Result:
                     "warnings": told,
                     "config": config.model_dump(mode="json"),
                     "mlflow": None if run is None else run.describe(),
+                    "trace": trace | measured,
+                    "metrics": answer.metrics | measured,
+                    "note": answer.note,
+                    "complete": answer.complete,
+                    "files": [
+                        *(f"{name}.npy" for name in answer.arrays),
+                        *(f"{name}.zarr" for name in answer.groups),
+                        *(f"{name}.csv" for name in answer.tables),
+                        *answer.files,
+                        *pictures,
+                    ],
                     "lazypipe": lp.__version__,
                     "finished": datetime.now(UTC).isoformat(timespec="seconds"),
                 }
-                pictures = answer.pictures()
-                for picture in pictures.values():
-                    if not any(picture.axes[0].get_title(loc) for loc in ("center", "left")):
-                        picture.axes[0].set_title(f"{work.name} of {Path(data.uri).name}", fontsize="medium")
+                figures = hidden_in(figures)
                 save_result(
                     out, config.overwrite, figures, answer.arrays, pictures, answer.tables, answer.groups, answer.files
                 )
-                if run is not None:
-                    _log(run, out, answer, measured, [*pictures, *(f"{name}.csv" for name in answer.tables)])
-    _warn(told)
+        if run is not None:
+            record = _record(answer, measured, ["result.json", *pictures, *(f"{name}.csv" for name in answer.tables)])
+            figures["warnings"] = [*figures["warnings"], *finish(run, record, out)]
+    _warn(figures["warnings"])
     uri = hidden(config.tracking.store()) if run else ""
     return Result(work.name, out, figures, answer.model, run.run_id if run else None, uri)
 
@@ -215,71 +180,48 @@ def _warn(told: Iterable[str]) -> None:
         print(f"Warning: {warning}", file=sys.stderr)
 
 
-def _opened(config: RunConfig, work: Work) -> tuple[Path, Data]:
-    """The result folder, which may be written, and the source; libraries are loaded for the plan to count."""
-    out = result_folder(config.out, work.name, config.overwrite)
-    _require_apart(config, out)
-    if work.open is not None:
-        data = work.open()
-    else:
-        assert isinstance(config, JobConfig)
-        data = lp.open_matrix(config.source, column=config.column)
-    _load_libraries(config)
-    return out, data
-
-
-def _load_libraries(config: RunConfig) -> None:
-    """Before the plan is made, which counts the memory that libraries take."""
-    import matplotlib.figure  # noqa: F401
-
-    if config.tracking.enabled:
-        tracking.load_libraries()
-
-
-def _require_apart(config: RunConfig, out: Path) -> None:
-    """Raise ConfigError where another output lies in the result folder, which is moved into place at the end."""
-    for name in ("state", "tiles", "scores", "arrays"):
-        given = getattr(config, name, None)
-        if given and _lies_in(given, out):
-            raise lp.ConfigError(
-                f"{name}: {given} lies in the result folder {out}, which is put in place whole. Name one beside it."
-            )
-    for name in INPUTS:
-        given = getattr(config, name, None)
-        for one in (given,) if isinstance(given, str) else given or ():
-            if isinstance(one, str) and _lies_in(one, out):
-                raise lp.ConfigError(
-                    f"{name}: {one} lies in the result folder {out}, which would replace it. Move one."
-                )
-
-
-def _lies_in(path: str, folder: Path) -> bool:
-    return Path(path).expanduser().resolve().is_relative_to(folder.resolve())
-
-
-def _tracked(config: RunConfig, name: str, data: Data, plan: Plan) -> Any:
+def _tracked(
+    tracked: ExitStack, config: RunConfig, name: str, opened: Opened, plan: Plan, trace: dict[str, str]
+) -> tracking.TrackedRun | None:
+    """The MLflow run, ended with ``tracked``; None where none is wanted."""
     if not config.tracking.enabled:
-        return nullcontext()
+        return None
     parameters = config.model_dump(mode="json", exclude={"tracking"})
     planned = {"solver": plan.solver, "passes": plan.passes, "peak_bytes": plan.peak_bytes}
     parameters |= {"plan": {key: value for key, value in planned.items() if value is not None}}
-    experiment = config.tracking.experiment or name
-    return tracking.tracked_run(config.tracking.store(), experiment, parameters, data)
+    return tracked.enter_context(
+        tracking.tracked_run(
+            config.tracking.store(),
+            config.tracking.experiment or name,
+            parameters,
+            opened.data,
+            name=f"{name} of {_name(hidden(opened.data.uri))}",
+            tags=tags_of(name, trace),
+            key=opened.key,
+        )
+    )
 
 
-def _log(run: tracking.TrackedRun, out: Path, answer: Answer, measured: dict[str, float], files: Iterable[str]) -> None:
-    try:
-        if answer.note:
-            run.log_note(answer.note)
-        run.log_metrics(answer.metrics | measured, answer.series)
-        for name in ("result.json", *files):
-            run.log_file(out / name)
-        for child in answer.children():
-            run.log_child(child)
-        if answer.projection is not None:
-            run.log_projection(*answer.projection)
-        if answer.network is not None:
-            run.log_network(**answer.network)
-    except Exception as error:
-        what = " ".join(str(error).split())[:200]
-        raise lp.EngineError(f"{run.uri}: the result is saved in {out}, but MLflow did not take it: {what}.") from error
+def _record(answer: Answer, measured: dict[str, Any], files: list[str]) -> Record:
+    """What MLflow is told of what came out."""
+    record = Record(tags=tracking.note(answer.note), files=files, children=list(answer.children()))
+    record.add_metrics(answer.metrics | measured, answer.series)
+    if answer.projection is not None:
+        names = ("mean", "components", "scale")
+        record.model = Model("projection", dict(zip(names, answer.projection, strict=True)))
+    if answer.network is not None:
+        record.model = Model("network", answer.network)
+    return record
+
+
+def _titled(pictures: dict[str, Any], title: str) -> dict[str, Any]:
+    """Pictures, those without a title with this one."""
+    for picture in pictures.values():
+        if not any(picture.axes[0].get_title(loc) for loc in ("center", "left")):
+            picture.axes[0].set_title(title, fontsize="medium")
+    return pictures
+
+
+def _name(uri: str) -> str:
+    """The last part of a path or an address."""
+    return PurePath(uri).name or uri

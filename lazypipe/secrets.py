@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 from urllib.parse import quote, quote_plus, unquote
 
 MASK = "***"
 SHORTEST = 6  # characters of a value of the environment: what is shorter is in ordinary words, too
 SURE = 12  # from so many on it is hidden in the middle of a word, too
+
+# As JSON Schema and Python both read it: an address that says with which password to log in.
+PASSWORD_IN_ADDRESS = (
+    r"^[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*:[^/?#]*@|[^#]*[?&][^=&#]*[Pp][Aa][Ss][Ss][Ww][Oo]?[Rr]?[Dd]=)"
+)
 
 SECRET_NAME = re.compile(r"PASSWORD|PASSWD|SECRET|TOKEN(?!IZ)|CREDENTIAL|(?:^|_)KEYS?(?:_|$)|(?:API|ACCESS|PRIVATE)KEY")
 USER_OF_ADDRESS = re.compile(r"(?<=://)(?:[^\s/?#'\"@:]*:(?!\d+/)[^\s'\"]*|[^\s/?#'\"]*)@")
@@ -26,22 +32,48 @@ def hidden(text: str) -> str:
     That is who and which password in an address (``http://user:password@host``), what a query or an assignment gives
     for a password, token or key, and the values of environment variables whose names tell that they are secret.
     """
-    text = USER_OF_ADDRESS.sub(f"{MASK}@", text)
-    text = NAMED.sub(rf"\g<1>{MASK}", text)
-    text = AUTHORIZATION.sub(rf"\g<1> {MASK}", text)
-    for secret in sorted(set(_of_environment()), key=len, reverse=True):
-        if len(secret) >= SURE:
-            text = text.replace(secret, MASK)
-        elif secret in text:
-            text = re.sub(rf"(?<![A-Za-z0-9]){re.escape(secret)}(?![A-Za-z0-9])", MASK, text)
-    return text
+    return _hiding()(text)
+
+
+def hidden_in(values: Any) -> Any:
+    """The same of every text in nested mappings, lists and tuples; names of mappings stay."""
+    hide = _hiding()
+
+    def walk(value: Any) -> Any:
+        if isinstance(value, str):
+            return hide(value)
+        if isinstance(value, Mapping):
+            return {name: walk(inner) for name, inner in value.items()}
+        if isinstance(value, list | tuple):
+            return [walk(inner) for inner in value]
+        return value
+
+    return walk(values)
 
 
 def holds_password(address: str) -> bool:
     """Whether ``address`` says with which password to log in."""
-    scheme, separator, rest = address.partition("://")
-    user, at, _ = re.split(r"[/?#]", rest, maxsplit=1)[0].rpartition("@")
-    return bool(separator and at and scheme and ":" in user)
+    return re.match(PASSWORD_IN_ADDRESS, address) is not None
+
+
+def _hiding() -> Callable[[str], str]:
+    """What hides, for the environment as it is now."""
+    secrets = sorted(set(_of_environment()), key=len, reverse=True)
+
+    def hide(text: str) -> str:
+        if "://" in text:
+            text = USER_OF_ADDRESS.sub(f"{MASK}@", text)
+        if "=" in text:
+            text = NAMED.sub(rf"\g<1>{MASK}", text)
+        text = AUTHORIZATION.sub(rf"\g<1> {MASK}", text)
+        for secret in secrets:
+            if len(secret) >= SURE:
+                text = text.replace(secret, MASK)
+            elif secret in text:
+                text = re.sub(rf"(?<![A-Za-z0-9]){re.escape(secret)}(?![A-Za-z0-9])", MASK, text)
+        return text
+
+    return hide
 
 
 def _of_environment() -> Iterator[str]:

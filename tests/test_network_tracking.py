@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from itertools import pairwise
 
 import mlflow
@@ -186,7 +187,7 @@ def test_no_layers_are_refused():
 def clock(monkeypatch):
     """Move the clock of the tracking by hand."""
     now = [1000.0]
-    monkeypatch.setattr(tracking.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
 
     def pass_by(seconds):
         now[0] += seconds
@@ -256,7 +257,7 @@ def test_a_store_that_is_slow_takes_a_twentieth_of_the_time(store, clock, monkey
 
 
 def test_a_store_that_is_away_costs_no_training_and_hides_no_failure(store, clock, monkeypatch):
-    monkeypatch.setattr(tracking, "KEPT", 50)
+    monkeypatch.setattr("lazypipe.tracking.run.KEPT", 50)
     away = []
 
     def gone(*args, **kwargs):
@@ -274,11 +275,12 @@ def test_a_store_that_is_away_costs_no_training_and_hides_no_failure(store, cloc
         raise lp.DataError("NaN at row 3.")
 
 
-def test_what_waited_for_a_store_is_sent_when_it_is_back(store, monkeypatch):
+def test_what_waited_for_a_store_is_sent_when_it_is_back(store, clock, monkeypatch):
     with open_run(store) as run:
         log_batch = run.client.log_batch
         monkeypatch.setattr(run.client, "log_batch", lambda *args, **kwargs: 1 / 0)
         run(StepsDone("", 1, {"loss": 1.0}))
         monkeypatch.setattr(run.client, "log_batch", log_batch)
-        run(PassDone(1, 0.5))  # sent at once, with what waits
-        assert history(run, "loss") == [(1, 1.0)]
+        clock(60.0)
+        run(PassDone(1, 0.5))  # sent with what waits
+        assert history(run, "loss") == [(1, 1.0)] and history(run, "residual") == [(1, 0.5)]

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeAlias, TypeVar
 
+from lazypipe.secrets import hidden
+
 BATCH = 900  # metrics a call: a store takes 1000 entries at once, parameters among them
 
 Point: TypeAlias = tuple[str, float, int]  # name, value, step
@@ -33,8 +35,8 @@ def create_child(client: Any, experiment_id: str, parent_id: str, child: Child, 
 
     now = int(time.time() * 1000)
     tags = {"mlflow.parentRunId": parent_id, "mlflow.source.name": "lazypipe"}
-    tags |= {"mlflow.note.content": child.note} if child.note else {}
-    tags |= {"error": child.failed} if child.failed else {}
+    tags |= {"mlflow.note.content": hidden(child.note)} if child.note else {}
+    tags |= {"error": hidden(child.failed)} if child.failed else {}
     run = client.create_run(experiment_id, start_time=begun, tags=tags, run_name=child.name)
     run_id = str(run.info.run_id)
     try:
@@ -43,7 +45,7 @@ def create_child(client: Any, experiment_id: str, parent_id: str, child: Child, 
             client.log_batch(
                 run_id,
                 metrics=[Metric(name, value, now, step) for name, value, step in batch],
-                params=[Param(name, str(value)) for name, value in child.parameters.items()] if i == 0 else (),
+                params=[Param(name, hidden(str(value))) for name, value in child.parameters.items()] if i == 0 else (),
             )
         for name, text in child.texts.items():
             client.log_text(run_id, text, name)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import numpy as np
 
 from lazypipe.errors import ConfigError
 
+STORE = "MLFLOW_TRACKING_URI"  # which jobs that follow read, too
 CODE = Path(__file__).parent
 NEEDS = ("mlflow", "numpy", "pandas")
 ACTIVATIONS = ("relu", "tanh", "sigmoid", "linear")
@@ -113,11 +116,26 @@ def _save(folder: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
         np.save(f"{folder}/{name}.npy", array, allow_pickle=False)
 
 
+@contextmanager
+def _tracking_at(uri: str) -> Iterator[None]:
+    """MLflow's functions work on the store at ``uri``; the environment, which they change, is as before at the end."""
+    import mlflow
+
+    before = os.environ.get(STORE)
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(STORE, None)
+        else:
+            os.environ[STORE] = before
+
+
 def _log(uri: str, run_id: str, name: str, code: str, artifacts: dict[str, str], **options: Any) -> None:
     import mlflow
 
-    mlflow.set_tracking_uri(uri)
-    with mlflow.start_run(run_id=run_id), warnings.catch_warnings():
+    with _tracking_at(uri), mlflow.start_run(run_id=run_id), warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*input example was not provided")
         mlflow.pyfunc.log_model(
             name=name,

@@ -1,0 +1,94 @@
+"""What a run needs before it begins: where its result goes, its data, and whether there is such a result already."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import lazypipe as lp
+from jobs._config import JobConfig, RunConfig
+from jobs._key import INPUTS, inputs_of, run_key
+from jobs._reuse import find_result
+from jobs._work import Result, Work
+from lazypipe import tracking
+from lazypipe.results import require_free, result_folder
+from lazypipe.stores import AnyPath, path_of
+from lazypipe.tracking import Data
+
+BESIDE = ("tiles", "scores", "arrays")  # fields that name what the work writes beside the result folder
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What is known before the work: where its result goes, the source, their key, and a result that is there."""
+
+    out: AnyPath
+    data: Data
+    key: str
+    reused: Result | None = None
+
+
+def open_run(config: RunConfig, work: Work) -> Opened:
+    """The result folder, which may be written, and the source; libraries are loaded for the plan to count."""
+    if config.reuse and getattr(config, "restart", False):
+        raise lp.ConfigError("reuse: with restart, which asks to compute anew. Give one of the two.")
+    if not config.reuse:
+        out = _free(config, work)
+    if work.open is not None:
+        data = work.open()
+    else:
+        assert isinstance(config, JobConfig)
+        data = lp.open_matrix(config.source, column=config.column)
+    key = run_key(work.name, config, data)
+    if config.reuse:
+        others = tuple(given for name in BESIDE if (given := getattr(config, name, None)))
+        found = find_result(work.name, config.out, key, others)
+        if found is not None:
+            return Opened(found[0], data, key, _as_result(work.name, *found))
+        out = _free(config, work)
+    _load_libraries(config)
+    return Opened(out, data, key)
+
+
+def _free(config: RunConfig, work: Work) -> AnyPath:
+    """The result folder; DataError or ConfigError where it, or what is written beside it, may not be written."""
+    out = result_folder(config.out, work.name, config.overwrite)
+    _require_apart(config, out)
+    for name in BESIDE:
+        if given := getattr(config, name, None):
+            require_free(given, config.overwrite)
+    return out
+
+
+def _as_result(job: str, out: AnyPath, figures: dict[str, Any]) -> Result:
+    """A result that is there already."""
+    run = figures["mlflow"] or {}
+    return Result(job, out, figures, None, run.get("run_id"), run.get("uri", ""), reused=True)
+
+
+def _load_libraries(config: RunConfig) -> None:
+    """Before the plan is made, which counts the memory that libraries take."""
+    import matplotlib.figure  # noqa: F401
+
+    if config.tracking.enabled:
+        tracking.load_libraries()
+
+
+def _require_apart(config: RunConfig, out: AnyPath) -> None:
+    """Raise ConfigError where another output lies in the result folder, which is moved into place at the end."""
+    for name in ("state", *BESIDE):
+        given = getattr(config, name, None)
+        if given and _lies_in(given, out):
+            raise lp.ConfigError(
+                f"{name}: {given} lies in the result folder {out}, which is put in place whole. Name one beside it."
+            )
+    for name in INPUTS:
+        for one in inputs_of(config, name):
+            if _lies_in(one, out):
+                raise lp.ConfigError(
+                    f"{name}: {one} lies in the result folder {out}, which would replace it. Move one."
+                )
+
+
+def _lies_in(path: str, folder: AnyPath) -> bool:
+    return f"{path_of(path).resolve()}/".startswith(f"{path_of(folder).resolve()}/")

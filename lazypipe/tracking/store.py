@@ -1,0 +1,142 @@
+"""Tracking stores: whether one answers, how its errors read, where its experiments and pages are."""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import os
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from lazypipe.errors import ConfigError, EngineError
+from lazypipe.secrets import hidden
+
+CONNECT_SECONDS = 4
+LONGEST = 200  # characters of what a store said
+PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
+SSL_REQUEST = bytes.fromhex("0000000804d2162f")  # what a PostgreSQL server answers in one byte, whoever asks
+START = "Start one with `make up` or `mlflow server`, or pass --tracking.enabled false."
+
+
+def load_libraries() -> None:
+    """Import what a run will need, so that a plan made afterwards counts its memory."""
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "8")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+    import mlflow
+    import mlflow.pyfunc
+
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    mlflow.utils.logging_utils.disable_logging()
+
+
+def require_store(uri: str) -> None:
+    """Raise ConfigError or EngineError, within seconds, where ``uri`` cannot hold runs."""
+    address = urlsplit(uri)
+    scheme = address.scheme.split("+")[0]
+    if scheme == "sqlite":
+        file = sqlite_file(uri)
+        if not file.parent.is_dir():
+            raise ConfigError(f"{uri}: no such folder {file.parent}. Make it, or change --tracking.uri.")
+        return
+    if scheme not in PORTS:
+        known = ", ".join(["sqlite", *PORTS])
+        raise ConfigError(f"tracking.uri: {hidden(uri)!r} is no tracking store. Write it as one of {known}://...")
+    try:
+        if scheme in ("http", "https"):
+            _ask_server(uri)
+        elif address.hostname:  # without one it is a database on a socket of this machine
+            _ask_database(address, scheme)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        why = str(getattr(error, "reason", None) or error) or type(error).__name__
+        why = f"nothing within {CONNECT_SECONDS} s" if "timed out" in why else why
+        raise EngineError(f"{hidden(uri)}: no MLflow store answers ({hidden(why)}). {START}") from error
+
+
+def _ask_server(uri: str) -> None:
+    """EngineError for a server that is not well, OSError for one that does not answer."""
+    address = urlsplit(uri)
+    host = address.netloc.rpartition("@")[2]
+    health = address._replace(netloc=host, path=address.path.rstrip("/") + "/health", query="", fragment="").geturl()
+    try:
+        with urllib.request.urlopen(urllib.request.Request(health), timeout=CONNECT_SECONDS):
+            pass
+    except urllib.error.HTTPError as error:
+        if error.code >= http.client.INTERNAL_SERVER_ERROR:
+            raise EngineError(
+                f"{hidden(uri)}: the MLflow server answers {error.code} {error.reason}. See its log, or pass "
+                f"--tracking.enabled false."
+            ) from error  # below that it is there: what it refuses is told by the first request proper
+
+
+def _ask_database(address: SplitResult, scheme: str) -> None:
+    """OSError for a database that does not answer."""
+    port = address.port or PORTS[scheme]
+    with socket.create_connection((address.hostname or "", port), timeout=CONNECT_SECONDS) as connection:
+        if scheme == "postgresql":
+            connection.sendall(SSL_REQUEST)
+            if not connection.recv(1):
+                raise ConnectionError("the connection was closed")
+
+
+@contextmanager
+def told(uri: str) -> Iterator[None]:
+    """Raise EngineError, in one line, for what a store, or what reaches it, raises."""
+    try:
+        yield
+    except (ConfigError, EngineError):
+        raise
+    except Exception as error:  # of MLflow, of its database driver, of HTTP: each has its own family
+        raise EngineError(f"{hidden(uri)}: MLflow cannot use this store: {said(error)}. See --tracking.uri.") from error
+
+
+def said(error: BaseException) -> str:
+    """What a store said, short and without secrets."""
+    text = " ".join(str(error).split("\n[SQL")[0].split()) or type(error).__name__
+    return hidden(text)[:LONGEST].rstrip(".")
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether the store may take later what it did not take now: it did not answer, or is not well."""
+    status = getattr(error, "get_http_status_code", None)
+    return status is None or int(status()) >= http.client.INTERNAL_SERVER_ERROR
+
+
+def page_of(uri: str, experiment_id: str, run_id: str) -> str | None:
+    """The address of a run's page, where the store is a server."""
+    if not uri.startswith(("http://", "https://")):
+        return None
+    return f"{hidden(uri).rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
+
+
+def sqlite_file(uri: str) -> Path:
+    """The file of a store of SQLite."""
+    return Path(unquote(uri.partition(":///")[2])).absolute()
+
+
+def experiment_id_of(client: Any, name: str, uri: str) -> str:
+    """The experiment of that name, made if it is new."""
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        # Beside the database, and not in whatever folder the first run happened to start from.
+        place = (sqlite_file(uri).parent / "mlruns" / name).as_uri() if uri.startswith("sqlite") else None
+        try:
+            return str(client.create_experiment(name, artifact_location=place))
+        except MlflowException:  # another run may have made it meanwhile
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    return str(found.experiment_id)
