@@ -35,6 +35,7 @@ class FolderConfig(Config):
     """A folder that recordings come into, each with its spikes."""
 
     folder: str = Field(min_length=1, description="folder that recordings come into")
+    make_folder: bool = Field(False, description="make the folder where it is missing, and wait for what will come")
     spikes: str = Field(
         "{stem}.spikes.npz",
         min_length=1,
@@ -123,7 +124,7 @@ STATUSES = ("new", "taken", "waiting", "failed", "given up")
 def plan(config: RecordingsConfig) -> Taken:
     """What is there and what a run would look at; refuses what cannot work, and changes nothing."""
     files = incoming(config)
-    folder = StateFolder(_state(config))
+    folder = StateFolder(state_of(config))
     entries = {} if config.restart else read_ledger(folder, _made_with(config))
     return Taken(tuple(_row(file, entries.get(file.name), config) for file in files))
 
@@ -134,9 +135,11 @@ def run(config: RecordingsConfig) -> Taken:
     Raises EngineError where the cluster fails: what was done until then is in the ledger.
     """
     files = incoming(config)
+    if config.make_folder:
+        _make(config.folder)
     new: list[str] = []
     failed: list[str] = []
-    with StateFolder(_state(config), config.restart) as folder:
+    with StateFolder(state_of(config), config.restart) as folder:
         ledger = Ledger(folder, _made_with(config))
         ready = [
             file
@@ -162,8 +165,8 @@ def incoming(config: RecordingsConfig) -> list[Incoming]:
     folder = Path(config.folder).expanduser().absolute()
     if "://" in config.folder:
         raise lp.ConfigError(f"folder: {config.folder} is no local folder, which alone can be watched. Mount it.")
-    if not folder.is_dir():
-        raise lp.DataError(f"{folder}: no such folder. Make it, or pass another --folder.")
+    if not folder.is_dir() and not config.make_folder:
+        raise lp.DataError(f"{folder}: no such folder. Make it (--make-folder), or pass another --folder.")
     _sta(config, "recording", "spikes", "result", False)
     try:
         found = sorted(folder.glob(config.pattern or "*"))
@@ -176,6 +179,13 @@ def incoming(config: RecordingsConfig) -> list[Incoming]:
         for path in paths
         if path not in spikes
     ]
+
+
+def _make(folder: str) -> None:
+    try:
+        Path(folder).expanduser().mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise lp.DataError(f"{folder}: cannot be made ({error.strerror}). Pass another --folder.") from error
 
 
 def _is_recording(path: Path, config: RecordingsConfig) -> bool:
@@ -215,7 +225,8 @@ def _times(n: int) -> str:
     return "1 try" if n == 1 else f"{n} tries"
 
 
-def _state(config: RecordingsConfig) -> Path:
+def state_of(config: RecordingsConfig) -> Path:
+    """The folder of the ledger."""
     return Path(config.state or Path(config.out) / STATE).expanduser()
 
 

@@ -155,8 +155,16 @@ def test_recordings_of_one_stem_get_results_of_their_own(take, tmp_path):
         np.testing.assert_allclose(average(tmp_path, name), expected, rtol=1e-12)
 
 
+def test_a_folder_that_is_missing_is_made_where_that_is_asked_for(take, tmp_path):
+    assert take(*NOW, "--make-folder") == (0, {}, "")
+    record(tmp_path, "a")
+    assert take(*NOW, "--make-folder")[:2] == (0, {"a.npy": "new"})
+
+
 def test_what_cannot_work_is_refused_in_a_line(jobs, tmp_path):
-    assert "incoming: no such folder. Make it, or pass another --folder." in jobs.refused("recordings", *NOW)
+    assert "incoming: no such folder. Make it (--make-folder), or pass another --folder." in jobs.refused(
+        "recordings", *NOW
+    )
     record(tmp_path, "a")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("keep")

@@ -1,0 +1,85 @@
+"""``python -m flows.deploy``: check ``prefect.yaml``, then make what its deployments need and register them.
+
+They need their work pools, the concurrency limit ``gpu``, and an automation that marks a run as crashed whose process
+has been silent for long, as its machine may be gone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+from urllib.error import HTTPError
+
+from jobs._cli import reported
+from lazypipe.errors import ConfigError, EngineError, LazypipeError
+from lazypipe.secrets import hidden
+
+FILE = "prefect.yaml"
+SECONDS = 300
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The exit code: 0, or 2 with a line for each fault."""
+    parser = argparse.ArgumentParser("python -m flows.deploy", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--check", action="store_true", help="check the file, and register nothing")
+    parser.add_argument("--file", metavar="FILE", default=FILE, help=f"another file (default: {FILE})")
+    options = parser.parse_args(argv)
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")  # read by Prefect when it is imported, which is below
+    try:
+        return deploy(Path(options.file), options.check)
+    except (LazypipeError, KeyboardInterrupt) as error:
+        return reported(error, debug=False)
+
+
+def deploy(path: Path, only_check: bool) -> int:
+    """Tell every fault of the file; without one, register its deployments."""
+    from flows._project import checked
+
+    found = checked(path)
+    for fault in found.faults:
+        print(f"ConfigError: {hidden(fault)}.", file=sys.stderr)
+    if found.faults:
+        return 2
+    print(f"{path}: {len(found.deployments)} deployments, no fault")
+    if only_check:
+        return 0
+    from flows._vanished import make_automation
+    from flows.stack.reachable import require_prefect
+    from flows.stack.registering import make_gpu_limit, make_pool
+
+    api = require_prefect().rstrip("/")
+    try:
+        for pool in dict.fromkeys(deployment.work_pool.name for deployment in found.deployments):
+            make_pool(api, pool)
+        make_gpu_limit(api)
+        make_automation(api)
+    except HTTPError as error:
+        raise EngineError(f"{hidden(api)}: answers {error.code} to {hidden(error.url)}. Look at its log.") from error
+    except OSError as error:
+        raise EngineError(f"{hidden(api)}: the Prefect server has gone ({error}). Start it again.") from error
+    _register(path)
+    print("registered; `prefect worker start --pool NAME` carries their runs out")
+    return 0
+
+
+def _register(path: Path) -> None:
+    """What the file says, by Prefect's own command."""
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", path.name]
+    folder = path.absolute().parent
+    environment = {**os.environ, "PWD": str(folder), "PREFECT_LOGGING_LEVEL": "INFO"}
+    try:
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise EngineError(f"{path}: its deployments were not registered within {SECONDS} s.") from error
+    if done.returncode:
+        said = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        raise ConfigError(f"{path}: Prefect did not take it: {hidden(said[-1] if said else 'it said nothing')}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
