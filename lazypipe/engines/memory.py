@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 
 from lazypipe.errors import EngineError, LazypipeError
 from lazypipe.plan import FoldPlan
@@ -34,9 +35,10 @@ def show_task(plan: FoldPlan, index: int | None, n_tasks: int) -> str:
     if index is None:
         return f'"{plan.title}", merging states'
     task = f'"{plan.title}", task {index + 1:,} of {n_tasks:,}'
-    if len(plan.runs) != n_tasks or plan.runs[-1].stop <= n_tasks:  # tasks that are no runs of lines
-        return task
-    run = plan.runs[index]
+    runs = plan.runs
+    if len(runs) != n_tasks or any(run.stop != after.start for run, after in pairwise(runs)):
+        return task  # that is no run of lines
+    run = runs[index]
     return f"{task} ({plan.axis} {run.start:,} to {run.stop:,})"
 
 

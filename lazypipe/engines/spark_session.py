@@ -1,0 +1,153 @@
+"""A Spark session: of this process, of spark-submit, or of a master; refused in a line where there can be none."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from py4j.protocol import Py4JError, Py4JJavaError
+from pyspark import SparkContext
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
+
+from lazypipe.engines.placed import show_gpus
+from lazypipe.engines.spark_gpus import gpus_each, is_dynamic
+from lazypipe.engines.versions import ASK, own_versions, require_same_versions
+from lazypipe.errors import EngineError
+
+CONNECT_SECONDS = 5
+EXECUTOR_SECONDS = 30
+POLL_SECONDS = 0.1
+MIN_JAVA = 17
+LOGGING = Path(__file__).with_name("spark_log4j2.properties")
+INSTALL_JAVA = "Install Java 17 or 21 (Debian, Ubuntu: apt-get install openjdk-17-jre-headless) and set JAVA_HOME"
+# Of sessions that are started here. What spark-submit or a session that is there was given stays.
+FAULTS = {
+    "spark.network.timeout": "60s",  # of silence, and an executor is taken for lost; Spark's default: 120 s
+    "spark.executor.heartbeatInterval": "10s",
+    "spark.speculation": "true",  # a task that takes too long is begun elsewhere, too: ours may run twice
+    "spark.speculation.quantile": "0.5",  # once half of the others are done
+    "spark.speculation.multiplier": "5",  # in a fifth of the time
+    "spark.speculation.minTaskRuntime": "10s",
+}
+PYTHONS = re.compile(r"different version: (\S+) than that in driver:? (\d[\d.]*\d)")
+
+
+def open_session(address: str | None, workers: int | None, own: bool) -> SparkSession:
+    """The session there is, or a new one at ``address``, else of this machine."""
+    builder = SparkSession.builder.appName("lazypipe")
+    submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # spark-submit has chosen the master
+    if address is not None:
+        builder = builder.master(address)
+    elif not submitted and own:
+        builder = builder.master(f"local[{workers or '*'}]").config("spark.driver.bindAddress", "127.0.0.1")
+        builder = builder.config("spark.driver.host", "127.0.0.1").config("spark.ui.enabled", "false")
+    if not submitted:
+        builder = builder.config("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile=file:{LOGGING}")
+        if own:
+            builder = builder.config(map=FAULTS)
+    if workers is not None and address is not None:
+        builder = builder.config("spark.cores.max", workers)
+    builder = (
+        builder.config("spark.ui.showConsoleProgress", "false")
+        .config("spark.driver.maxResultSize", "0")  # the plan bounds what comes back
+        .config("spark.python.worker.reuse", "true")
+    )
+    try:
+        session = builder.getOrCreate()
+    except (Py4JError, PySparkException, RuntimeError, OSError) as error:
+        raise EngineError(
+            f"spark: no session at {address or 'local[*]'}: {first_line(error)}. Check the master's "
+            f"address, and that Java runs (java -version)."
+        ) from error
+    if not submitted and "PYSPARK_PYTHON" not in os.environ:  # else Spark takes any python3 on the PATH
+        session.sparkContext.pythonExec = sys.executable
+    return session
+
+
+def is_local(context: SparkContext) -> bool:
+    return bool(context.master.startswith("local"))
+
+
+def require_executors(context: SparkContext) -> None:
+    """A master with no free worker keeps a job waiting for ever: say so instead."""
+    if is_local(context):
+        return
+    if is_dynamic(context):
+        context._jsc.sc().requestExecutors(1)  # which come with work only
+    deadline = time.monotonic() + EXECUTOR_SECONDS
+    while context._jsc.sc().getExecutorMemoryStatus().size() < 2:  # the driver counts as one
+        if time.monotonic() > deadline:
+            gpus = gpus_each(context)
+            raise EngineError(
+                f"spark: no executor from {context.master} within {EXECUTOR_SECONDS} s. Start a worker"
+                f"{f' that has {show_gpus(gpus)}' if gpus else ''}, or free its cores and memory (see the "
+                f"master's page)."
+            )
+        time.sleep(POLL_SECONDS)
+
+
+def require_same_workers(context: SparkContext) -> None:
+    """Raise EngineError where Python, numpy or lazypipe of a worker are not the driver's."""
+    how = "where they run and name that Python: --conf spark.pyspark.python=/path/to/python"
+    n = context.defaultParallelism
+    try:  # a function of the standard library, so that it arrives where lazypipe is missing
+        answers = context.parallelize([ASK] * n, n).map(eval).collect()
+    except (Py4JJavaError, PySparkException) as error:
+        if pythons := PYTHONS.search(str(error)):
+            raise EngineError(
+                f"spark: the workers of {context.master} have Python {pythons[1]}, the driver {pythons[2]}. Install "
+                f"Python {pythons[2]} with lazypipe {own_versions().lazypipe} {how}."
+            ) from error
+        raise EngineError(
+            f"spark: the workers of {context.master} cannot import lazypipe ({last_line(error)}). Install "
+            f"lazypipe {own_versions().lazypipe} {how}."
+        ) from error
+    require_same_versions("spark", {f"{answer[-1]} of {context.master}": answer for answer in answers}, how)
+
+
+def require_java() -> None:
+    """Raise EngineError where there is no Java, or one too old for Spark."""
+    home = os.environ.get("JAVA_HOME")
+    java = os.path.join(home, "bin", "java") if home else shutil.which("java")
+    if java is None or not os.path.exists(java):
+        where = f"JAVA_HOME={home} has no bin/java" if home else "there is no java on the PATH"
+        raise EngineError(f"spark: {where}. {INSTALL_JAVA}, or use the engine dask.")
+    answer = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    version = re.search(r'version "(\d+)', answer)
+    if version is None or int(version[1]) < MIN_JAVA:
+        found = version[1] if version else first_line(answer)
+        raise EngineError(f"spark: Java {found} is too old or broken. {INSTALL_JAVA}.")
+
+
+def require_master(address: str) -> None:
+    """Raise EngineError where nobody listens at a ``spark://`` address; Spark itself tries for a minute."""
+    if not address.startswith("spark://"):
+        return
+    for pair in address.removeprefix("spark://").split(","):
+        host, _, port = pair.rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+            return
+        except (OSError, ValueError, OverflowError):
+            continue
+    raise EngineError(
+        f"spark: nobody listens at {address}. Start a master there, or leave the address out to work on this machine."
+    )
+
+
+def first_line(error: object) -> str:
+    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+
+
+def last_line(error: Exception) -> str:
+    """The line of a Spark error that names the Python exception, else its first."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    named = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b: ", line)]
+    return (named[0] if named else lines[0])[:200]
