@@ -10,9 +10,8 @@ from flows.stack.web import SECONDS, ask_json
 
 
 def prefect(api: str) -> None:
-    """Prefect's server answers."""
-    if ask_json(f"{api}/health") is not True:
-        raise OSError(f"{api}/health does not say true")
+    """Prefect's server and its database answer."""
+    ask_json(f"{api}/ready")
 
 
 def mlflow(uri: str) -> None:

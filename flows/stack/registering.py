@@ -22,11 +22,8 @@ DEPLOY_SECONDS = 180
 
 def register(config: StackConfig, env: Mapping[str, str]) -> None:
     """Make what is missing; deployments are registered again when ``prefect.yaml`` has changed."""
-    try:
-        make_pool(config.prefect_api, config.pool)
-        make_gpu_limit(config.prefect_api)
-    except OSError as error:
-        raise EngineError(f"{config.prefect_api}: did not take the work pool or the limit gpu: {error}.") from error
+    make_pool(config.prefect_api, config.pool)
+    make_gpu_limit(config.prefect_api)
     deploy(config, env)
 
 

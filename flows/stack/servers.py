@@ -39,7 +39,7 @@ class Server:
     user: str | None = None
     ahead: Callable[[], float] = lambda: 0.0  # seconds by which its clock is ahead of ours
     prepare: Callable[[], None] = lambda: None  # before it is started
-    settle: Callable[[], None] = lambda: None  # once it answers
+    settle: Callable[[], None] = lambda: None  # once it answers; done again after an OSError
 
 
 def environment(config: StackConfig) -> dict[str, str]:

@@ -94,10 +94,11 @@ class Starting:
                 self.require_alive(server)
                 try:
                     server.answers(self.since(server))
-                except NO_ANSWER as error:
+                    server.settle()
+                except NO_ANSWER as error:  # a database that comes back is felt for some seconds more
                     self.require_patience(server, error)
                 else:
-                    self.settle(server)
+                    self.answered(server)
             time.sleep(PAUSE_SECONDS)
 
     def start(self, server: Server) -> None:
@@ -116,13 +117,12 @@ class Starting:
         self.waiting.remove(server)
         self.silent.append(server)
 
-    def settle(self, server: Server) -> None:
+    def answered(self, server: Server) -> None:
         """A server answers: what needs it may come."""
         self.silent.remove(server)
         seconds = time.monotonic() - self.begin
         if server.name in self.started:
             print(f"{server.name} answers after {seconds:.1f} s", file=sys.stderr, flush=True)
-        server.settle()
         self.answering.add(server.name)
 
     def require_alive(self, server: Server) -> None:
