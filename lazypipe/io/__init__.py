@@ -34,11 +34,11 @@ FORMATS = (
 def open_matrix(source: str | Path | np.ndarray | Matrix, column: str | None = None) -> Matrix:
     """Open a matrix for reading; only metadata are read.
 
-    ``source`` is a path, or an address (``file://``, ``s3://`` and what else lazypipe.stores knows), of a .npy, Arrow IPC, Parquet (a file or a directory of
-    parts), Zarr or plain IDX matrix (whose axes after the first are the columns); of sparse rows in a .npz
-    (SciPy's), or in list columns ``indices`` and ``values`` of Arrow IPC or Parquet; a 2-D array; or an already
-    open matrix, which is returned as it is. Of sparse rows it is also read where each ends, which of compressed
-    ones takes decoding all indices.
+    ``source`` is a path, or an address (``file://``, ``s3://`` and others of lazypipe.stores), of a .npy, Arrow IPC,
+    Parquet (a file or a directory of parts), Zarr or plain IDX matrix (whose axes after the first are the columns);
+    of sparse rows in a .npz (SciPy's), or in list columns ``indices`` and ``values`` of Arrow IPC or Parquet; a 2-D
+    array; or an already open matrix, which is returned as it is. Of sparse rows it is also read where each ends,
+    which of compressed ones takes decoding all indices.
     ``column`` names the list column of an Arrow or Parquet table, or the array of a Zarr group, where
     there are several. Raises DataError, in one line, for all that cannot be read as a matrix.
     """

@@ -10,19 +10,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from lazypipe.blocks import Span
 from lazypipe.io import arrow_csr
+from lazypipe.io.arrow_layout import batches_of, columns_of
 from lazypipe.io.csr_tables import is_csr
 from lazypipe.io.ipc_file import ipc_file, record_batch
 from lazypipe.io.matrix import Dense, Matrix, Piece, Unmapped
 from lazypipe.io.raw_rows import RawRowsMatrix, Segment
 from lazypipe.io.sources import checked_rectangle, checked_shape, fingerprint_files
 from lazypipe.io.tables import Layout, choose_layout, fill, list_values
+from lazypipe.stores import RANGES_NBYTES, AnyPath, Place, is_remote
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,8 @@ class ArrowMatrix(Dense):
             yield ArrowReader(self, file)
 
     def reader_nbytes(self, n_rows: int, n_columns: int) -> int:
-        """Two decoded record batches: the kept one, and that which takes its place."""
-        return 2 * self.batch_nbytes
+        """Two decoded record batches: the kept one, and that which takes its place; from a store what is on its way."""
+        return 2 * self.batch_nbytes + (RANGES_NBYTES if is_remote(self.uri) else 0)
 
     def pieces(self) -> tuple[Piece, ...]:
         """The one file."""
@@ -91,7 +92,7 @@ class ArrowReader(Unmapped):
         return self._held[1]
 
 
-def open_source(path: Path, column: str | None) -> Matrix:
+def open_source(path: AnyPath, column: str | None) -> Matrix:
     """Open an Arrow IPC *file*; ``column`` chooses among several list columns.
 
     Raises DataError for the stream format, damaged files, nulls in a list column stored as plain rows,
@@ -103,13 +104,27 @@ def open_source(path: Path, column: str | None) -> Matrix:
             return arrow_csr.open_source(uri, file.schema)
         layout = choose_layout(file.schema, column, uri)
         fields = tuple(file.schema.names.index(name) for name in layout.names)
-        n_fields = len(file.schema.names)
-    edges, largest = [0], 0
+        schema = file.schema
     is_raw = layout.is_fixed_list or (not layout.is_list and layout.n_columns == 1)
+    if isinstance(path, Place):
+        edges, segments, layout = _stored(path, schema, layout, fields[0], is_raw)
+    else:
+        edges, segments, layout = _mapped(uri, layout, fields[0], is_raw)
+    shape = checked_shape((edges[-1], layout.n_columns), uri)
+    if segments is not None:
+        return RawRowsMatrix(uri, shape, layout.dtype.str, tuple(segments))
+    batch_nbytes = max(np.diff(edges).tolist()) * (shape[1] * layout.dtype.itemsize + 8)
+    others = fields if len(fields) < len(schema.names) else ()
+    return ArrowMatrix(uri, shape, layout, tuple(edges), batch_nbytes, others)
+
+
+def _mapped(uri: str, layout: Layout, field: int, is_raw: bool) -> tuple[list[int], list[Segment] | None, Layout]:
+    """The first row of each record batch, and the end; where the rows lie, if they do so raw; and the width."""
+    edges = [0]
     segments: list[Segment] | None = [] if is_raw else None
     # Mapped, so that only the metadata are read, and addresses tell where in the file the values lie.
     # A choice of fields makes Arrow copy them, so it is made only where the addresses do not matter.
-    options = pa.ipc.IpcReadOptions(included_fields=[] if is_raw else [fields[0]])
+    options = pa.ipc.IpcReadOptions(included_fields=[] if is_raw else [field])
     with pa.memory_map(uri, "r") as source:
         base, size = source.read_buffer(1).address, source.size()
         source.seek(0)
@@ -123,13 +138,34 @@ def open_source(path: Path, column: str | None) -> Matrix:
                     found = _segment(batch, layout, uri, base, size, edges[-1])
                     segments = None if found is None else segments + found
                 edges.append(edges[-1] + batch.num_rows)
-                largest = max(largest, batch.num_rows)
                 del batch
-    shape = checked_shape((edges[-1], layout.n_columns), uri)
-    if segments is not None:
-        return RawRowsMatrix(uri, shape, layout.dtype.str, tuple(segments))
-    batch_nbytes = largest * (shape[1] * layout.dtype.itemsize + 8)
-    return ArrowMatrix(uri, shape, layout, tuple(edges), batch_nbytes, fields if len(fields) < n_fields else ())
+    return edges, segments, layout
+
+
+def _stored(
+    place: Place, schema: pa.Schema, layout: Layout, field: int, is_raw: bool
+) -> tuple[list[int], list[Segment] | None, Layout]:
+    """The same of an object of a store, of which the heads of the record batches are read, and nothing else."""
+    columns, edges = columns_of(schema), [0]
+    segments: list[Segment] | None = [] if is_raw and columns is not None and layout.dtype != np.bool_ else None
+    for batch in batches_of(place):
+        if layout.width is None and batch.n_rows:
+            if columns is None:
+                with ipc_file(str(place), (field,)) as file:
+                    values = list_values(file.get_batch(len(edges) - 1).column(0), str(place), layout.names[0], 0, None)
+                    n_values = len(values)
+            else:
+                n_values = int(batch.nodes["first"][columns.nodes[field] + 1])
+            layout = layout.with_width(n_values // batch.n_rows)
+        if segments is not None and batch.n_rows:
+            assert columns is not None
+            depth = int(layout.is_list)
+            nodes = batch.nodes[columns.nodes[field] :][: 1 + depth]
+            offset = int(batch.buffers["first"][columns.buffers[field] + 1 + depth])
+            whole = not batch.compressed and not nodes["second"].any()
+            segments = [*segments, Segment(str(place), offset, batch.n_rows)] if whole else None
+        edges.append(edges[-1] + batch.n_rows)
+    return edges, segments, layout
 
 
 def _segment(

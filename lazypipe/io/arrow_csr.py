@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from lazypipe.io.arrow_layout import batches_of, columns_of
 from lazypipe.io.csr import ROW_NBYTES, EntryCounter, RowsReader, checked_sparse_shape
 from lazypipe.io.csr_tables import (
     COLUMNS,
@@ -26,6 +27,7 @@ from lazypipe.io.csr_tables import (
 from lazypipe.io.ipc_file import ipc_file, record_batch
 from lazypipe.io.raw_csr import CsrSegment, RawCsrMatrix, Stretch, count_entries, largest_index
 from lazypipe.io.tables import Array
+from lazypipe.stores import RANGES_NBYTES, Place, is_remote, path_of
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class ArrowCsrMatrix(GroupedCsrMatrix):
 
     def reader_nbytes(self, n_rows: int, n_columns: int) -> int:
         """A decoded record batch, as much again while it is decompressed, and 48 bytes a row of the block."""
-        return 2 * self.group_nbytes + ROW_NBYTES * n_rows
+        return 2 * self.group_nbytes + ROW_NBYTES * n_rows + (RANGES_NBYTES if is_remote(self.uri) else 0)
 
 
 def open_source(uri: str, schema: pa.Schema) -> RawCsrMatrix | ArrowCsrMatrix:
@@ -58,7 +60,8 @@ def open_source(uri: str, schema: pa.Schema) -> RawCsrMatrix | ArrowCsrMatrix:
     """
     indices, values = stored_dtypes(schema, uri)
     n_columns = stated_columns(schema.metadata, uri)
-    segments = _segments(uri, values)
+    path = path_of(uri)
+    segments = _stored(path, schema, values) if isinstance(path, Place) else _segments(uri, values)
     if segments is not None:
         counter = count_entries(segments, uri)
         n_columns = largest_index(segments) + 1 if n_columns is None else n_columns
@@ -105,6 +108,33 @@ def _segments(uri: str, values: np.dtype) -> tuple[CsrSegment, ...] | None:
                 ends, indices, value_ends, entries = found
                 segments.append(CsrSegment(uri, batch.num_rows, ends, indices, value_ends, entries))
                 del batch, column, numbers
+    return tuple(segments)
+
+
+def _stored(place: Place, schema: pa.Schema, values: np.dtype) -> tuple[CsrSegment, ...] | None:
+    """The same of an object of a store, from the heads of its record batches."""
+    columns = columns_of(schema)
+    if columns is None or values == np.bool_:
+        return None
+    segments: list[CsrSegment] = []
+    for batch in batches_of(place):
+        if batch.n_rows == 0:
+            continue
+        if batch.compressed:
+            return None
+        found: list[Stretch] = []
+        for name in COLUMNS:
+            field = schema.names.index(name)
+            kind = schema.types[field]
+            nodes = batch.nodes[columns.nodes[field] :][:2]
+            _, ends, _, numbers = batch.buffers["first"][columns.buffers[field] :][:4].tolist()
+            if nodes["second"].any():
+                return None
+            dtype = np.dtype(kind.value_type.to_pandas_dtype())
+            found.append(Stretch(ends, "<i8" if pa.types.is_large_list(kind) else "<i4", batch.n_rows + 1))
+            found.append(Stretch(numbers, dtype.str, int(nodes["first"][1])))
+        first, indices, value_ends, entries = found
+        segments.append(CsrSegment(str(place), batch.n_rows, first, indices, value_ends, entries))
     return tuple(segments)
 
 

@@ -7,13 +7,12 @@ once, from its beginning. The format: https://www.fon.hum.uva.nl/praat/manual/ID
 from __future__ import annotations
 
 import gzip
-import io
 import math
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
 
@@ -23,6 +22,7 @@ from lazypipe.io.matrix import Dense, Piece, Unmapped
 from lazypipe.io.npy import require_whole
 from lazypipe.io.raw_rows import RawRowsMatrix, Segment
 from lazypipe.io.sources import checked_rectangle, checked_shape, fingerprint_files, one_line
+from lazypipe.stores import AnyPath, Place, path_of
 
 DTYPES = {0x08: "|u1", 0x09: "|i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 MAGIC_NBYTES = 4  # two zeros, the dtype, the number of dimensions
@@ -67,7 +67,7 @@ class GzippedIdx(Dense):
     def open(self, mapped: bool = False) -> Iterator[GzippedIdxReader]:
         """A reader for one thread, whatever ``mapped``."""
         try:
-            file = gzip.open(self.uri, "rb")  # noqa: SIM115 - what the caller does inside is not the file's fault
+            file = _unzipped(path_of(self.uri))  # what the caller does inside is not the file's fault
         except OSError as error:
             raise _unreadable(self.uri, error) from error
         with file:
@@ -89,7 +89,7 @@ class GzippedIdx(Dense):
 class GzippedIdxReader(Unmapped):
     """Reads rectangles of a GzippedIdx."""
 
-    def __init__(self, source: GzippedIdx, file: io.BufferedIOBase):
+    def __init__(self, source: GzippedIdx, file: IO[bytes]):
         self._source = source
         self._file = file
 
@@ -118,7 +118,7 @@ class GzippedIdxReader(Unmapped):
             raise _unreadable(source.uri, error) from error
 
 
-def is_idx(path: Path) -> bool:
+def is_idx(path: AnyPath) -> bool:
     """Whether a file begins as an IDX file does, also under gzip, whatever its name."""
     try:
         with _opened(path) as file:
@@ -128,7 +128,7 @@ def is_idx(path: Path) -> bool:
     return _known(magic)
 
 
-def open_source(path: Path, column: str | None) -> RawRowsMatrix:
+def open_source(path: AnyPath, column: str | None) -> RawRowsMatrix:
     """Open a plain IDX file; the axes after the first are the columns, of which one axis alone has one.
 
     Raises DataError for a gzipped file, and as ``open_idx``.
@@ -139,7 +139,7 @@ def open_source(path: Path, column: str | None) -> RawRowsMatrix:
     return matrix
 
 
-def open_idx(path: Path, column: str | None = None) -> RawRowsMatrix | GzippedIdx:
+def open_idx(path: AnyPath, column: str | None = None) -> RawRowsMatrix | GzippedIdx:
     """Open an IDX file, plain or gzipped. Raises DataError for a damaged one, or of another length than it says."""
     uri = str(path)
     if column is not None:
@@ -160,7 +160,7 @@ def open_idx(path: Path, column: str | None = None) -> RawRowsMatrix | GzippedId
     return RawRowsMatrix(uri, shape, header.stored, (Segment(uri, header.offset, shape[0]),))
 
 
-def _header(path: Path) -> Header:
+def _header(path: AnyPath) -> Header:
     try:
         with _opened(path) as file:
             magic = file.read(MAGIC_NBYTES)
@@ -180,13 +180,17 @@ def _known(magic: bytes) -> bool:
     return len(magic) == MAGIC_NBYTES and magic[:2] == b"\0\0" and magic[2] in DTYPES and magic[3] > 0
 
 
-def _opened(path: Path) -> io.BufferedIOBase:
+def _opened(path: AnyPath) -> IO[bytes]:
     """The file, decompressed where its first bytes are gzip's."""
-    return gzip.open(path, "rb") if _is_gzipped(path) else open(path, "rb")
+    return _unzipped(path) if _is_gzipped(path) else path.open("rb")
 
 
-def _is_gzipped(path: Path) -> bool:
-    with open(path, "rb") as file:
+def _unzipped(path: AnyPath) -> IO[bytes]:
+    return cast(IO[bytes], gzip.open(path.open("rb") if isinstance(path, Place) else path, "rb"))
+
+
+def _is_gzipped(path: AnyPath) -> bool:
+    with path.open("rb") as file:
         return file.read(len(GZIP)) == GZIP
 
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from lazypipe.errors import DataError
 from lazypipe.io.sources import one_line
+from lazypipe.stores import Place, path_of
 
 
 def record_batch(file: pa.RecordBatchFileReader, index: int, uri: str) -> pa.RecordBatch:
@@ -21,6 +22,16 @@ def record_batch(file: pa.RecordBatchFileReader, index: int, uri: str) -> pa.Rec
         ) from error
 
 
+def seekable(uri: str) -> pa.NativeFile:
+    """A file, or an object of a store, as Arrow reads it; nothing of it is mapped."""
+    path = path_of(uri)
+    if not isinstance(path, Place):
+        return pa.OSFile(uri, "rb")
+    from lazypipe.stores.file import RangedFile
+
+    return pa.PythonFile(RangedFile(path), "r")
+
+
 @contextmanager
 def ipc_file(uri: str, fields: tuple[int, ...] = ()) -> Iterator[pa.RecordBatchFileReader]:
     """The open file, read through ``pread`` so that no page of it stays mapped; only ``fields``, by number, if any.
@@ -28,7 +39,7 @@ def ipc_file(uri: str, fields: tuple[int, ...] = ()) -> Iterator[pa.RecordBatchF
     Raises DataError for the stream format, version 1 of Feather, and damaged files.
     """
     try:
-        with open(uri, "rb") as start:
+        with path_of(uri).open("rb") as start:
             magic = start.read(6)
     except OSError as error:
         raise DataError(f"{uri}: cannot be read ({one_line(error)}). Check its rights.") from error
@@ -37,7 +48,7 @@ def ipc_file(uri: str, fields: tuple[int, ...] = ()) -> Iterator[pa.RecordBatchF
     if magic != b"ARROW1":
         raise _not_a_file(uri)
     try:
-        source = pa.OSFile(uri, "rb")
+        source = seekable(uri)
     except OSError as error:
         raise DataError(f"{uri}: cannot be read ({one_line(error)}). Check its rights.") from error
     with source:
@@ -53,7 +64,7 @@ def ipc_file(uri: str, fields: tuple[int, ...] = ()) -> Iterator[pa.RecordBatchF
 
 def _not_a_file(uri: str) -> DataError:
     try:
-        with pa.OSFile(uri, "rb") as source, pa.ipc.open_stream(source):
+        with seekable(uri) as source, pa.ipc.open_stream(source):
             pass
     except (pa.ArrowException, OSError, ValueError) as error:
         return DataError(f"{uri}: is not an Arrow IPC file ({one_line(error)}). Check what wrote it.")

@@ -24,6 +24,7 @@ from lazypipe.io.idx import is_idx, open_idx
 from lazypipe.io.label_values import checked, from_memory, of_arrow, of_numbers, require_shape
 from lazypipe.io.npy import require_whole
 from lazypipe.io.sources import one_line
+from lazypipe.stores import AnyPath, path_of
 
 IDX = Format("idx", (".idx",))
 FORMATS = (
@@ -70,7 +71,7 @@ def read_labels(
     return checked(from_memory(source, what), what, n_rows)
 
 
-def _from_file(path: Path, column: str | None, n_rows: int | None) -> np.ndarray:
+def _from_file(path: AnyPath, column: str | None, n_rows: int | None) -> np.ndarray:
     if not path.exists():
         raise DataError(f"{path}: no such file or directory. Check the path.")
     found = format_of(path, FORMATS) or (IDX if is_idx(path) else None)
@@ -89,13 +90,13 @@ def _from_file(path: Path, column: str | None, n_rows: int | None) -> np.ndarray
         ) from error
 
 
-def _from_npy(path: Path, column: str | None, n_rows: int | None) -> np.ndarray:
-    with open(path, "rb") as file:
+def _from_npy(path: AnyPath, column: str | None, n_rows: int | None) -> np.ndarray:
+    with path.open("rb") as file:
         return _array_in(file, path.stat().st_size, str(path), n_rows)
 
 
-def _from_npz(path: Path, column: str | None, n_rows: int | None) -> np.ndarray:
-    with zipfile.ZipFile(path) as archive:
+def _from_npz(path: AnyPath, column: str | None, n_rows: int | None) -> np.ndarray:
+    with path.open("rb") as stored, zipfile.ZipFile(stored) as archive:
         names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
         member = f"{_chosen(names, column, 'arrays', str(path))}.npy"
         with archive.open(member) as file:
@@ -115,7 +116,7 @@ def _array_in(file: IO[bytes], size: int, uri: str, n_rows: int | None) -> np.nd
     return np.asarray(npy_format.read_array(file, allow_pickle=False))
 
 
-def _from_idx(path: Path, column: str | None, n_rows: int | None) -> np.ndarray:
+def _from_idx(path: AnyPath, column: str | None, n_rows: int | None) -> np.ndarray:
     matrix = open_idx(path)
     require_shape(matrix.shape, str(path), n_rows)
     values = np.empty(matrix.shape, matrix.dtype)
@@ -124,7 +125,7 @@ def _from_idx(path: Path, column: str | None, n_rows: int | None) -> np.ndarray:
     return values
 
 
-def _from_arrow(path: Path, column: str | None, n_rows: int | None) -> np.ndarray:
+def _from_arrow(path: AnyPath, column: str | None, n_rows: int | None) -> np.ndarray:
     import pyarrow as pa
 
     from lazypipe.io.ipc_file import ipc_file, record_batch
@@ -138,7 +139,7 @@ def _from_arrow(path: Path, column: str | None, n_rows: int | None) -> np.ndarra
     return of_arrow(pa.chunked_array(chunks, kind), uri)
 
 
-def _from_parquet(path: Path, column: str | None, n_rows: int | None) -> np.ndarray:
+def _from_parquet(path: AnyPath, column: str | None, n_rows: int | None) -> np.ndarray:
     import pyarrow as pa
 
     from lazypipe.io.parquet_file import parquet_file, part_paths
@@ -154,10 +155,10 @@ def _from_parquet(path: Path, column: str | None, n_rows: int | None) -> np.ndar
     return of_arrow(pa.chunked_array(chunks), str(path))
 
 
-def _from_text(path: Path, column: str | None, n_rows: int | None) -> np.ndarray:
+def _from_text(path: AnyPath, column: str | None, n_rows: int | None) -> np.ndarray:
     """Labels a line; errors name the line."""
     is_csv = path.suffix.lower() == ".csv"
-    with open(path, encoding="utf-8-sig", newline="" if is_csv else None) as file:
+    with path.open(encoding="utf-8-sig", newline="" if is_csv else None) as file:
         rows = list(csv.reader(file, strict=True)) if is_csv else [[line] for line in file]
     words = [row[0].strip() if row else "" for row in rows]
     while words and not words[-1]:
@@ -195,7 +196,7 @@ def _chosen(names: Sequence[str], column: str | None, kind: str, uri: str) -> st
     return column
 
 
-READERS: dict[str, Callable[[Path, str | None, int | None], np.ndarray]] = {
+READERS: dict[str, Callable[[AnyPath, str | None, int | None], np.ndarray]] = {
     "npy": _from_npy,
     "npz": _from_npz,
     "arrow": _from_arrow,

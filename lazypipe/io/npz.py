@@ -13,7 +13,6 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -35,6 +34,7 @@ from lazypipe.io.csr import (
 from lazypipe.io.matrix import Piece
 from lazypipe.io.raw_csr import ROWS_AT_ONCE, CsrSegment, RawCsrMatrix, Stretch, count_entries
 from lazypipe.io.sources import checked_dtype, fingerprint_files, one_line
+from lazypipe.stores import AnyPath, path_of
 
 MEMBERS = ("indptr", "indices", "data")
 LOCAL_HEADER_NBYTES = 30  # of a zip member, before its name and its extra field
@@ -106,7 +106,7 @@ class CompressedCsrMatrix(SparseRows):
         return fingerprint_files([self.uri], self.shape, self.dtype)
 
 
-def open_source(path: Path, column: str | None) -> RawCsrMatrix | CompressedCsrMatrix:
+def open_source(path: AnyPath, column: str | None) -> RawCsrMatrix | CompressedCsrMatrix:
     """Open a .npz of a CSR matrix or array; reads where its rows end, 4 or 8 bytes a row.
 
     Raises DataError for other formats of sparse matrices, other contents, damaged files, and dtypes that a
@@ -116,7 +116,7 @@ def open_source(path: Path, column: str | None) -> RawCsrMatrix | CompressedCsrM
     if column is not None:
         raise DataError(f"{uri}: a .npz file has no named columns. Leave out column={column!r}.")
     try:
-        with zipfile.ZipFile(path) as archive:
+        with path.open("rb") as stored, zipfile.ZipFile(stored) as archive:
             n_rows, n_columns = _shape(archive, uri)
             stretches = {name: _member(archive, path, name) for name in MEMBERS}
             in_place = all(archive.getinfo(f"{name}.npy").compress_type == zipfile.ZIP_STORED for name in MEMBERS)
@@ -181,12 +181,12 @@ def _check_members(stretches: dict[str, Stretch], n_rows: int, uri: str) -> None
         )
 
 
-def _member(archive: zipfile.ZipFile, path: Path, name: str) -> Stretch:
+def _member(archive: zipfile.ZipFile, path: AnyPath, name: str) -> Stretch:
     """The numbers of a member: where in the file they lie, if it is stored uncompressed."""
     info = archive.getinfo(f"{name}.npy")
     with archive.open(info) as member:
         n, stored, header_nbytes = _npy_header(member)
-    with open(path, "rb") as file:  # the local header has an extra field of its own
+    with path.open("rb") as file:  # the local header has an extra field of its own
         file.seek(info.header_offset)
         local = file.read(LOCAL_HEADER_NBYTES)
     named, extra = (int.from_bytes(local[at : at + 2], "little") for at in (26, 28))
@@ -222,7 +222,7 @@ def _count_compressed(archive: zipfile.ZipFile, n_entries: int, uri: str) -> Ent
 
 def _load(uri: str) -> dict[str, np.ndarray]:
     try:
-        with np.load(uri, allow_pickle=False) as arrays:
+        with path_of(uri).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return {name: _native(arrays[name]) for name in MEMBERS}
     except DAMAGED as error:
         raise _damaged(uri, error) from error

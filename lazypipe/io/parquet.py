@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +21,7 @@ from lazypipe.io.matrix import Dense, Matrix, Piece, Unmapped
 from lazypipe.io.parquet_file import damaged, parquet_file, part_paths
 from lazypipe.io.sources import checked_rectangle, checked_shape, fingerprint_files
 from lazypipe.io.tables import Layout, choose_layout, fill, list_values
+from lazypipe.stores import RANGES_NBYTES, AnyPath, is_remote
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class ParquetMatrix(Dense):
         """Three times the largest decoded row group (the columns asked for): its pages and its table."""
         largest = max(group.n_rows for group in self.groups)
         n_columns = self.shape[1] if self.layout.is_list else n_columns
-        return 3 * largest * n_columns * self.dtype.itemsize
+        return 3 * largest * n_columns * self.dtype.itemsize + (RANGES_NBYTES if is_remote(self.uri) else 0)
 
     def pieces(self) -> tuple[Piece, ...]:
         """A piece a row group."""
@@ -119,7 +119,7 @@ class ParquetReader(Unmapped):
         return self._held[1]
 
 
-def open_source(path: Path, column: str | None) -> Matrix:
+def open_source(path: AnyPath, column: str | None) -> Matrix:
     """Open a ``.parquet`` file or a directory of them, whose parts are rows in the order of their names.
 
     Two list columns ``indices`` and ``values`` are sparse rows, which are parquet_csr's.

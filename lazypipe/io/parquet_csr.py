@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +28,7 @@ from lazypipe.io.csr_tables import (
     stored_dtypes,
 )
 from lazypipe.io.parquet_file import damaged, parquet_file
+from lazypipe.stores import RANGES_NBYTES, AnyPath, is_remote
 
 COUNTED_AT_ONCE = 1_000_000  # indices decoded together when a file is opened
 
@@ -45,7 +45,7 @@ class ParquetCsrMatrix(GroupedCsrMatrix):
 
     def reader_nbytes(self, n_rows: int, n_columns: int) -> int:
         """Three times the largest decoded row group, its pages and its table, and 48 bytes a row of the block."""
-        return 3 * self.group_nbytes + ROW_NBYTES * n_rows
+        return 3 * self.group_nbytes + ROW_NBYTES * n_rows + (RANGES_NBYTES if is_remote(self.uri) else 0)
 
 
 class RowGroups:
@@ -65,7 +65,7 @@ class RowGroups:
             raise damaged(group.path, error) from error
 
 
-def open_source(uri: str, parts: list[Path]) -> ParquetCsrMatrix:
+def open_source(uri: str, parts: list[AnyPath]) -> ParquetCsrMatrix:
     """Open the files ``parts``, whose rows follow one another; ``uri`` names them all.
 
     Decodes all indices once, about a million at a time, to count the entries of the rows. Raises DataError

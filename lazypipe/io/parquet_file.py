@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lazypipe.errors import DataError
+from lazypipe.io.ipc_file import seekable
 from lazypipe.io.sources import one_line
+from lazypipe.stores import AnyPath, is_remote
 
 
-def part_paths(path: Path) -> list[Path]:
+def part_paths(path: AnyPath) -> list[AnyPath]:
     """``path``, or the parts in it where it is a directory, in the order of their names."""
     if not path.is_dir():
         return [path]
-    parts = sorted(part for pattern in ("*.parquet", "*.pq") for part in path.glob(pattern))
+    parts: list[AnyPath] = sorted(part for pattern in ("*.parquet", "*.pq") for part in path.glob(pattern))
     if not parts:
         raise DataError(f"{path}: is a directory without data. Put .parquet parts into it.")
     return parts
@@ -30,9 +31,13 @@ def damaged(uri: str, error: Exception) -> DataError:
 
 @contextmanager
 def parquet_file(path: str) -> Iterator[pq.ParquetFile]:
-    """The open file, neither mapped nor read ahead; DataError where it is damaged."""
+    """The open file, neither mapped nor read ahead; DataError where it is damaged.
+
+    From a store, the columns of a row group that lie together are read together.
+    """
+    remote = is_remote(path)
     try:
-        file = pq.ParquetFile(path, memory_map=False, pre_buffer=False)
+        file = pq.ParquetFile(seekable(path) if remote else path, memory_map=False, pre_buffer=remote)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise damaged(path, error) from error
     with file:

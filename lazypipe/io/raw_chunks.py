@@ -7,7 +7,6 @@ one whole chunk, as in a store of panels, is not even read: its file is mapped w
 from __future__ import annotations
 
 import mmap
-import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +15,7 @@ from lazypipe.blocks import Span
 from lazypipe.errors import DataError
 from lazypipe.io.raw_rows import SCRATCH_NBYTES, RawRowsMatrix, RawRowsReader, Scratch, Segment
 from lazypipe.io.sources import checked_rectangle, one_line
+from lazypipe.stores import RANGES_NBYTES, is_remote, path_of
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,13 @@ class RawChunks:
 
     def path(self, i: int, j: int) -> str:
         """The file of the chunk in row ``i`` and column ``j`` of the grid."""
-        return os.path.join(self.folder, self.key.format(i, j))
+        return f"{self.folder}/{self.key.format(i, j)}"
 
     def reader_nbytes(self) -> int:
-        """Scratch for casting: 4 MiB or one row of a chunk, at most a chunk."""
+        """Scratch for casting: 4 MiB or one row of a chunk, at most a chunk; from a store what is on its way, too."""
         row_nbytes = self.chunk_nbytes // self.chunks[0]
-        return min(self.chunk_nbytes, max(SCRATCH_NBYTES, row_nbytes))
+        scratch = min(self.chunk_nbytes, max(SCRATCH_NBYTES, row_nbytes))
+        return scratch + (min(2 * self.chunk_nbytes, RANGES_NBYTES) if is_remote(self.folder) else 0)
 
 
 class RawChunksReader:
@@ -70,6 +71,8 @@ class RawChunksReader:
         stop = min(columns.start + width, n_columns)
         if height < n_rows or columns.start % width or columns.stop != stop or np.dtype(source.stored) != dtype:
             return None
+        if is_remote(source.folder):
+            return None
         path = source.path(0, columns.start // width)
         if not self._is_there(path):
             return None
@@ -81,7 +84,7 @@ class RawChunksReader:
     def _is_there(self, path: str) -> bool:
         """Whether a chunk has a file; DataError where it is torn or cannot be read."""
         try:
-            n_bytes = os.stat(path).st_size
+            n_bytes = path_of(path).stat().st_size
         except FileNotFoundError as error:
             if self._source.fill_value is None:
                 raise DataError(f"{path}: this chunk is missing. Write or copy the array again.") from error

@@ -29,6 +29,7 @@ from lazypipe.io.csr import (
 )
 from lazypipe.io.matrix import Piece
 from lazypipe.io.sources import fingerprint_files, one_line
+from lazypipe.stores import RANGES_NBYTES, Place, RemoteFile, is_remote, path_of
 
 SCRATCH_NBYTES = 1024**2  # stays in the caches while it is cast
 ROWS_AT_ONCE = 256 * 1024  # whose ends are read together when a source is opened
@@ -66,8 +67,13 @@ class RawCsrMatrix(SparseRows):
             yield RowsReader(self, RawEntries(self, files).read)
 
     def reader_nbytes(self, n_rows: int, n_columns: int) -> int:
-        """Where the rows end, as stored and as lengths (48 bytes a row), and 4 MiB to cast and to check in."""
-        return ROW_NBYTES * (n_rows + 2 * len(self.segments)) + 4 * SCRATCH_NBYTES
+        """Where the rows end, as stored and as lengths (48 bytes a row), and 4 MiB to cast and to check in.
+
+        From a store what is on its way, too.
+        """
+        remote = any(is_remote(path) for path in dict.fromkeys(segment.path for segment in self.segments))
+        ends = ROW_NBYTES * (n_rows + 2 * len(self.segments))
+        return ends + 4 * SCRATCH_NBYTES + (RANGES_NBYTES if remote else 0)
 
     def pieces(self) -> tuple[Piece, ...]:
         """A piece a segment."""
@@ -135,6 +141,7 @@ class Files:
 
     def __init__(self) -> None:
         self._descriptors: dict[str, int] = {}
+        self._remote: dict[str, RemoteFile] = {}
 
     def close(self) -> None:
         while self._descriptors:
@@ -166,12 +173,22 @@ class Files:
     def _read(self, path: str, offset: int, out: np.ndarray) -> None:
         """Fill the bytes of ``out``; the kernel gives at most 2 GiB a call."""
         raw = out.view(np.uint8)
+        if is_remote(path):
+            self._remote_file(path).read(offset, raw)
+            return
         done = 0
         while done < raw.nbytes:
             n = os.preadv(self._descriptor(path), [raw[done:].data], offset + done)
             if n == 0:
                 raise DataError(f"{path}: has become shorter since it was opened. Open the matrix again.")
             done += n
+
+    def _remote_file(self, path: str) -> RemoteFile:
+        if path not in self._remote:
+            place = path_of(path)
+            assert isinstance(place, Place)
+            self._remote[path] = RemoteFile(place)
+        return self._remote[path]
 
     def _descriptor(self, path: str) -> int:
         if path not in self._descriptors:

@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from lazypipe.errors import DataError
 from lazypipe.io.matrix import Dense, Piece, Reader, Unmapped
 from lazypipe.io.raw_chunks import RawChunks, RawChunksReader
 from lazypipe.io.sources import checked_dtype, checked_rectangle, checked_shape, fingerprint_files, one_line
+from lazypipe.stores import RANGES_NBYTES, AnyPath, Place, is_remote, path_of
 
 WHOLE = "lazypipe_whole"  # an attribute of arrays whose chunks were all written: none may be missing
 
@@ -55,7 +55,7 @@ class ZarrMatrix(Dense):
         if self.raw is not None:
             yield RawChunksReader(self.raw, self.uri)
         else:
-            yield ZarrReader(self, array_at(Path(self.uri), self.name))
+            yield ZarrReader(self, array_at(path_of(self.uri), self.name))
 
     def reader_nbytes(self, n_rows: int, n_columns: int) -> int:
         """Raw: scratch for casting. Else the rectangle in the stored dtype, and the decoded chunks it touches."""
@@ -64,20 +64,21 @@ class ZarrMatrix(Dense):
         touched = 1
         for n, chunk, whole in zip((n_rows, n_columns), self.chunks, self.shape, strict=True):
             touched *= min(-(-n // chunk) + 1, -(-whole // chunk)) * chunk
-        return (n_rows * n_columns + touched) * self.dtype.itemsize
+        decoded = (n_rows * n_columns + touched) * self.dtype.itemsize
+        return decoded + (RANGES_NBYTES if is_remote(self.uri) else 0)
 
     def pieces(self) -> tuple[Piece, ...]:
         """A piece a chunk file: the last two numbers of its path count chunks down and across."""
         pieces = []
         for path in self._files():
-            numbers = re.findall(r"\d+", str(path.relative_to(Path(self.uri) / self.name)))
+            numbers = re.findall(r"\d+", str(path.relative_to(path_of(self.uri) / self.name)))
             if len(numbers) >= 2 and path.name[-1].isdigit():
                 first = int(numbers[-2]) * self.chunks[0]
                 pieces.append(Piece(str(path), Span(first, min(first + self.chunks[0], self.shape[0]))))
         return tuple(sorted(pieces, key=lambda piece: (piece.rows, piece.path)))
 
-    def _files(self) -> list[Path]:
-        return files_of(Path(self.uri), self.name)
+    def _files(self) -> list[AnyPath]:
+        return files_of(path_of(self.uri), self.name)
 
     def fingerprint(self) -> str:
         """Hash of shape, dtype, and path, size and modification time of every file of the array."""
@@ -106,12 +107,12 @@ class ZarrReader(Unmapped):
         np.copyto(out, values, casting="unsafe")
 
 
-def files_of(path: Path, name: str) -> list[Path]:
+def files_of(path: AnyPath, name: str) -> list[AnyPath]:
     """Every file of the array ``name`` of the group ``path``."""
     return sorted(file for file in (path / name).rglob("*") if file.is_file())
 
 
-def open_source(path: Path, column: str | None) -> ZarrMatrix:
+def open_source(path: AnyPath, column: str | None) -> ZarrMatrix:
     """Open a Zarr directory; ``column`` names the array of a group that holds several.
 
     Raises DataError for damaged metadata, groups without exactly one 2-D array, and unfit dtypes.
@@ -123,14 +124,14 @@ def open_source(path: Path, column: str | None) -> ZarrMatrix:
     return matrix_of(path, name, array, dtype, checked_shape(array.shape, uri))
 
 
-def matrix_of(path: Path, name: str, array: Any, dtype: np.dtype, shape: tuple[int, int]) -> ZarrMatrix:
+def matrix_of(path: AnyPath, name: str, array: Any, dtype: np.dtype, shape: tuple[int, int]) -> ZarrMatrix:
     """The 2-D ``array``, called ``name`` within the group ``path``, as a matrix; ``dtype`` in native byte order."""
     n_down, n_across = array.shards or array.chunks  # without partial reads a shard is decoded whole
     chunks = int(n_down), int(n_across)
     return ZarrMatrix(str(path), shape, dtype.name, name, chunks, _raw_chunks(path / name, array, shape, chunks))
 
 
-def _raw_chunks(folder: Path, array: Any, shape: tuple[int, int], chunks: tuple[int, int]) -> RawChunks | None:
+def _raw_chunks(folder: AnyPath, array: Any, shape: tuple[int, int], chunks: tuple[int, int]) -> RawChunks | None:
     """How the chunks of an array lie in their files; None where they have to be decoded."""
     metadata = array.metadata
     if metadata.zarr_format == 2:
@@ -147,7 +148,7 @@ def _raw_chunks(folder: Path, array: Any, shape: tuple[int, int], chunks: tuple[
     return RawChunks(str(folder), key, stored.str, shape, chunks, fill_value)
 
 
-def _array_name(path: Path, column: str | None) -> str:
+def _array_name(path: AnyPath, column: str | None) -> str:
     node = open_node(path)
     if isinstance(node, zarr.Array):
         if column:
@@ -169,7 +170,7 @@ def _array_name(path: Path, column: str | None) -> str:
     )
 
 
-def arrays_in(path: Path, group: Any) -> list[tuple[str, Any]]:
+def arrays_in(path: AnyPath, group: Any) -> list[tuple[str, Any]]:
     """(name, array) of each array of a group."""
     try:
         return list(group.arrays())
@@ -177,7 +178,7 @@ def arrays_in(path: Path, group: Any) -> list[tuple[str, Any]]:
         raise _damaged(path, error) from error
 
 
-def array_at(path: Path, name: str) -> Any:
+def array_at(path: AnyPath, name: str) -> Any:
     """The open array ``name`` of the group ``path``, "" for the root; DataError where there is none."""
     node = open_node(path / name if name else path)
     if not isinstance(node, zarr.Array):
@@ -185,13 +186,22 @@ def array_at(path: Path, name: str) -> Any:
     return node
 
 
-def open_node(path: Path) -> Any:
+def store_of(path: AnyPath) -> Any:
+    """What the zarr library reads."""
+    if not isinstance(path, Place):
+        return str(path)
+    from lazypipe.stores.zarr import PlaceStore
+
+    return PlaceStore(path)
+
+
+def open_node(path: AnyPath) -> Any:
     """The open array or group at ``path``; DataError for damaged metadata."""
     try:
-        return zarr.open(str(path), mode="r")
+        return zarr.open(store_of(path), mode="r")
     except (ValueError, OSError, KeyError, TypeError, RuntimeError) as error:
         raise _damaged(path, error) from error
 
 
-def _damaged(path: Path, error: Exception) -> DataError:
+def _damaged(path: AnyPath, error: Exception) -> DataError:
     return DataError(f"{path}: is not a readable Zarr array ({one_line(error)}). Write or copy it again.")

@@ -154,8 +154,7 @@ class RemoteFile:
                 raise changed(self.place.uri) from error
             raise
         async with found["Body"] as body:
-            data = await body.read()
-        return data
+            return bytes(await body.read())
 
     def _hand_on(self, request: Request, data: bytes) -> None:
         if len(data) != request.stop - request.start:

@@ -44,7 +44,7 @@ STAMPS = np.arange(10) / 100.0
 REFUSED: dict[str, tuple[Write, dict[str, Any], tuple[str, ...]]] = {
     "missing path": (lambda folder: folder / "nowhere.dat", TOLD, ("no such file", "nowhere.dat")),
     "name too long": (deep, TOLD, ("cannot be read",)),
-    "another scheme": (lambda folder: "s3://bucket/r.dat", TOLD, ("s3://", "local")),
+    "another scheme": (lambda folder: "ftp://host/r.dat", TOLD, ("ftp://", "local")),
     "not a source": (lambda folder: 3, {}, ("int", "Pass a path")),
     "no sources": (lambda folder: [], {}, ("empty list",)),
     "a list in a list": (lambda folder: [[ONES]], {}, ("list:", "Pass a path")),

@@ -95,7 +95,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "missing path": (nowhere, ("no such file or directory", "nowhere.npy")),
     "unknown suffix": (raw("m.csv", b"1,2\n"), ("'.csv'", ".npy", ".arrow", ".parquet", ".zarr")),
     "no suffix": (raw("m", b"1,2\n"), ("no suffix", ".npy")),
-    "another scheme": (lambda folder: "s3://bucket/m.npy", ("s3://", "local")),
+    "another scheme": (lambda folder: "ftp://bucket/m.npy", ("s3://", "local")),
     "not a source": (lambda folder: 3, ("int", "Pass a path")),
     "empty folder": (folder_of("void"), ("directory without data",)),
     "empty zarr folder": (folder_of("void.zarr"), ("directory without data",)),

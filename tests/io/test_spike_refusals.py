@@ -117,7 +117,7 @@ SPIKE = np.array([1])
 REFUSED: dict[str, tuple[Source, dict, tuple[str, ...]]] = {
     "missing path": (lambda folder: folder / "nowhere.npz", {}, ("no such file or directory",)),
     "unknown suffix": (raw("s.xyz", b"1\n"), {}, ("'.xyz'", ".npz", ".nwb", ".parquet", ".txt")),
-    "another scheme": (in_memory("s3://bucket/s.npz"), {}, ("s3://", "local")),
+    "another scheme": (in_memory("ftp://bucket/s.npz"), {}, ("s3://", "local")),
     "not a source": (in_memory(3), {}, ("int", "Pass a path")),
     "empty folder": (nothing, {}, ("directory without spikes", "spike_times.npy")),
     # what holds for every format

@@ -30,11 +30,10 @@ def s3(object_server, monkeypatch):
     }  # fmt: skip
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    FILE_SYSTEMS.forget()
-    client = boto3.client("s3")
-    client.create_bucket(Bucket=BUCKET)
-    object_server.client = client
+    if object_server.client is None:
+        FILE_SYSTEMS.forget()
+        object_server.client = boto3.client("s3")
+        object_server.client.create_bucket(Bucket=BUCKET)
     object_server.forget()
     yield object_server
     object_server.empty()
-    FILE_SYSTEMS.forget()

@@ -53,8 +53,8 @@ def open_recording(
 ) -> Recording:
     """Open a recording (time first) for reading where it lies; only metadata are read.
 
-    ``source`` is a path or ``file://`` address of raw binary (.bin, .dat, .raw), SpikeGLX (the .bin or .meta
-    of a pair), .npy, Arrow IPC, HDF5, NWB or Zarr; an array; an open matrix or recording; or a list of these,
+    ``source`` is a path or an address (``file://``, ``s3://``) of raw binary (.bin, .dat, .raw), SpikeGLX (the .bin
+    or .meta of a pair), .npy, Arrow IPC, HDF5, NWB or Zarr; an array; an open matrix or recording; or a list of these,
     which become one recording of as many stretches. Arrays are (n,), (n, channels), or movies
     (n, height, width). Of an NWB series with timestamps all of these are read, 8 MiB at a time.
 
@@ -120,7 +120,7 @@ def _from_array(array: np.ndarray) -> Recording:
     return Recording(matrix, sample_shape=frame_shape(array.shape))
 
 
-def _format_of(path: Path, options: Options) -> Format:
+def _format_of(path: AnyPath, options: Options) -> Format:
     found, known = format_of(path, FORMATS), suffixes_of(FORMATS)
     if found is not None:
         return found

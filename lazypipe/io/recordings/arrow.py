@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from lazypipe.errors import DataError
 from lazypipe.io import arrow
 from lazypipe.io.recordings.options import Options
 from lazypipe.io.recordings.recording import Recording
+from lazypipe.stores import AnyPath
 
 
-def open_source(path: Path, options: Options) -> Recording:
+def open_source(path: AnyPath, options: Options) -> Recording:
     """Open an Arrow IPC file; it tells no rate. DataError as ``open_matrix`` raises it, and for sparse rows."""
     options.refuse(str(path), "an Arrow file", "offset_bytes")
     matrix = arrow.open_source(path, options.column)

@@ -20,6 +20,7 @@ from lazypipe.io.matrix import Dense, Piece, Unmapped
 from lazypipe.io.raw_rows import SCRATCH_NBYTES
 from lazypipe.io.recordings.shapes import flat_shape
 from lazypipe.io.sources import checked_rectangle, fingerprint_files, one_line
+from lazypipe.stores import RANGES_NBYTES, is_remote
 
 KEPT_NBYTES = 64 * 1024**2  # a longer band is decoded again by the next block rather than kept
 UNREADABLE = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # of h5py and zarr at damaged chunks
@@ -75,7 +76,8 @@ class ChunkedMatrix(Dense):
         rows = min(self.rows_at_once, n_rows + 2 * self.chunks[0], self.shape[0] + self.chunks[0])
         row_nbytes = self._decoded_columns(n_columns) * self.dtype.itemsize
         band = self.chunks[0] * row_nbytes
-        return 2 * max(rows * row_nbytes, band) + min(band, KEPT_NBYTES)
+        on_its_way = RANGES_NBYTES if is_remote(self.uri) else 0
+        return 2 * max(rows * row_nbytes, band) + min(band, KEPT_NBYTES) + on_its_way
 
     def _decoded_columns(self, n_columns: int) -> int:
         """Columns of the chunks that a stripe touches, at most."""

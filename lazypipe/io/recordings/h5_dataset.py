@@ -15,22 +15,24 @@ from typing import Any
 import h5py
 
 from lazypipe.errors import DataError
+from lazypipe.io.hdf5_file import hdf5_file
 from lazypipe.io.matrix import Matrix
 from lazypipe.io.raw_rows import SCRATCH_NBYTES, RawRowsMatrix, Segment
 from lazypipe.io.recordings.chunked import UNREADABLE, ChunkedMatrix
 from lazypipe.io.recordings.shapes import flat_shape, sample_dtype
 from lazypipe.io.sources import one_line
+from lazypipe.stores import AnyPath, Place, path_of
 
 
 @contextmanager
-def h5_file(path: str | Path) -> Iterator[h5py.File]:
+def h5_file(path: str | AnyPath) -> Iterator[h5py.File]:
     """The open file; DataError where it is none, damaged, or not to be read.
 
     Without HDF5's own cache of chunks (the reader keeps what it needs), and without a lock where the file
     system has none.
     """
     try:
-        file = h5py.File(path, "r", rdcc_nbytes=0, locking="best-effort")
+        file = hdf5_file(path_of(path), rdcc_nbytes=0, locking="best-effort")
     except PermissionError as error:
         raise DataError(f"{path}: cannot be read ({one_line(error)}). Check its rights.") from error
     except UNREADABLE as error:
@@ -76,13 +78,13 @@ class H5Rows(RawRowsMatrix):
         return hashlib.sha256(f"{super().fingerprint()} {self.name}".encode()).hexdigest()[:16]
 
 
-def matrix_of(path: Path, dataset: h5py.Dataset) -> Matrix:
+def matrix_of(path: AnyPath, dataset: h5py.Dataset) -> Matrix:
     """A dataset of one to three dimensions as a matrix; DataError for other shapes and dtypes."""
     uri, where = str(path), f"{path}: {dataset.name}"
     if dataset.shape is None:
         raise DataError(f"{where} is empty. Check what wrote it.")
     shape, dtype = flat_shape(dataset.shape, where), sample_dtype(dataset.dtype, where)
-    files = _files(dataset)
+    files = _files(path, dataset)
     offset = _offset(dataset)
     if offset is not None:
         segment = Segment(files[0], offset, shape[0])
@@ -100,15 +102,17 @@ def _offset(dataset: h5py.Dataset) -> int | None:
     return int(offset) if offset is not None and whole and plain and not dataset.external else None
 
 
-def _files(dataset: h5py.Dataset) -> tuple[str, ...]:
+def _files(path: AnyPath, dataset: h5py.Dataset) -> tuple[str, ...]:
     """The file of the dataset, which a link may have led to, and those its values are taken from.
 
     HDF5 reads zeros where a file of a virtual dataset is missing: DataError here.
     """
-    home = Path(dataset.file.filename).absolute()
+    home = path if isinstance(path, Place) else Path(dataset.file.filename).absolute()
     names = [source.file_name for source in dataset.virtual_sources()] if dataset.is_virtual else []
     names += [name for name, *_ in dataset.external or ()]
     files = {str(home): None}
+    if isinstance(home, Place) and any(name != "." for name in names):
+        raise DataError(f"{home}: {dataset.name} takes its values from other files, {names[0]}. Write them into it.")
     for name in names:
         other = home if name == "." else home.parent / name
         if "%" not in str(name):  # a pattern, of which HDF5 takes what is there

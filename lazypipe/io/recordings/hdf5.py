@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import h5py
 
 from lazypipe.errors import DataError
@@ -13,9 +11,10 @@ from lazypipe.io.recordings.options import Options
 from lazypipe.io.recordings.rates import rate_among
 from lazypipe.io.recordings.recording import Recording
 from lazypipe.io.recordings.shapes import choose, frame_shape, is_samples
+from lazypipe.stores import AnyPath
 
 
-def open_source(path: Path, options: Options) -> Recording:
+def open_source(path: AnyPath, options: Options) -> Recording:
     """Open the dataset ``column`` of an HDF5 file, or its only one; its rate is an attribute, if any.
 
     The attributes of the dataset are asked first, then those of its group and of the file. Raises DataError

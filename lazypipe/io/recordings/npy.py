@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from lazypipe.errors import DataError
 from lazypipe.io.npy import header, require_whole
 from lazypipe.io.raw_rows import RawRowsMatrix, Segment
 from lazypipe.io.recordings.options import Options
 from lazypipe.io.recordings.recording import Recording
 from lazypipe.io.recordings.shapes import flat_shape, frame_shape, sample_dtype
+from lazypipe.stores import AnyPath
 
 
-def open_source(path: Path, options: Options) -> Recording:
+def open_source(path: AnyPath, options: Options) -> Recording:
     """Open a ``.npy`` file; it tells no rate. DataError for a damaged file, or a movie in Fortran order."""
     uri = str(path)
     options.refuse(uri, "a .npy file", "column", "offset_bytes")

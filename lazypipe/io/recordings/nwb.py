@@ -7,7 +7,6 @@ The layout is NWB 2's: a group with the attribute ``neurodata_type``, in it ``da
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import h5py
@@ -21,6 +20,7 @@ from lazypipe.io.recordings.rates import told_rate
 from lazypipe.io.recordings.recording import Recording
 from lazypipe.io.recordings.shapes import choose, frame_shape, is_samples
 from lazypipe.io.recordings.timestamps import read_clock
+from lazypipe.stores import AnyPath
 
 PLACES = ("acquisition", "stimulus/presentation", "processing")
 NOT_SAMPLES = ("SpikeEventSeries", "IntervalSeries", "AnnotationSeries", "IndexSeries")  # events, not a clock
@@ -33,7 +33,7 @@ def is_nwb(file: h5py.File) -> bool:
     return "nwb_version" in file.attrs
 
 
-def open_series(path: Path, file: h5py.File, options: Options) -> Recording:
+def open_series(path: AnyPath, file: h5py.File, options: Options) -> Recording:
     """The series ``column``, by name or path, or the only one; volts become µV.
 
     Of timestamps all are read, 8 MiB at a time: a gap between two begins a new stretch. Raises DataError where

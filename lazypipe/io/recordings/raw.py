@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from lazypipe.errors import ConfigError
 from lazypipe.io.recordings.options import Options
 from lazypipe.io.recordings.raw_file import raw_matrix
 from lazypipe.io.recordings.recording import Recording
 from lazypipe.io.recordings.spikeglx import meta_of, open_pair
+from lazypipe.stores import AnyPath
 
 
-def open_source(path: Path, options: Options) -> Recording:
+def open_source(path: AnyPath, options: Options) -> Recording:
     """Open a ``.bin``, ``.dat`` or ``.raw`` file: by SpikeGLX's ``.meta`` beside it, else by what was told.
 
     ConfigError where ``n_channels``, ``dtype`` or ``sampling_rate`` is missing, DataError where the file does

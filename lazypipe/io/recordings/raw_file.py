@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from lazypipe.errors import DataError
 from lazypipe.io.raw_rows import RawRowsMatrix, Segment
 from lazypipe.io.sources import one_line
+from lazypipe.stores import AnyPath
 
 
-def raw_matrix(path: Path, n_columns: int, dtype: np.dtype, offset_bytes: int = 0) -> RawRowsMatrix:
+def raw_matrix(path: AnyPath, n_columns: int, dtype: np.dtype, offset_bytes: int = 0) -> RawRowsMatrix:
     """All of the file after ``offset_bytes`` as rows (n_samples, n_columns); DataError unless they are whole."""
     try:
-        with open(path, "rb") as file:
+        with path.open("rb") as file:
             n_bytes = file.seek(0, 2) - offset_bytes
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({one_line(error)}). Check path and rights.") from error

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from lazypipe.io.recordings.options import Options
 from lazypipe.io.recordings.raw_file import raw_matrix
 from lazypipe.io.recordings.recording import Recording
 from lazypipe.io.sources import one_line
+from lazypipe.stores import AnyPath
 
 # Of imDatPrb_type, as in SpikeGLX's ProbeTable. Neuropixels 1.0 and their kin, and 3A, which have no type, have in
 # imroTbl (channel bank reference AP-gain LF-gain ...) for each channel; others one gain for all.
@@ -50,7 +50,7 @@ STREAMS = {
 class Meta:
     """The entries of a ``.meta`` file, by key without the ``~``."""
 
-    path: Path
+    path: AnyPath
     entries: dict[str, str]
 
     def text(self, key: str) -> str:
@@ -83,7 +83,7 @@ class Meta:
         return DataError(f"{self.path}: {key}={self.entries[key]!r:.80} makes no sense. Copy the .meta file again.")
 
 
-def open_source(path: Path, options: Options) -> Recording:
+def open_source(path: AnyPath, options: Options) -> Recording:
     """Open a pair by its ``.meta``. DataError where it is not SpikeGLX's, or its ``.bin`` is missing."""
     meta = meta_of(path)
     if meta is None:
@@ -94,10 +94,10 @@ def open_source(path: Path, options: Options) -> Recording:
     return open_pair(binary, meta, options)
 
 
-def meta_of(path: Path) -> Meta | None:
+def meta_of(path: AnyPath) -> Meta | None:
     """The entries of a ``.meta`` file; None where SpikeGLX did not write it."""
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
+        with path.open(encoding="utf-8", errors="replace") as file:
             lines = file.read(16 * 1024**2).splitlines()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({one_line(error)}). Check its rights.") from error
@@ -105,7 +105,7 @@ def meta_of(path: Path) -> Meta | None:
     return Meta(path, entries) if "nSavedChans" in entries else None
 
 
-def open_pair(path: Path, meta: Meta, options: Options) -> Recording:
+def open_pair(path: AnyPath, meta: Meta, options: Options) -> Recording:
     """The recording in ``path`` as ``meta`` tells it, in µV; digital and sync words are no channels.
 
     Raises DataError where the two do not belong together, or the gains are unknown and none was given.

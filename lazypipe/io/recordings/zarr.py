@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +19,7 @@ from lazypipe.io.recordings.rates import rate_among
 from lazypipe.io.recordings.recording import Recording
 from lazypipe.io.recordings.shapes import choose, flat_shape, frame_shape, is_samples, sample_dtype
 from lazypipe.io.zarr import array_at, arrays_in, files_of, matrix_of, open_node
+from lazypipe.stores import AnyPath, path_of
 
 
 @dataclass(frozen=True)
@@ -30,24 +29,24 @@ class ZarrSamples(ChunkedMatrix):
     @contextmanager
     def array(self) -> Iterator[Any]:
         """The open array."""
-        yield array_at(Path(self.uri), self.name)
+        yield array_at(path_of(self.uri), self.name)
 
     def files(self) -> tuple[str, ...]:
         """Those of the chunks and of the metadata."""
-        return tuple(str(file) for file in files_of(Path(self.uri), self.name))
+        return tuple(str(file) for file in files_of(path_of(self.uri), self.name))
 
     def pieces(self) -> tuple[Piece, ...]:
         """A piece a chunk file: the last numbers of its path count chunks along each axis."""
         pieces = []
         for file in self.files():
-            numbers = re.findall(r"\d+", os.path.relpath(file, os.path.join(self.uri, self.name)))
+            numbers = re.findall(r"\d+", file.removeprefix(f"{self.uri}/{self.name}"))
             if len(numbers) >= len(self.chunks) and file[-1].isdigit():
                 first = int(numbers[-len(self.chunks)]) * self.chunks[0]
                 pieces.append(Piece(file, Span(first, min(first + self.chunks[0], self.shape[0]))))
         return tuple(sorted(pieces, key=lambda piece: (piece.rows, piece.path)))
 
 
-def open_source(path: Path, options: Options) -> Recording:
+def open_source(path: AnyPath, options: Options) -> Recording:
     """Open a Zarr array, or ``column`` of a group; its rate is an attribute of either, if any.
 
     Raises DataError for damaged metadata, groups with several arrays of samples, and unfit shapes and dtypes.
@@ -72,7 +71,7 @@ def open_source(path: Path, options: Options) -> Recording:
     return Recording(matrix, rate, sample_shape=frame_shape(array.shape))
 
 
-def _name(path: Path, group: Any, column: str | None) -> str:
+def _name(path: AnyPath, group: Any, column: str | None) -> str:
     if column is not None and "/" in column.strip("/"):
         array_at(path, column.strip("/"))  # deeper than the group itself
         return column.strip("/")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from lazypipe.errors import DataError
 from lazypipe.io.ipc_file import ipc_file, record_batch
 from lazypipe.io.sources import one_line
 from lazypipe.io.spikes.options import Options
 from lazypipe.io.spikes.spikes import Spikes
 from lazypipe.io.spikes.tables import choose_columns, from_batches
+from lazypipe.stores import AnyPath
 
 
-def read(path: Path, options: Options) -> Spikes:
+def read(path: AnyPath, options: Options) -> Spikes:
     """Spikes of a table in Arrow's *file* format; of other columns nothing is decoded."""
     uri = str(path)
     with ipc_file(uri) as file:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from lazypipe.io.spikes.options import Options
 from lazypipe.io.spikes.spikes import Spikes
 from lazypipe.io.spikes.trains import from_events, no_units
 from lazypipe.io.spikes.unit_ids import encode
+from lazypipe.stores import AnyPath
 
 COUNTS_AT_ONCE = 1 << 20
 MOST = 10_000  # in one sample: above that they are samples or a signal, and repeating them would fill memory
@@ -27,7 +27,7 @@ class Counts:
     shape: tuple[int, ...]
     dtype: np.dtype
     values: np.ndarray | None  # (n_samples * n_units,) where they are in memory
-    path: Path | None = None
+    path: AnyPath | None = None
     offset: int = 0  # bytes, where they are in a file
     fortran: bool = False  # sample after sample of one unit, then the next unit
 
@@ -52,10 +52,11 @@ class Counts:
                 yield self.values[start : start + COUNTS_AT_ONCE]
             return
         assert self.path is not None
-        with open(self.path, "rb") as file:
+        with self.path.open("rb") as file:
             file.seek(self.offset)
             for start in range(0, n, COUNTS_AT_ONCE):
-                yield np.fromfile(file, self.dtype, min(COUNTS_AT_ONCE, n - start))
+                raw = file.read(min(COUNTS_AT_ONCE, n - start) * self.dtype.itemsize)
+                yield np.frombuffer(raw[: len(raw) - len(raw) % self.dtype.itemsize], self.dtype)
 
 
 def from_counts(counts: Counts, options: Options, uri: str) -> Spikes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from pathlib import Path
 
 import numpy as np
 
@@ -15,11 +14,12 @@ from lazypipe.io.spikes.options import Options
 from lazypipe.io.spikes.spikes import Spikes
 from lazypipe.io.spikes.trains import from_events
 from lazypipe.io.spikes.unit_ids import checked_ids, encode
+from lazypipe.stores import AnyPath, Place
 
 DAMAGED = (zipfile.BadZipFile, zlib.error, KeyError, NotImplementedError, *DAMAGED_HEADER)
 
 
-def read(path: Path, options: Options) -> Spikes:
+def read(path: AnyPath, options: Options) -> Spikes:
     """Spikes of a .npz; ``samples`` unless ``times=`` says that they are in seconds or milliseconds.
 
     Raises DataError that lists what is there where neither is, and for a damaged file or one of objects.
@@ -35,13 +35,13 @@ def read(path: Path, options: Options) -> Spikes:
     return from_events(values, units, clock, uri, options.units)
 
 
-def _opened(path: Path) -> np.lib.npyio.NpzFile:
+def _opened(path: AnyPath) -> np.lib.npyio.NpzFile:
     try:
-        with open(path, "rb") as file:
+        with path.open("rb") as file:
             start = file.read(4)
         if start[:2] != b"PK":
             raise zipfile.BadZipFile("it is no zip file")
-        arrays: np.lib.npyio.NpzFile = np.load(path, allow_pickle=False)
+        arrays: np.lib.npyio.NpzFile = np.load(path.open("rb") if isinstance(path, Place) else path, allow_pickle=False)
     except DAMAGED as error:
         raise _damaged(str(path), error) from error
     return arrays

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import h5py
 import numpy as np
 
 from lazypipe.errors import ConfigError, DataError
+from lazypipe.io.hdf5_file import hdf5_file
 from lazypipe.io.sources import one_line
 from lazypipe.io.spikes.options import Options
 from lazypipe.io.spikes.spikes import Spikes
 from lazypipe.io.spikes.trains import edges_of, in_order, no_units
 from lazypipe.io.spikes.unit_ids import checked_ids, places
+from lazypipe.stores import AnyPath
 
 NEEDED = ("spike_times", "spike_times_index", "id")
 
 
-def read(path: Path, options: Options) -> Spikes:
+def read(path: AnyPath, options: Options) -> Spikes:
     """Spikes of ``/units``, in the order of the table; with ``units``, only theirs are read.
 
     Raises ConfigError without a rate to round with, DataError that lists what is there where there is no units
@@ -27,7 +27,7 @@ def read(path: Path, options: Options) -> Spikes:
     if options.times not in (None, "s"):
         raise ConfigError(f"{uri}: NWB stores times in seconds. Leave out times={options.times!r}.")
     try:
-        with h5py.File(path, "r") as file:
+        with hdf5_file(path) as file:
             return _of_units(file, options, uri)
     except (OSError, KeyError, RuntimeError, TypeError) as error:  # h5py raises all of them for damaged files
         raise DataError(f"{uri}: is not a readable NWB file ({one_line(error)}). Write or copy it again.") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -12,9 +11,10 @@ from lazypipe.io.parquet_file import damaged, parquet_file, part_paths
 from lazypipe.io.spikes.options import Options
 from lazypipe.io.spikes.spikes import Spikes
 from lazypipe.io.spikes.tables import Columns, choose_columns, from_batches
+from lazypipe.stores import AnyPath
 
 
-def read(path: Path, options: Options) -> Spikes:
+def read(path: AnyPath, options: Options) -> Spikes:
     """Spikes of a table; of a directory the parts in the order of their names, which must have the same columns."""
     parts = part_paths(path)
     with parquet_file(str(parts[0])) as file:
@@ -23,7 +23,7 @@ def read(path: Path, options: Options) -> Spikes:
     return from_batches(_batches(parts, schema, columns), columns, options, str(path))
 
 
-def _batches(parts: list[Path], schema: pa.Schema, columns: Columns) -> Iterator[pa.RecordBatch]:
+def _batches(parts: list[AnyPath], schema: pa.Schema, columns: Columns) -> Iterator[pa.RecordBatch]:
     for part in parts:
         with parquet_file(str(part)) as file:
             for name in columns.names:

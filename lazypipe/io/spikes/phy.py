@@ -16,12 +16,13 @@ from lazypipe.io.spikes.options import Options
 from lazypipe.io.spikes.spikes import Spikes
 from lazypipe.io.spikes.trains import from_events
 from lazypipe.io.spikes.unit_ids import checked_ids, encode
+from lazypipe.stores import AnyPath
 
 CLUSTERS = ("spike_clusters.npy", "spike_templates.npy")  # as curated in phy; else as Kilosort found them
 LABELS = ("cluster_group.tsv", "cluster_groups.csv", "cluster_KSLabel.tsv")  # phy's, old phy's, Kilosort's own
 
 
-def read(path: Path, options: Options) -> Spikes:
+def read(path: AnyPath, options: Options) -> Spikes:
     """Spikes of a folder; with ``groups``, those of the clusters so labelled, sorted by id.
 
     Raises DataError that lists what is there where the clusters, the labels or a group are missing.
@@ -45,7 +46,7 @@ def _flat(array: np.ndarray) -> np.ndarray:
     return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
 
 
-def _labelled(path: Path, groups: tuple[str, ...]) -> np.ndarray:
+def _labelled(path: AnyPath, groups: tuple[str, ...]) -> np.ndarray:
     """(n_units,) int64: the clusters with one of the labels, sorted."""
     file = next((path / name for name in LABELS if (path / name).exists()), None)
     if file is None:

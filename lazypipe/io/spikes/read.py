@@ -16,7 +16,7 @@ from lazypipe.io.spikes.clock import PER_SECOND
 from lazypipe.io.spikes.memory import from_array, from_mapping, of_units
 from lazypipe.io.spikes.options import Options, checked_options
 from lazypipe.io.spikes.spikes import Spikes
-from lazypipe.stores import path_of
+from lazypipe.stores import AnyPath, path_of
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,9 @@ def read_spikes(
 ) -> Spikes:
     """Read spikes as unit id -> samples (n,) int64, in order.
 
-    ``source`` is a path or ``file://`` address, an array (n_spikes,) of one unit, a dict {unit id: array}, or
-    open Spikes. Files of one unit, which gets id 0: .npy, and text (.txt, .csv, no suffix) with a number a line
-    and ``#`` comments. Of many units, interleaved or not: .npz with ``samples`` (or ``times``) and ``units``;
+    ``source`` is a path or an address (``file://``, ``s3://``), an array (n_spikes,) of one unit, a dict
+    {unit id: array}, or open Spikes. Files of one unit, which gets id 0: .npy, and text (.txt, .csv, no suffix) with a
+    number a line and ``#`` comments. Of many units, interleaved or not: .npz with ``samples`` (or ``times``) and ``units``;
     an Arrow or Parquet table with a row a spike; a Kilosort or phy folder; the units of an NWB file.
 
     ``times`` is how times are stored: "samples", "s" or "ms"; None for what the format says (NWB: seconds), and
@@ -107,7 +107,7 @@ def _require_taken(options: Options, takes: tuple[str, ...], uri: str) -> None:
             raise ConfigError(f"{uri}: {name}={value!r} means nothing here. Leave it out.")
 
 
-def _format_of(path: Path) -> SpikeFormat:
+def _format_of(path: AnyPath) -> SpikeFormat:
     found, known = format_of(path, FORMATS), suffixes_of(FORMATS)
     if found is not None:
         return found
