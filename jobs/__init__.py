@@ -15,5 +15,6 @@ JOBS = {
     "devices": "processor and GPU beside each other: a training step, an epoch",
     "convert": "copy a matrix to .npy, Arrow IPC, Zarr panels, or sparse Parquet, by blocks",
     "generate": "write a matrix of known spectrum, mean and noise, by blocks",
+    "log": "send a result to MLflow that was not logged, or not in full",
     "plan": "print what a job would take (plan pca ...), and do no work",
 }

@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import TracebackType
 from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin
 
 from pydantic import BaseModel
@@ -19,6 +20,7 @@ from pydantic_core import PydanticUndefined
 from jobs._config import Config, ConfigType, resolve
 from jobs._messages import nearest, option
 from lazypipe.errors import ConfigError, LazypipeError
+from lazypipe.secrets import hidden
 
 __all__ = ["command", "nearest", "reported"]
 
@@ -50,15 +52,22 @@ def command(
     model: type[ConfigType],
     run: Callable[[ConfigType], Any],
     argv: list[str] | None = None,
+    show: Callable[[Any], None] | None = None,
 ) -> int:
-    """Parse, resolve and ``run``; return the exit code: 0, 2 for what a user can mend, 130 for Ctrl-C.
+    """Parse, resolve, ``run`` and ``show`` what comes out; return the exit code: 0, 2 for what a user can mend, 130
+    for Ctrl-C. A result that was there already is not shown: where it is is told.
 
     SIGTERM exits with 143."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     debug = "--debug" in arguments
     signal.signal(signal.SIGTERM, _terminated)
+    sys.excepthook = _told_by_traceback
     try:
-        run(parse(name, model, arguments))
+        result = run(parse(name, model, arguments))
+        if getattr(result, "reused", False):
+            print("\n".join(result.lines()))
+        elif show is not None:
+            show(result)
     except (LazypipeError, KeyboardInterrupt) as error:
         code = reported(error, debug)
         if code == 130 and any(argument.split("=")[0] in ("--state", "--tiles", "--arrays") for argument in arguments):
@@ -76,14 +85,19 @@ def _terminated(*_: object) -> NoReturn:
     raise SystemExit(128 + signal.SIGTERM)
 
 
+def _told_by_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Of an error that nobody foresaw, where it came from, without secrets."""
+    print(hidden("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
+
+
 def reported(error: BaseException, debug: bool) -> int:
-    """Tell ``error`` on stderr, in one line unless ``debug``, and return the exit code."""
+    """Tell ``error`` on stderr, in one line unless ``debug``, without secrets, and return the exit code."""
     if debug:
-        traceback.print_exception(error)
+        _told_by_traceback(type(error), error, error.__traceback__)
     elif isinstance(error, KeyboardInterrupt):
         print("Interrupted.", file=sys.stderr)
     else:
-        print(f"{type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(hidden(f"{type(error).__name__}: {' '.join(str(error).split())}"), file=sys.stderr)
     return 130 if isinstance(error, KeyboardInterrupt) else 2
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from jobs._messages import explain
 from lazypipe.errors import ConfigError
+from lazypipe.secrets import PASSWORD_IN_ADDRESS, holds_password
 from lazypipe.sizes import parse_bytes
 
 DEFAULT_STORE = "sqlite:///mlflow.db"
@@ -25,10 +26,34 @@ def _checked_size(text: str) -> str:
 MemorySize = Annotated[str, AfterValidator(_checked_size)]
 
 
-class Config(BaseModel):
-    """Read-only, and with no room for misspelt names."""
+def _refuse_passwords(schema: dict[str, Any]) -> None:
+    """Say it of every text in the schema, too: by that Prefect refuses a run before it keeps the parameters."""
+    if schema.get("type") == "string" and "enum" not in schema:
+        schema["not"] = {"title": "an address with a password in it", "pattern": PASSWORD_IN_ADDRESS}
+    inner = [schema.get("items"), *schema.get("properties", {}).values()]
+    for part in (*inner, *schema.get("anyOf", ()), *schema.get("prefixItems", ())):
+        if isinstance(part, dict):
+            _refuse_passwords(part)
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+
+class Config(BaseModel):
+    """Read-only, with no room for misspelt names, and none for passwords: a config is logged and kept."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, json_schema_extra=_refuse_passwords
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _without_password(cls, value: Any) -> Any:
+        for one in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(one, str) and holds_password(one):
+                raise ValueError(
+                    "holds a password, which would be logged. Leave it out, and set it in the environment (of MLflow: "
+                    "MLFLOW_TRACKING_URI, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD; of S3: "
+                    "AWS_SECRET_ACCESS_KEY)"
+                )
+        return value
 
 
 class EngineConfig(Config):

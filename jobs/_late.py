@@ -46,7 +46,7 @@ def finish(run: TrackedRun, record: Record, out: AnyPath) -> list[str]:
 def keep(out: AnyPath, run: TrackedRun, record: Record) -> None:
     """Write what is still to be sent beside the result, each file whole; the record last, as it names the others."""
     for name, content in record.to_files(run.describe()).items():
-        _write(out / name, content)
+        write_whole(out / name, content)
 
 
 def kept(out: AnyPath) -> tuple[Record, Mapping[str, str]] | None:
@@ -62,7 +62,7 @@ def kept(out: AnyPath) -> tuple[Record, Mapping[str, str]] | None:
         return Record.of(values, arrays), values["run"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"{out / NAME}: is damaged ({said(error)}). Delete it; --again logs the result anew."
+            f"{out / NAME}: is damaged ({said(error)}). Delete it: jobs log then sends what result.json holds."
         ) from error
 
 
@@ -72,7 +72,8 @@ def forget(out: AnyPath) -> None:
         _remove(out / name)
 
 
-def _write(path: AnyPath, content: bytes) -> None:
+def write_whole(path: AnyPath, content: bytes) -> None:
+    """Write a small file of a result, whole or not at all."""
     if isinstance(path, Place):
         with path.file_system.open(path.uri, "wb") as file:
             file.write(content)

@@ -8,6 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from lazypipe.secrets import hidden
+
 FIELD_ERRORS_SHOWN = 3
 
 
@@ -16,7 +18,7 @@ def explain(error: ValidationError, model: type[BaseModel], origin: Mapping[str,
     found = error.errors(include_url=False)
     lines = [_explain_one(item, model, origin) for item in found[:FIELD_ERRORS_SHOWN]]
     more = len(found) - FIELD_ERRORS_SHOWN
-    return "; ".join(lines) + (f"; and {more} more" if more > 0 else "") + "."
+    return hidden("; ".join(lines) + (f"; and {more} more" if more > 0 else "") + ".")
 
 
 def option(name: str) -> str:

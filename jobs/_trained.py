@@ -245,18 +245,22 @@ def answer(
         pictures=lambda: pictures(config, trained, network, arrays.get("confusion")),
         tables={"history": history_table(trained.history_)},
         files={"model.safetensors": network.save},
-        network={
-            "layers": [(coef.T, bias) for coef, bias in zip(network.coefs_, network.intercepts_, strict=True)],
-            "activation": network.activation,
-            "output": OUTPUTS[network.loss],
-            "classes": network.classes_ if classifies else None,
-            "divide_by": config.divide_by,
-            "example": first_rows(inputs.train[0], EXAMPLE_ROWS),
-        },
+        network=network_of(network, config.divide_by) | {"example": first_rows(inputs.train[0], EXAMPLE_ROWS)},
         series=unheard(trained.history_, epochs),
         note=f"{said}\n\n{BY_STEP}",
         warnings=[*inputs.warnings(), *trained.notes_],
     )
+
+
+def network_of(network: lp.MLP, divide_by: float) -> dict[str, Any]:
+    """Arguments of TrackedRun.log_network."""
+    return {
+        "layers": [(coef.T, bias) for coef, bias in zip(network.coefs_, network.intercepts_, strict=True)],
+        "activation": network.activation,
+        "output": OUTPUTS[network.loss],
+        "classes": network.classes_ if network.loss == "cross_entropy" else None,
+        "divide_by": divide_by,
+    }
 
 
 def metrics(figures: Mapping[str, Any]) -> dict[str, float]:

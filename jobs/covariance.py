@@ -21,7 +21,6 @@ from lazypipe.engines import Engine
 from lazypipe.io.matrix import Matrix
 from lazypipe.plan import Plan
 from lazypipe.progress import PassDone
-from lazypipe.results import require_free
 
 
 class CovarianceConfig(PreparedJobConfig):
@@ -66,13 +65,11 @@ def show(result: Result) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    return command("covariance", CovarianceConfig, lambda config: show(run(config)), argv)
+    return command("covariance", CovarianceConfig, run, argv, show)
 
 
 def _work(config: CovarianceConfig) -> Work:
     options = {name: getattr(config, name) for name in ("ddof", "center", "scale", "nan", "row_weights")}
-    if config.tiles:
-        require_free(config.tiles, config.overwrite)
 
     def compute(matrix: Matrix, engine: Engine, history: list[PassDone]) -> Answer:
         result = lp.covariance(

@@ -120,7 +120,7 @@ def lines(figures: dict[str, Any]) -> dict[str, str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    return command("dbn", DBNConfig, lambda config: show(run(config)), argv)
+    return command("dbn", DBNConfig, run, argv, show)
 
 
 def _work(config: DBNConfig) -> Work:

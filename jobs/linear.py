@@ -108,7 +108,7 @@ def strongest(t_values: np.ndarray, n: int) -> np.ndarray:
 
 
 def main(argv: list[str] | None = None) -> int:
-    return command("linear", LinearConfig, lambda config: show(run(config)), argv)
+    return command("linear", LinearConfig, run, argv, show)
 
 
 def _work(config: LinearConfig) -> Work:

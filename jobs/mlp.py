@@ -56,7 +56,7 @@ def show(result: Result) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    return command("mlp", MLPConfig, lambda config: show(run(config)), argv)
+    return command("mlp", MLPConfig, run, argv, show)
 
 
 def _work(config: MLPConfig) -> Work:

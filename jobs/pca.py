@@ -25,7 +25,6 @@ from lazypipe.models.pca.certificates import told
 from lazypipe.models.pca.scores import require_scores
 from lazypipe.plan import Plan
 from lazypipe.progress import PassDone
-from lazypipe.results import require_free
 
 
 class PCAConfig(PreparedJobConfig):
@@ -97,7 +96,7 @@ def _angle(bound: float) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    return command("pca", PCAConfig, lambda config: show(run(config)), argv)
+    return command("pca", PCAConfig, run, argv, show)
 
 
 def _work(config: PCAConfig) -> Work:
@@ -120,7 +119,6 @@ def _work(config: PCAConfig) -> Work:
 
     if config.scores:
         suffix_of(Path(config.scores))
-        require_free(config.scores, config.overwrite)
     return Work("pca", lambda matrix, engine: lp.plan_pca(matrix, pca, engine), fit)
 
 

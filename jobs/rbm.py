@@ -72,7 +72,7 @@ def lines(figures: dict[str, Any]) -> dict[str, str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    return command("rbm", RBMConfig, lambda config: show(run(config)), argv)
+    return command("rbm", RBMConfig, run, argv, show)
 
 
 def _work(config: RBMConfig) -> Work:

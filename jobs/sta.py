@@ -25,7 +25,6 @@ from lazypipe.engines import Engine
 from lazypipe.models.spike_triggered.record import UnitLine, group_of, lines_of, table_of
 from lazypipe.plan import Plan
 from lazypipe.progress import PassDone
-from lazypipe.results import require_free
 
 if TYPE_CHECKING:
     from lazypipe.models.spike_triggered.significance import Significance
@@ -157,7 +156,7 @@ def _aligned(table: Sequence[Sequence[str]]) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    return command("sta", StaConfig, lambda config: show(run(config)), argv)
+    return command("sta", StaConfig, run, argv, show)
 
 
 def _work(config: StaConfig) -> Work:
@@ -203,8 +202,6 @@ def _work(config: StaConfig) -> Work:
                 **{name: getattr(config, name) for name in names},
             )
 
-    if config.arrays:
-        require_free(config.arrays, config.overwrite)
     if config.significance:  # loaded before the plan is made, which counts the memory of libraries
         import lazypipe.models.spike_triggered.significance  # noqa: F401
     return Work("sta", planned, average, config.arrays, lambda: open_inputs(config))

@@ -215,7 +215,7 @@ def cells_line(figures: dict[str, Any]) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    return command("sweep", SweepConfig, lambda config: show(run(config)), argv)
+    return command("sweep", SweepConfig, run, argv, show)
 
 
 def _work(config: SweepConfig) -> Work:
@@ -292,6 +292,7 @@ def _answer(inputs: Inputs, sweep: lp.RegularizationSweep) -> Answer:
         note=_note(figures),
         children=lambda: children(sweep, means),
         warnings=inputs.warnings(),
+        complete=not counts["failed"],  # another run tries those again
     )
 
 

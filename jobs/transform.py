@@ -21,7 +21,6 @@ from lazypipe.io.row_store import suffix_of
 from lazypipe.models.pca import plan_transform
 from lazypipe.plan import Plan
 from lazypipe.progress import PassDone
-from lazypipe.results import require_free
 
 
 class TransformConfig(JobConfig):
@@ -53,13 +52,12 @@ def show(result: Result) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    return command("transform", TransformConfig, lambda config: show(run(config)), argv)
+    return command("transform", TransformConfig, run, argv, show)
 
 
 def _work(config: TransformConfig) -> Work:
     pca = lp.PCA.load(config.model)
     suffix_of(Path(config.scores))
-    require_free(config.scores, config.overwrite)
 
     def transform(matrix: Matrix, engine: Engine, history: list[PassDone]) -> Answer:
         planned = plan_transform(matrix, pca, engine)

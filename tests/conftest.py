@@ -26,3 +26,9 @@ def spark_engine():
 @pytest.fixture(params=["dask", "spark"])
 def cluster_engine(request):
     return request.getfixturevalue(f"{request.param}_engine")
+
+
+@pytest.fixture(autouse=True)
+def no_store_of_the_environment(monkeypatch):
+    """mlflow.set_tracking_uri leaves it to all that follows, and jobs take it for their store."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

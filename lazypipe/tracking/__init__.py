@@ -8,10 +8,10 @@ from lazypipe.tracking.children import Child, Point
 from lazypipe.tracking.opening import Data, reopened, tracked_run
 from lazypipe.tracking.parameters import PARAMETER_LENGTH, flatten, note
 from lazypipe.tracking.record import Model, Record
-from lazypipe.tracking.run import TrackedRun
+from lazypipe.tracking.run import TrackedRun, points_of
 from lazypipe.tracking.store import load_libraries, page_of, require_store, said
 
 __all__ = [
     "PARAMETER_LENGTH", "Child", "Data", "Model", "Point", "Record", "TrackedRun", "flatten", "load_libraries", "note",
-    "page_of", "reopened", "require_store", "said", "tracked_run",
+    "page_of", "points_of", "reopened", "require_store", "said", "tracked_run",
 ]  # fmt: skip

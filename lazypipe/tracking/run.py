@@ -58,13 +58,12 @@ class TrackedRun:
     def __call__(self, event: Event) -> None:
         now = int(time.time() * 1000)
         if isinstance(event, PassDone):
-            found = [("residual", event.residual, now, event.index)]
-            for i, value in enumerate(event.explained_variance[:COMPONENTS_LOGGED], 1):
-                found.append((f"explained_variance_{i}", value, now, event.index))
+            points = points_of([(event.index, event.residual, event.explained_variance)])
         elif isinstance(event, StepsDone | EpochDone):
-            found = [(name, value, now, event.step) for name, value in named(event)]
+            points = [(name, value, event.step) for name, value in named(event)]
         else:
             return
+        found = [(name, value, now, step) for name, value, step in points]
         self._waiting += [sample for sample in found if (sample[0], sample[3], sample[1]) not in self.logged]
         begun = time.monotonic()
         if begun >= self._send_from:
@@ -139,6 +138,11 @@ class TrackedRun:
         layers that do not fit together, and for unknown names.
         """
         fitted.log_network(self.uri, self.run_id, name, layers, activation, output, divide_by, classes, example)
+
+    def is_finished(self) -> bool:
+        """Whether the store says so."""
+        with told(self.uri):
+            return bool(self.client.get_run(self.run_id).info.status == "FINISHED")
 
     def describe(self) -> dict[str, str]:
         """Where to find the run; ``url`` is its page, where the store is a server."""
@@ -243,3 +247,12 @@ class TrackedRun:
         for batch in list(to_batches(self._waiting)):
             self.client.log_batch(self.run_id, metrics=[Metric(*values) for values in batch])
             del self._waiting[: len(batch)]
+
+
+def points_of(passes: Iterable[tuple[int, float, Sequence[float]]]) -> list[Point]:
+    """The metrics of passes, of which index, residual and explained variances are given."""
+    points: list[Point] = []
+    for index, residual, variances in passes:
+        points.append(("residual", residual, index))
+        points += [(f"explained_variance_{i}", v, index) for i, v in enumerate(variances[:COMPONENTS_LOGGED], 1)]
+    return points

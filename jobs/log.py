@@ -1,0 +1,161 @@
+"""Send a result to MLflow afterwards: ``python -m jobs log --result results/pca-20261122T020000.000Z``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":  # run as a file: jobs and lazypipe are in the folder above
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import numpy as np
+from pydantic import Field
+
+import lazypipe as lp
+from jobs._cli import command
+from jobs._config import Config, TrackingConfig
+from jobs._late import PATIENCE, forget, keep, kept, write_whole
+from jobs._reuse import record_of
+from jobs._trace import tags_of
+from jobs._work import browse
+from lazypipe import tracking
+from lazypipe.results import RECORD
+from lazypipe.secrets import hidden
+from lazypipe.stores import AnyPath, path_of
+from lazypipe.tracking import Model, Record, TrackedRun
+
+SHOWN = (".png", ".csv")  # files of a result that MLflow gets, besides result.json
+NETWORKS = ("mlp", "dbn")
+
+
+class LogConfig(Config):
+    """Send a result to MLflow afterwards: what a store that was away did not take, or a result that was not tracked.
+
+      python -m jobs log --result results/pca
+      python -m jobs log --result results/pca --tracking.uri http://127.0.0.1:5000
+
+    What is in MLflow already is not logged twice. Of a result that was not tracked the runs below its run, such as the
+    sizes of a sweep, are left out: the result does not hold them.
+    """
+
+    result: str = Field(min_length=1, description="result folder of a job")
+    tracking: TrackingConfig = Field(TrackingConfig(), description="where the run is recorded")
+
+
+@dataclass(frozen=True)
+class Logged:
+    """The run, and whether it held everything already."""
+
+    run: Mapping[str, str]
+    was_there: bool
+
+
+@dataclass(frozen=True)
+class Source:
+    """The data of a result, as its record tells them."""
+
+    uri: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    digest: str
+
+    def fingerprint(self) -> str:
+        return self.digest
+
+
+def run(config: LogConfig) -> Logged:
+    """Send what MLflow has not got; EngineError where it does not take it."""
+    out = path_of(config.result) if "://" in config.result else Path(config.result).expanduser()
+    figures = record_of(out)
+    if figures is None or "job" not in figures:
+        raise lp.DataError(f"{out}: is no result of a job (it holds no {RECORD}). Pass its folder as --result.")
+    uri = config.tracking.store()
+    late, before = kept(out), figures["mlflow"] or {}
+    found = tracking.reopened(uri, before["run_id"], before["experiment"]) if before else None
+    if found is not None and late is None and found.is_finished():
+        return Logged(found.describe(), was_there=True)
+    if found is not None and late is not None:
+        return _sent(found, late[0], out, figures)
+    record = _record(out, figures)
+    if late is not None:
+        record.children, record.model = late[0].children, late[0].model
+    if found is not None:
+        return _sent(found, record, out, figures)
+    source = figures["source"]
+    data = Source(source["uri"], tuple(source["shape"]), np.dtype(source["dtype"]), source["fingerprint"])
+    parameters = {name: value for name, value in figures["config"].items() if name != "tracking"}
+    planned = {name: figures["plan"].get(name) for name in ("solver", "passes", "peak_bytes")}
+    parameters["plan"] = {name: value for name, value in planned.items() if value is not None}
+    trace = {name: str(value) for name, value in (figures.get("trace") or {}).items() if isinstance(value, str)}
+    tags = tags_of(figures["job"], trace) | ({"lazypipe.key": trace["key"]} if "key" in trace else {})
+    name = f"{figures['job']} of {Path(data.uri).name}"
+    experiment = config.tracking.experiment or figures["job"]
+    with tracking.tracked_run(uri, experiment, parameters, data, name=name, tags=tags) as fresh:
+        return _sent(fresh, record, out, figures)
+
+
+def _sent(run: TrackedRun, record: Record, out: AnyPath, figures: dict[str, Any]) -> Logged:
+    """Send it, and note in the result which run it is."""
+    error = run.finish_within(PATIENCE, record, out)
+    if figures["mlflow"] != run.describe():
+        write_whole(out / RECORD, (json.dumps(figures | {"mlflow": run.describe()}, indent=2) + "\n").encode())
+    if error is not None:
+        keep(out, run, record)
+        raise lp.EngineError(
+            f"{hidden(run.uri)}: MLflow did not take all of {out} ({tracking.said(error)}). The rest is kept; send it "
+            f"later with the same command."
+        ) from error
+    forget(out)
+    return Logged(run.describe(), was_there=False)
+
+
+def _record(out: AnyPath, figures: dict[str, Any]) -> Record:
+    """What MLflow is to hold of a result, from its folder alone."""
+    files = [RECORD, *(name for name in figures.get("files", ()) if name.endswith(SHOWN))]
+    record = Record(tags=tracking.note(figures.get("note", "")), files=files, model=_model(out, figures))
+    record.add_metrics(figures.get("metrics", {}), _series(figures["history"]))
+    return record
+
+
+def _series(history: list[dict[str, Any]]) -> list[tracking.Point]:
+    """Passes of a fit, or epochs of a training, as metrics by step."""
+    if history and "epoch" in history[0]:
+        from jobs._trained import unheard
+
+        measured = [{name: value for name, value in epoch.items() if value is not None} for epoch in history]
+        return unheard(measured, ())
+    return tracking.points_of(
+        [(one["pass"], one["residual"], one["explained_variance"]) for one in history if "pass" in one]
+    )
+
+
+def _model(out: AnyPath, figures: dict[str, Any]) -> Model | None:
+    """Components of a pca, layers of a network."""
+    files = figures.get("files", ())
+    if figures["job"] == "pca" and "components.npy" in files and isinstance(out, Path):
+        names = [name for name in ("mean", "components", "scale") if f"{name}.npy" in files]
+        return Model("projection", {name: np.load(out / f"{name}.npy") for name in names})
+    if figures["job"] in NETWORKS and isinstance(out, Path):
+        from jobs._trained import network_of
+
+        return Model("network", network_of(lp.MLP.load(out / "model.safetensors"), figures["config"]["divide_by"]))
+    return None
+
+
+def show(logged: Logged) -> None:
+    """Which run it is, and how to look at it."""
+    told = "is in MLflow already: nothing to do" if logged.was_there else f"experiment {logged.run['experiment']}"
+    print(f"mlflow    run {logged.run['run_id']}, {told}")
+    print(f"browse    {logged.run.get('url') or browse(logged.run['uri'])}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    return command("log", LogConfig, run, argv, show)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
