@@ -1,4 +1,4 @@
-"""What Prefect must know before a worker is of use: the work pool, the limit ``gpu``, the deployments."""
+"""What Prefect must know: the work pool, the limit ``gpu``, the deployments."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ from lazypipe.atomic import replacing
 from lazypipe.errors import EngineError
 
 GPU_LIMIT = {"name": "gpu", "limit": 1, "active": True}
-DEPLOY = ("prefect", "deploy", "--all", "--no-prompt")
-DEPLOY_SECONDS = 180
+DEPLOY = ("flows.deploy",)
+DEPLOY_SECONDS = 320
 
 
-def register(config: StackConfig, env: Mapping[str, str]) -> None:
-    """Make what is missing; deployments are registered again when ``prefect.yaml`` has changed."""
+def register(config: StackConfig) -> None:
+    """Make the work pool and the limit where they are missing; OSError where Prefect takes neither yet."""
     make_pool(config.prefect_api, config.pool)
     make_gpu_limit(config.prefect_api)
-    deploy(config, env)
 
 
 def make_pool(api: str, pool: str) -> None:
@@ -50,15 +49,15 @@ def missing(url: str) -> bool:
     return False
 
 
-def deploy(config: StackConfig, env: Mapping[str, str]) -> None:
-    """Register the deployments of ``prefect.yaml``, unless these very ones are registered already."""
+def deploy(config: StackConfig, env: Mapping[str, str]) -> bool:
+    """Register the deployments of ``prefect.yaml``; False where there are none, or these very ones are registered."""
     project = Path(config.project).expanduser().absolute()
     file, done = project / "prefect.yaml", config.place / "deployed"
     if not file.exists():
-        return
+        return False
     identity = f"{project} {hashlib.sha256(file.read_bytes()).hexdigest()}"
     if done.exists() and done.read_text() == identity:
-        return
+        return False
     log = config.place / "logs" / "deploy.log"
     with open(log, "ab") as output:
         output.write(f"--- {' '.join(DEPLOY)}\n".encode())
@@ -77,8 +76,10 @@ def deploy(config: StackConfig, env: Mapping[str, str]) -> None:
         except subprocess.TimeoutExpired:
             code = None
     if code is None:
-        raise EngineError(f"{file}: its deployments were not registered within {DEPLOY_SECONDS} s. See {log}.")
+        raise EngineError(f"{file}: was not registered within {DEPLOY_SECONDS} s. The servers are up; see {log}.")
     if code:
-        raise EngineError(f"{file}: its deployments were not registered: {last_line(log)}. See {log}.")
+        why = last_line(log).removeprefix("ConfigError: ").removeprefix(f"{file.name}: ")
+        raise EngineError(f"{file}: was not registered: {why}. Mend it and call up again; the servers stay up.")
     with replacing(done, overwrite=True) as partial:
         partial.write_text(identity)
+    return True

@@ -107,7 +107,7 @@ def prefect(config: StackConfig, database: str) -> list[Server]:
         env=env | own,
         ports={"ports.prefect": config.ports.prefect},
         needs=("postgres",),
-        settle=partial(registering.register, config, env),
+        settle=partial(registering.register, config),
     )
     name = f"{config.pool}-worker"
     pool = ("--pool", config.pool, "--name", name, "--limit", str(config.flow_runs))

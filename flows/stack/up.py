@@ -9,10 +9,10 @@ from collections.abc import Collection
 from pathlib import Path
 
 from flows.stack import folder as folders
-from flows.stack import ports, postgres, processes
+from flows.stack import ports, postgres, processes, registering
 from flows.stack.config import StackConfig
 from flows.stack.down import end
-from flows.stack.servers import Server, servers
+from flows.stack.servers import Server, environment, servers
 from lazypipe.errors import ConfigError, EngineError
 
 PAUSE_SECONDS = 0.3
@@ -26,8 +26,9 @@ NO_ANSWER = (OSError, ValueError, KeyError, TypeError)
 def up(config: StackConfig, kinds: Collection[str] = ()) -> bool:
     """Start what does not run yet, all of it or those ``kinds`` and what they need; whether there was something.
 
-    Where that fails, what was started now is ended. ConfigError for a port that is taken, a folder that another
-    command holds; EngineError for a server that ends or does not answer.
+    Where that fails, what was started now is ended; where only the deployments are at fault, the servers stay.
+    ConfigError for a port that is taken, a folder that another command holds; EngineError for a server that ends or
+    does not answer.
     """
     place = config.place
     with folders.held(place, "up"):
@@ -46,7 +47,8 @@ def up(config: StackConfig, kinds: Collection[str] = ()) -> bool:
         except BaseException:
             end(place, list(starting.started.values()))
             raise
-    return bool(missing)
+        deployed = "worker" in starting.names and registering.deploy(config, environment(config))
+    return bool(missing) or deployed
 
 
 def chosen(servers: list[Server], kinds: Collection[str]) -> list[Server]:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import yaml
 
 from flows.stack.processes import marked
 
@@ -164,6 +165,13 @@ def link_project(project: Path, prefect_yaml: str | None = None) -> None:
         (project / "prefect.yaml").symlink_to(ROOT / "prefect.yaml")
     else:
         (project / "prefect.yaml").write_text(prefect_yaml)
+
+
+def deployments(*each: dict) -> str:
+    """A ``prefect.yaml`` with these deployments."""
+    here = {"prefect.deployments.steps.set_working_directory": {"directory": "{{ $PWD }}"}}
+    pool = {"work_pool": {"name": "lazypipe"}}
+    return yaml.safe_dump({"name": "lazypipe", "pull": [here], "deployments": [one | pool for one in each]})
 
 
 @contextmanager
