@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import replace
 from typing import Any
@@ -16,10 +15,11 @@ from threadpoolctl import threadpool_limits
 
 from lazypipe.engines import resident
 from lazypipe.engines.base import DEFAULT_MEMORY, Result, Task
-from lazypipe.engines.dask_cluster import CONNECT_SECONDS, checked_workers, connected, host_of
+from lazypipe.engines.dask_cluster import checked_workers, connected, host_of
 from lazypipe.engines.dask_gpus import GPU, as_placed, gpus_of_workers, most_gpus, require_gpus
 from lazypipe.engines.dask_local import SLOTS, local_cluster
-from lazypipe.engines.dask_watch import Watch
+from lazypipe.engines.dask_losses import LOST, REMEDY, Losses, NotSent
+from lazypipe.engines.dask_watch import Watch, shown
 from lazypipe.engines.dask_worker import do_call, do_merge, do_run
 from lazypipe.engines.listening import Tell, listening, overheard
 from lazypipe.engines.listening_dask import TellThroughScheduler, listening_through
@@ -31,16 +31,6 @@ from lazypipe.plan import FAN_IN, FoldPlan, Host
 from lazypipe.progress import Progress, Shares, StageDone, StageStarted, TaskDone
 from lazypipe.sizes import show_bytes
 from lazypipe.stats.base import Statistic
-
-TRIES = 4  # of what was lost with all workers that held it, as Dask tries a task again three times
-PAUSE_SECONDS = 0.2  # before another try, longer each time
-
-
-class NotSent(Exception):
-    """A worker died while something was sent to it."""
-
-
-LOST = (CancelledError, NotSent)
 
 
 class DaskEngine:
@@ -54,6 +44,7 @@ class DaskEngine:
         self._cluster: LocalCluster | None = None
         self.watch: Watch | None = None
         self._tell: TellThroughScheduler | None = None  # of the workers' logs
+        self._places: dict[str, int] = {}  # of the tasks of this stage, by their keys
         self._open = ExitStack()
         if address is None:
             self._start(memory or DEFAULT_MEMORY, workers or dask.system.CPU_COUNT)
@@ -86,12 +77,12 @@ class DaskEngine:
 
     def fold(self, statistic: Statistic, matrix: Matrix, plan: FoldPlan) -> Any:
         self._check_slots(plan)
-        for tries_left in reversed(range(TRIES)):
+        losses = Losses(self, plan, len(plan.runs))
+        while True:
             try:
                 return statistic.finish(self._fold(statistic, matrix, plan))
             except LOST as error:
-                self._require_another_try(tries_left, error)
-        raise AssertionError
+                losses.add(error)
 
     def _fold(self, statistic: Statistic, matrix: Matrix, plan: FoldPlan) -> Any:
         statistic_there, matrix_there = self._send([statistic, matrix])
@@ -113,45 +104,27 @@ class DaskEngine:
                 )
                 for i in range(0, len(level), FAN_IN)
             ]
-        places = {future.key: i for i, future in enumerate(leaves)}
+        self._places = {future.key: i for i, future in enumerate(leaves)}
         for _ in self._ended(leaves, plan):
             pass
-        return self._result(level[0], plan, places)
+        return self._result(level[0], plan)
 
     def map(self, function: Callable[[Task], Result], tasks: Sequence[Task], plan: FoldPlan) -> Iterator[Result]:
         self._check_slots(plan)
+        losses = Losses(self, plan, len(tasks))
         n_given = 0
-        for tries_left in reversed(range(TRIES)):
+        while True:
             try:
                 for result in self._map(function, tasks[n_given:], replace(plan, runs=plan.runs[n_given:])):
                     n_given += 1
                     yield result
                 return
             except LOST as error:
-                self._require_another_try(tries_left, error)
+                losses.add(error, n_given)
 
     @property
     def gpus(self) -> int | None:
         return None if self.host.shared else sum(gpus_of_workers(self.client))
-
-    def _require_another_try(self, tries_left: int, error: BaseException) -> None:
-        """Work is forgotten where every worker died that what it needs was sent to: it can be sent again."""
-        if self.watch is not None and self.watch.failure is not None:
-            raise self.watch.failure from error
-        deadline = time.monotonic() + CONNECT_SECONDS
-        while self.client.status == "connecting" and time.monotonic() < deadline:
-            time.sleep(PAUSE_SECONDS)
-        if self.client.status != "running":
-            raise EngineError(
-                f"dask: the scheduler at {self.address} has gone, or cannot be reached any more. Start it and its "
-                f"workers again; with a state, the same command then goes on from where it was."
-            ) from error
-        if not tries_left:
-            raise EngineError(
-                f"dask: workers died {TRIES} times with all that was sent to them. "
-                f"Look at their logs; start workers with a larger --memory-limit."
-            ) from error
-        time.sleep((TRIES - tries_left) * PAUSE_SECONDS)
 
     def _map(self, function: Callable[[Task], Result], tasks: Sequence[Task], plan: FoldPlan) -> Iterator[Result]:
         futures = self.client.map(
@@ -164,9 +137,9 @@ class DaskEngine:
         )
         ready: dict[int, Result] = {}
         turn = 0
-        places = {future.key: i for i, future in enumerate(futures)}
+        self._places = {future.key: i for i, future in enumerate(futures)}
         for i, future in self._ended(futures, plan):
-            ready[i] = self._result(future, plan, places)
+            ready[i] = self._result(future, plan)
             while turn in ready:
                 yield ready.pop(turn)
                 turn += 1
@@ -205,7 +178,6 @@ class DaskEngine:
         and, where one task fails, all that has not begun.
         """
         n_tasks = len(futures)
-        place = {future.key: i for i, future in enumerate(futures)}
         self.progress.emit(StageStarted(plan.title, n_tasks, plan.bytes_read))
         begun, shares = time.monotonic(), Shares(plan.runs, n_tasks)
         ended: Iterator[Future] = as_completed(futures)
@@ -214,8 +186,8 @@ class DaskEngine:
         futures.clear()
         for n_done, future in enumerate(ended, 1):
             if future.status in ("error", "cancelled"):
-                self._result(future, plan, place)
-            i = place[future.key]
+                self._result(future, plan)
+            i = self._places[future.key]
             yield i, future
             self.progress.emit(TaskDone(n_done, n_tasks, shares.add(i)))
         self.progress.emit(StageDone(plan.title, time.monotonic() - begun))
@@ -223,27 +195,22 @@ class DaskEngine:
     def listen(self) -> AbstractContextManager[Tell]:
         return listening(self.progress) if self.host.shared else listening_through(self.client, self.progress)
 
-    def _result(self, future: Future, plan: FoldPlan, places: dict[str, int]) -> Any:
-        """Of one of the plan's tasks, whose ``places`` go by their keys, or of what merges their states."""
+    def _result(self, future: Future, plan: FoldPlan) -> Any:
+        """Of one of the plan's tasks, or of what merges their states."""
+        places = self._places
         try:
             return future.result()
         except OutOfMemory as error:
             place = places.get(future.key)
             raise refused_memory("dask", error, plan, place, len(places), self.host.base) from error
         except KilledWorker as error:
+            assert self.watch is not None
             last = error.last_worker.address
-            name = self.watch.name_of(last, str(error.last_worker.name)) if self.watch else last
             raise EngineError(
-                f"dask: {name} and {error.allowed_failures} others died at "
-                f"{show_task(plan, places.get(error.task), len(places))}, {self._cause(last)}; "
-                f"{show_allowed(plan, self.host.base)}. Lower the budget (memory=), or start workers with a larger "
-                f"--memory-limit."
+                f"dask: {shown(last, str(error.last_worker.name))} and {error.allowed_failures} others died at "
+                f"{show_task(plan, places.get(error.task), len(places))}, {self.watch.cause(last)}; "
+                f"{show_allowed(plan, self.host.base)}. {REMEDY}"
             ) from error
-
-    def _cause(self, address: str) -> str:
-        """Why a worker died, as far as anybody told."""
-        has = self.watch.exceeded.get(address) if self.watch else None
-        return f"out of memory at {show_bytes(has)}" if has else "most likely out of memory"
 
     def describe(self) -> str:
         if self.address is None:

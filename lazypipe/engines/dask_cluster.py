@@ -23,7 +23,8 @@ CONNECT_SECONDS = 5
 
 def connected(address: str) -> Client:
     """A client of the scheduler at ``address``. Raises EngineError where none answers."""
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what fails is raised, not logged
+    for name in ("distributed", "distributed.client", "distributed.utils"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what fails is raised, not logged
     try:
         _require_listener(address)
         return Client(address, timeout=CONNECT_SECONDS)

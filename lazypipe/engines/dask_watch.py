@@ -48,6 +48,11 @@ class Known:
     removed: bool = False
 
 
+def shown(address: str, name: str) -> str:
+    """A worker's name, and its address where that is another."""
+    return address if name == address else f"{name} ({address})"
+
+
 class Watch(threading.Thread):
     """Looks at the workers from time to time, and hears what the scheduler has to say of them."""
 
@@ -56,8 +61,10 @@ class Watch(threading.Thread):
         self.client, self.address, self._say = client, address, say
         self.failure: EngineError | None = None  # why tasks were cancelled
         self.exceeded: dict[str, int] = {}  # bytes of a worker when its nanny ended it for them, by address
+        self.last_lost: tuple[str, frozenset[str]] | None = None  # a worker, and the keys of the tasks on it
         self._known: dict[str, Known] = {}
         self._lost: set[str] = set()  # names
+        self._names: dict[str, str] = {}  # of all there were
         self._seen = time.monotonic()  # when there was a worker
         self._over = threading.Event()
         self._ttl: float | None = None
@@ -73,10 +80,13 @@ class Watch(threading.Thread):
     def end(self) -> None:
         self._over.set()
 
-    @staticmethod
-    def name_of(address: str, name: str) -> str:
-        """A worker's name, and its address where that is another."""
-        return address if name == address else f"{name} ({address})"
+    def cause(self, address: str) -> str:
+        """Why a worker died, as far as anybody told."""
+        has = self.exceeded.get(address)
+        return f"out of memory at {show_bytes(has)}" if has else "most likely out of memory"
+
+    def name_of(self, address: str) -> str:
+        return self._names.get(address, address)
 
     def awake(self) -> list[str] | None:
         """The addresses of workers that answer; None where all do."""
@@ -112,6 +122,7 @@ class Watch(threading.Thread):
             name = str(worker["name"])
             known = Known(name, worker["last_seen"], now, worker["memory_limit"] or 0)
             self._known[address] = known
+            self._names[address] = name
             # not "all": what it tells of others' work may not even pickle, which ends the connection
             self.client.subscribe_topic(address, partial(self._hear_lost, known, address))
             if self.is_alive():
@@ -164,6 +175,7 @@ class Watch(threading.Thread):
         if not isinstance(message, dict) or message.get("action") != "remove-worker" or message.get("expected"):
             return
         self._lost.add(known.name)
+        self.last_lost = address, frozenset(map(str, message["processing-tasks"]))
         n = len(message["processing-tasks"])
         tasks = f", {n:,} {'task' if n == 1 else 'tasks'} on it begin again elsewhere" if n else ""
         self._tell(known, logging.WARNING, f"lost{tasks} ({address})")

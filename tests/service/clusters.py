@@ -1,0 +1,187 @@
+"""Clusters as their users start them, with conf/dask.yaml; parts of them are stopped, killed and cut off by tests."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import lazypipe as lp
+from lazypipe.blocks import Run
+from lazypipe.plan import FoldPlan
+from lazypipe.progress import Progress, TaskDone, WorkerSaid
+from lazypipe.stats import Moments
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+N_ROWS, STEP = 4_000, 100
+needs_java = pytest.mark.skipif(
+    shutil.which("java") is None and "JAVA_HOME" not in os.environ, reason="Spark needs Java 17 or 21"
+)
+
+
+@dataclass(frozen=True)
+class SlowMoments(Moments):
+    """Mean and variance, that take their time; ``grab`` bytes are asked for at the block that begins at ``at``."""
+
+    seconds: float = 0.1
+    grab: int = 0
+    at: int = -1
+
+    def measure(self, block):
+        time.sleep(self.seconds)
+        if block.rows.start == self.at:
+            np.ones(self.grab // 8).sum()
+        return super().measure(block)
+
+
+def plan_of(n_rows=N_ROWS, step=STEP, title="pass 1"):
+    runs = tuple(Run(i, start, start + step, step) for i, start in enumerate(range(0, n_rows, step)))
+    return FoldPlan(title, "rows", step, runs, 0, 2**13, len(runs), 2**20, 0, 1, 0, shared=False)
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def environment(**more):
+    """Of a server: the configuration that the project recommends, and what tests ship."""
+    paths = os.pathsep.join([str(ROOT / "tests"), str(ROOT)])
+    known = {"DASK_CONFIG": str(ROOT / "conf" / "dask.yaml"), "PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"}
+    return {**os.environ, **known, **more}
+
+
+class Processes:
+    """Servers in process groups of their own, ended whole, the last one first."""
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+        self._started = []
+
+    def start(self, *command, env=None, cwd=None):
+        log = self.folder / f"{len(self._started)}.log"
+        with open(log, "w") as file:
+            child = subprocess.Popen(
+                [str(word) for word in command], cwd=cwd or self.folder, env=env or environment(),
+                stdout=file, stderr=file, start_new_session=True,
+            )  # fmt: skip
+        child.log = log
+        self._started.append(child)
+        return child
+
+    def end(self, child):
+        for how in (signal.SIGCONT, signal.SIGTERM):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, how)
+        try:
+            child.wait(10)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait(10)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for child in reversed(self._started):
+            self.end(child)
+
+
+class DaskCluster(Processes):
+    """A scheduler, and workers by name."""
+
+    def __init__(self, folder, host="127.0.0.1", prefix=(), **env):
+        super().__init__(folder)
+        self.port = free_port()
+        self.address = f"tcp://{host}:{self.port}"
+        self.env = environment(**env)
+        command = (BIN / "dask", "scheduler", "--host", host, "--port", self.port, "--no-dashboard")
+        self.scheduler = self.start(*prefix, *command, env=self.env)
+
+    def worker(self, name, *options, prefix=(), **env):
+        command = (BIN / "dask", "worker", self.address, "--nthreads", 1, "--name", name, "--no-dashboard", *options)
+        return self.start(*prefix, *command, env={**self.env, **env})
+
+    def engine(self, n_workers, *listeners, memory="64MiB"):
+        """Once so many workers are there."""
+        deadline = time.monotonic() + 90
+        while True:
+            try:
+                engine = lp.open_engine("dask", address=self.address, memory=memory, progress=Progress(listeners))
+            except lp.EngineError as error:
+                assert "no scheduler" in str(error) or "no workers" in str(error), error
+                assert time.monotonic() < deadline, error
+                time.sleep(0.3)
+                continue
+            if len(engine.client.scheduler_info(n_workers=-1)["workers"]) == n_workers:
+                return engine
+            engine.close()
+            assert time.monotonic() < deadline, f"{n_workers} workers are not there"
+            time.sleep(0.3)
+
+    def left(self, engine):
+        """Tasks that the scheduler still knows, less those of the client that asks."""
+        return engine.client.run_on_scheduler(_n_tasks)
+
+
+def _n_tasks(dask_scheduler):
+    return len(dask_scheduler.tasks)
+
+
+class Heard:
+    """What an engine tells; ``then`` is done at the n-th task."""
+
+    def __init__(self, n=None, then=None):
+        self.said, self.n_done, self.n, self.then = [], 0, n, then
+        self.at = None  # when that was
+
+    def __call__(self, event):
+        if isinstance(event, WorkerSaid):
+            self.said.append(event)
+        elif isinstance(event, TaskDone):
+            self.n_done += 1
+            if self.n_done == self.n:
+                self.at = time.monotonic()
+                self.then()
+
+    def texts(self, worker=None):
+        return [event.text for event in self.said if worker in (None, event.worker)]
+
+
+def wait_until(condition, seconds, what):
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        time.sleep(0.1)
+    return found
+
+
+def rows_in(folder):
+    """A matrix, and its moments by the serial engine."""
+    path = folder / "rows.npy"
+    np.save(path, np.random.default_rng(0).normal(3, 1, (N_ROWS, 64)))
+    matrix = lp.open_matrix(str(path))
+    with lp.open_engine("serial") as engine:
+        return matrix, engine.fold(SlowMoments(seconds=0.0), matrix, plan_of())
+
+
+def assert_same_bits(found, wanted):
+    assert found.weight == N_ROWS  # no row left out, none counted twice
+    np.testing.assert_array_equal(found.mean, wanted.mean)
+    np.testing.assert_array_equal(found.variance, wanted.variance)
+
+
+def result_of(folder):
+    return json.loads((Path(folder) / "result.json").read_text())
