@@ -1,0 +1,181 @@
+"""Hosts whose link is cut: a scheduler and a driver in one network namespace, workers in others, on a bridge.
+
+Linux, root and `ip` (iproute2) are needed. A cut link loses packets without a word, as a pulled cable does: nobody
+is told that a connection is closed.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import yaml
+from service.clusters import ROOT, DaskCluster, rows_in, wait_until
+
+needs_namespaces = pytest.mark.skipif(
+    sys.platform != "linux" or os.geteuid() != 0 or shutil.which("ip") is None,
+    reason="network namespaces need Linux, root and iproute2 (ip)",
+)
+pytestmark = needs_namespaces
+HERE = f"lp{os.getpid() % 10_000}"
+HOSTS = ("driver", "left", "right")
+
+DRIVER = """
+import json, sys, time
+import numpy as np
+import lazypipe as lp
+from lazypipe.progress import Progress, TaskDone, WorkerSaid
+from service.clusters import SlowMoments, plan_of
+
+address, path, out, seconds = sys.argv[1:]
+
+def hear(event):
+    if isinstance(event, TaskDone):
+        print("done", event.n_done, time.time(), flush=True)
+    elif isinstance(event, WorkerSaid):
+        print("said", event.worker, event.text, flush=True)
+
+while True:
+    engine = lp.open_engine("dask", address=address, memory="64MiB", progress=Progress((hear,)))
+    if len(engine.client.scheduler_info(n_workers=-1)["workers"]) == 2:
+        break
+    engine.close()
+    time.sleep(0.3)
+with engine:
+    found = engine.fold(SlowMoments(seconds=float(seconds)), lp.open_matrix(path), plan_of())
+    print("answer", time.time(), flush=True)
+np.savez(out, weight=found.weight, mean=found.mean, variance=found.variance)
+"""
+
+
+def ip(*words):
+    subprocess.run(["ip", *map(str, words)], check=True, capture_output=True, text=True)
+
+
+class Network:
+    """Namespaces on a bridge, by the names of their hosts; ``cut`` and ``heal`` the link of one."""
+
+    def __enter__(self):
+        self.names = {host: f"{HERE}-{host}" for host in HOSTS}
+        try:
+            # The bridge is in a namespace of its own: the machine's firewall does not see it.
+            ip("netns", "add", f"{HERE}-bridge")
+            self._in("bridge", "link", "add", "bridge", "type", "bridge")
+            self._in("bridge", "link", "set", "bridge", "up")
+            for i, (host, name) in enumerate(self.names.items(), 1):
+                ip("netns", "add", name)
+                self._in(host, "link", "add", "eth0", "type", "veth", "peer", "name", host, "netns", f"{HERE}-bridge")
+                self._in("bridge", "link", "set", host, "master", "bridge", "up")
+                self._in(host, "address", "add", f"10.77.0.{i}/24", "dev", "eth0")
+                self._in(host, "link", "set", "eth0", "up")
+                self._in(host, "link", "set", "lo", "up")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        for name in (*HOSTS, "bridge"):
+            subprocess.run(["ip", "netns", "delete", f"{HERE}-{name}"], capture_output=True, check=False)
+
+    def _in(self, host, *words):
+        ip("-n", f"{HERE}-{host}", *words)
+
+    def at(self, host):
+        """What a command begins with to run there."""
+        return ("ip", "netns", "exec", self.names[host])
+
+    def cut(self, host):
+        """The bridge forgets the host: what it sends, and what is sent to it, is lost."""
+        self._in("bridge", "link", "set", host, "nomaster")
+
+    def heal(self, host):
+        self._in("bridge", "link", "set", host, "master", "bridge")
+
+
+@pytest.fixture(scope="module")
+def network():
+    try:
+        network = Network().__enter__()
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"network namespaces cannot be made here: {error.stderr.strip()}")
+    yield network
+    network.__exit__()
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    return rows_in(tmp_path_factory.mktemp("rows"))
+
+
+class Trial:
+    """A fold on two workers in namespaces of their own, whose driver tells what happens."""
+
+    def __init__(self, network, folder, matrix, seconds):
+        self.network, self.folder = network, folder
+        self.cluster = DaskCluster(folder, "10.77.0.1", network.at("driver"))
+        for i, host in enumerate(("left", "right"), 2):
+            options = ("--host", f"10.77.0.{i}", "--nanny-port", 9001, "--worker-port", 9000)
+            self.cluster.worker(host, *options, prefix=network.at(host))
+        command = (sys.executable, "-c", DRIVER, self.cluster.address, matrix.uri, folder / "found.npz", seconds)
+        time.sleep(1)
+        self.driver = self.cluster.start(*network.at("driver"), *command)
+        wait_until(lambda: self.done() >= 8 or self.driver.poll() is not None, 90, "eight tasks")
+        assert self.driver.poll() is None, self.driver.log.read_text()
+
+    def lines(self, word):
+        return [line for line in self.driver.log.read_text().splitlines() if line.startswith(word)]
+
+    def done(self):
+        return len(self.lines("done"))
+
+    def answered(self, wanted, seconds):
+        """When, once the answer is there and right."""
+        assert self.driver.wait(seconds) == 0, self.driver.log.read_text()
+        with np.load(self.folder / "found.npz") as found:
+            assert found["weight"] == 4_000
+            np.testing.assert_array_equal(found["mean"], wanted.mean)
+            np.testing.assert_array_equal(found["variance"], wanted.variance)
+        return float(self.lines("answer")[0].split()[1])
+
+
+def configured(name):
+    config = yaml.safe_load((ROOT / "conf" / "dask.yaml").read_text())["distributed"]
+    return config["comm"]["timeouts"][name] if name in ("tcp", "connect") else config["scheduler"][name]
+
+
+CHOSEN = ", ".join(f"{name} {configured(name)}" for name in ("tcp", "connect", "worker-ttl"))
+
+
+def test_a_link_cut_and_healed_costs_the_time_and_nothing_else(network, rows, tmp_path):
+    matrix, wanted = rows
+    trial = Trial(network, tmp_path, matrix, 0.2)
+    with trial.cluster:
+        network.cut("left")
+        time.sleep(5)
+        network.heal("left")
+        healed = time.time()
+        done = trial.answered(wanted, 90)
+        print(f"link cut for 5 s and healed: right answer {done - healed:.1f} s after it ({CHOSEN})")
+        assert not [line for line in trial.lines("said") if " lost" in line]
+        state = json.dumps(trial.lines("said"))
+        assert "begin again" not in state
+
+
+def test_a_link_cut_for_good_gives_its_tasks_to_the_other_worker(network, rows, tmp_path):
+    matrix, wanted = rows
+    trial = Trial(network, tmp_path, matrix, 0.1)
+    with trial.cluster:
+        network.cut("left")
+        cut = time.time()
+        try:
+            done = trial.answered(wanted, 180)
+            lost = [line for line in trial.lines("said") if line.startswith("said left lost")]
+            print(f"link cut for good: right answer {done - cut:.1f} s later ({CHOSEN})")
+            assert lost and done - cut < 120
+        finally:
+            network.heal("left")
