@@ -23,6 +23,7 @@ from prefect.utilities.urls import url_for
 from flows._pace import Pace
 from jobs._observed import observed
 from lazypipe.progress import Event, WorkerSaid
+from lazypipe.secrets import hidden
 
 SECONDS = 2.0  # the artifact is updated no faster than this
 END_SECONDS = 5.0  # what the last update may take
@@ -36,10 +37,11 @@ def followed(title: str, passes: int | None) -> Iterator[None]:
     Nothing of this fails the job: neither a server that is away, nor a worker that is gone with the pipe behind stderr.
     """
     logger = get_run_logger()
+    context = contextvars.copy_context()  # which the threads that events come from do not have
 
     def pass_on(event: Event) -> None:
         if isinstance(event, WorkerSaid):
-            logger.log(event.level, "worker %s: %s", event.worker, event.text)
+            context.copy().run(logger.log, event.level, "worker %s: %s", event.worker, hidden(event.text))
 
     with (
         redirect_stderr(cast(TextIO, Unbroken(sys.stderr))),

@@ -11,6 +11,7 @@ import torch
 from lazypipe.blocks import Run
 from lazypipe.engines import Engine
 from lazypipe.engines.placed import given_gpu
+from lazypipe.errors import EngineError
 from lazypipe.io.matrix import Matrix
 from lazypipe.nets.device import arithmetic, device_of
 from lazypipe.nets.options import Options
@@ -19,6 +20,11 @@ from lazypipe.nets.rendezvous import Rendezvous
 from lazypipe.nets.spawning import Tell, spawned
 from lazypipe.plan import FoldPlan, Host, Plan, fitted, or_say_what_fits
 
+NO_GPU = "no worker with a GPU: training on the CPU"
+OFFER = {
+    "dask": "`dask worker ADDRESS --nthreads 1 --resources GPU=1`",
+    "spark": "spark.worker.resource.gpu.amount and a discovery script",
+}
 REMEDY = "or give a smaller batch_size, or fewer units."
 
 
@@ -115,11 +121,19 @@ def plan_training(
 ) -> Plan:
     """The plan of a training. ``nbytes(memory)`` is what it takes of a budget; raises MemoryPlanError.
 
-    ConfigError where CUDA is asked for and this machine, on which it is to run, has none.
+    ConfigError where CUDA is asked for and this machine, on which it is to run, has none; EngineError where no worker
+    of a cluster has one.
     """
     if engine.gpus is None:
         device_of(options.device)
     gpus, n_here = gpus_of(options, engine), processes_here(options, engine)
+    if gpus and engine.gpus == 0:
+        raise EngineError(
+            f"{engine.kind}: device cuda needs a GPU, and no worker offers one. Start one with {OFFER[engine.kind]}, or "
+            f"pass device='auto' or 'cpu' (--device cpu)."
+        )
+    if engine.gpus == 0 and options.device == "auto":
+        notes = (*notes, NO_GPU)
     if n_here > 1:
         notes = (*notes, f"{n_here} processes on this machine share the budget; the libraries are loaded by each")
 

@@ -37,6 +37,39 @@ class Server:
         }
         self.processes: list[subprocess.Popen] = []
 
+    def end(self) -> None:
+        """All that was started here, the last first."""
+        for process in reversed(self.processes):
+            process.terminate()
+        for process in reversed(self.processes):
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        self.api.close()
+
+    def last(self, flow: str) -> dict:
+        """The last run of a flow."""
+        found = self.post("/flow_runs/filter", flows={"name": {"any_": [flow]}}, sort="START_TIME_DESC", limit=1)
+        return found.raise_for_status().json()[0]
+
+    def artifacts(self, run: dict) -> dict[str, dict]:
+        """Of a run, by key; the latest of each."""
+        asked = {"flow_run_id": {"any_": [run["id"]]}}
+        found = self.post("/artifacts/filter", artifacts=asked, sort="CREATED_DESC").raise_for_status().json()
+        return {artifact["key"]: artifact for artifact in reversed(found)}
+
+    def log(self, run: dict, *words: str) -> list[dict]:
+        """The lines of a run's log, once ``words`` are all in it: they come a little later than the run ends."""
+
+        def lines():
+            asked = {"flow_run_id": {"any_": [run["id"]]}}
+            found = self.post("/logs/filter", logs=asked, sort="TIMESTAMP_ASC", limit=200).raise_for_status().json()
+            said = "\n".join(line["message"] for line in found)
+            return found if all(word in said for word in words) else None
+
+        return self.wait_for(lines, 20, f"{words} in the log")
+
     def start(self, *arguments: str) -> None:
         with open(self.home / f"{arguments[0]}.log", "w") as log:
             self.processes.append(
@@ -109,43 +142,64 @@ def tiny(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory):
-    """As a person would start it: server, pool, deploy, worker; in a folder with the project's files."""
+def alone(tmp_path_factory):
+    """A Prefect server, in a folder with the project's files, and nothing else."""
     project = tmp_path_factory.mktemp("project")
     for name in ("flows", "jobs", "lazypipe", "conf", "prefect.yaml"):
         (project / name).symlink_to(ROOT / name)
     server = Server(project, tmp_path_factory.mktemp("prefect"))
     try:
         server.start("server", "start", "--host", "127.0.0.1", "--port", str(server.port))
-        server.wait_for(lambda: server.api.get("/health").json(), 60, "the server")
-        for command in (
-            ("work-pool", "create", "lazypipe", "--type", "process"),
-            ("deploy", "--all", "--no-prompt"),
-        ):
-            done = server.call(*command)
-            assert done.returncode == 0, done.stdout + done.stderr
-        server.start("worker", "start", "--pool", "lazypipe")
+        server.wait_for(lambda: server.api.get("/health").json(), 90, "the server")
         yield server
     finally:
-        for process in reversed(server.processes):
-            process.terminate()
-        for process in reversed(server.processes):
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-        server.api.close()
+        server.end()
+
+
+@pytest.fixture(scope="session")
+def server(alone):
+    """As a person would start the rest: pool and deployments, then a worker."""
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.deploy"],
+        cwd=alone.project,
+        env=alone.env,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    alone.start("worker", "start", "--pool", "lazypipe")
+    return alone
 
 
 @pytest.fixture
-def parameters(tiny, tmp_path):
-    """Parameters of a PCA run of the tiny matrix, with everything it writes in the test's folder."""
+def here(alone, monkeypatch):
+    """That server, for flows that are called in this process: their runs by ``last()``."""
+    from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+
+    for name in ("LAZYPIPE_ALERT_WEBHOOK", "LAZYPIPE_ALERT_COMMAND", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    url = f"http://127.0.0.1:{alone.port}/api"
+    with temporary_settings({PREFECT_API_URL: url, PREFECT_HOME: alone.home}):
+        yield alone
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory):
+    """A tracking store, whose tables take seconds to make."""
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
+
+
+@pytest.fixture
+def parameters(tiny, store, tmp_path):
+    """Parameters of a PCA run of the tiny matrix, whose result goes to the test's folder."""
     return {
         "config": {
             "source": str(tiny[0]),
             "n_components": 3,
             "out": str(tmp_path / "result"),
             "engine": {"kind": "serial"},
-            "tracking": {"uri": f"sqlite:///{tmp_path}/mlflow.db"},
+            "tracking": {"uri": store},
         }
     }
