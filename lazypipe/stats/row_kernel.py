@@ -4,13 +4,15 @@
 import numba
 import numpy as np
 
+from lazypipe.stats.kept import KEPT
+
 SIGNATURES = [
     f"boolean(Array({kind}, 2, 'C', readonly=True), {kind}, Array({kind}, 1, 'C', readonly=True), float32[:, ::1])"
     for kind in ("float32", "float64")
 ]
 
 
-@numba.njit(SIGNATURES, nogil=True, cache=True, fastmath={"reassoc"}, error_model="numpy")
+@numba.njit(SIGNATURES, nogil=True, cache=KEPT, fastmath={"reassoc"}, error_model="numpy")
 def prepare(raw, divide_by, shift, out):
     """``out = raw / divide_by - shift``, in the dtype of ``raw`` and then float32; whether all of it is finite."""
     trace = np.float32(0)

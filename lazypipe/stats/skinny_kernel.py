@@ -8,6 +8,7 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
+from lazypipe.stats.kept import KEPT
 from lazypipe.stats.vectors import (
     FLOAT,
     HALF,
@@ -58,7 +59,7 @@ def _product(context, x, x_row, z, y, w):
 
 
 @numba.njit(
-    "void(Array(float32, 2, 'A', readonly=True), float32[:, :, ::1], float64[:, :, ::1])", nogil=True, cache=True
+    "void(Array(float32, 2, 'A', readonly=True), float32[:, :, ::1], float64[:, :, ::1])", nogil=True, cache=KEPT
 )
 def add_gram_product(x, u, out):
     """``out[s] += x (xᵀ u[s])`` for x (n, w), w a multiple of 32, u and out (slabs, n, 16)."""

@@ -8,6 +8,8 @@ vectors; what comes before and after them is one loop each over rows that are st
 import numba
 import numpy as np
 
+from lazypipe.stats.kept import KEPT
+
 OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy"}
 
 
@@ -34,7 +36,7 @@ def _centre(logits, bias, targets, outputs, own):
 
 
 @numba.njit(
-    "void(float32[:, :], int32[::1], int64, float32[:, ::1], float64[::1], float64[::1])", nogil=True, cache=True
+    "void(float32[:, :], int32[::1], int64, float32[:, ::1], float64[::1], float64[::1])", nogil=True, cache=KEPT
 )
 def _to_residuals(exponentials, targets, outputs, own, losses, sums):
     """Probabilities less the one of the row's class; losses and column sums are added to."""

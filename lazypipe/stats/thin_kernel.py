@@ -8,6 +8,7 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
+from lazypipe.stats.kept import KEPT
 from lazypipe.stats.vectors import (
     FLOAT,
     HALF,
@@ -50,7 +51,7 @@ def _rows_times(context, x, x_row, z, z_row, y, y_row, w):
     return types.void(*[types.intp] * 7), generate
 
 
-@numba.njit("void(Array(float32, 2, 'A', readonly=True), float32[:, ::1], float32[:, ::1])", nogil=True, cache=True)
+@numba.njit("void(Array(float32, 2, 'A', readonly=True), float32[:, ::1], float32[:, ::1])", nogil=True, cache=KEPT)
 def rows_times(x, planes, out):
     """``out = x planes``: x (n, w), planes (w, p), out (n, p); n 16 or more, p a multiple of 16."""
     n, w = x.shape
@@ -66,7 +67,7 @@ def rows_times(x, planes, out):
         i += ROWS
 
 
-@numba.njit("void(float32[:, ::1], Array(float32, 2, 'A', readonly=True), float32[:, ::1])", nogil=True, cache=True)
+@numba.njit("void(float32[:, ::1], Array(float32, 2, 'A', readonly=True), float32[:, ::1])", nogil=True, cache=KEPT)
 def columns_times(u, x, out):
     """``out = u[:, :p]ᵀ x``: u (n, 16 k), x (n, w), out (p, w); p a multiple of 8, w 32 or more."""
     n, w = x.shape

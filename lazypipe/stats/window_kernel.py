@@ -13,8 +13,10 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
+from lazypipe.stats.kept import KEPT
+
 TILE = 8192  # sums: 32 KiB of int32, as much again of squares
-jit = numba.njit(nogil=True, cache=True)
+jit = numba.njit(nogil=True, cache=KEPT)
 
 
 @intrinsic

@@ -18,6 +18,8 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
+from lazypipe.stats.kept import KEPT
+
 ARMIJO, SLOPE_LEFT = 1e-4, 0.9
 NOISE = 2e-6  # relative, of an objective summed from float32 losses; near a minimum the slopes decide
 LEAST_STEP = 1e-5
@@ -27,7 +29,7 @@ RENEWED, SOON_RENEWED = 60, 12  # steps with one preconditioner: renewing a larg
 CERTAIN = 0.3  # of the energy: conjugate gradients end where their last two steps added less
 LEAST_PRODUCTS, MOST_PRODUCTS = 2, 40
 
-jit = numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+jit = numba.njit(nogil=True, cache=KEPT, fastmath={"reassoc", "contract"})
 
 
 @jit

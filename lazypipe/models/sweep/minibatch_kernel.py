@@ -4,7 +4,9 @@
 import numba
 import numpy as np
 
-jit = numba.njit(nogil=True, cache=True)
+from lazypipe.stats.kept import KEPT
+
+jit = numba.njit(nogil=True, cache=KEPT)
 ZERO = np.float32(0)
 SLIGHT = np.float32(1e-30)  # a weight below it becomes 0: denormal numbers are slow
 
