@@ -15,6 +15,8 @@ import lazypipe as lp
 from jobs._cli import command
 from jobs._config import MatrixConfig
 from lazypipe.atomic import replacing
+from lazypipe.io import Matrix
+from lazypipe.stores import AnyPath, path_of
 
 MODEL = "model.safetensors"
 
@@ -42,29 +44,29 @@ class PredictConfig(MatrixConfig):
         return value
 
 
-def run(config: PredictConfig) -> np.ndarray:
+def run(config: PredictConfig) -> np.ndarray | Matrix:
     """Write the predictions, whole or not at all."""
     from lazypipe.nets.stack import is_stack
 
-    path = Path(config.model).expanduser()
+    path = path_of(config.model)
     path = path / MODEL if path.is_dir() else path
     if is_stack(path):
         return _features(config, path)
     model = lp.MLP.load(path)
     matrix = lp.open_matrix(config.source, column=config.column)
-    with replacing(Path(config.out).expanduser(), config.overwrite) as partial, open(partial, "wb") as file:
+    with replacing(path_of(config.out), config.overwrite) as partial, open(partial, "wb") as file:
         said = model.predict_proba(matrix) if config.probabilities else model.predict(matrix)
         np.save(file, said)
     return said
 
 
-def _features(config: PredictConfig, path: Path) -> np.ndarray:
+def _features(config: PredictConfig, path: AnyPath) -> Matrix:
     """Those of a Boltzmann machine, left on disk."""
     if config.probabilities:
         raise lp.ConfigError("probabilities: are of classes, and a machine has none. Leave it out.")
     matrix = lp.open_matrix(config.source, column=config.column)
     lp.RBM.load(path).transform(matrix, out=config.out, overwrite=config.overwrite)
-    return np.load(Path(config.out).expanduser(), mmap_mode="r")
+    return lp.open_matrix(config.out)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -21,6 +21,7 @@ from lazypipe.io.row_store import suffix_of
 from lazypipe.models.pca import plan_transform
 from lazypipe.plan import Plan
 from lazypipe.progress import PassDone
+from lazypipe.stores import path_of
 
 
 class TransformConfig(JobConfig):
@@ -57,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _work(config: TransformConfig) -> Work:
     pca = lp.PCA.load(config.model)
-    suffix_of(Path(config.scores))
+    suffix_of(path_of(config.scores))
 
     def transform(matrix: Matrix, engine: Engine, history: list[PassDone]) -> Answer:
         planned = plan_transform(matrix, pca, engine)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 import socket
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lazypipe.errors import DataError
 from lazypipe.sizes import show_bytes
+from lazypipe.stores import AnyPath, Place, stands, upload
+from lazypipe.stores.uploads import require_writable
 
 CAUSES: dict[int | None, str] = {  # None: NumPy tells no number
     errno.ENOSPC: "the disk is full. Free some space or write elsewhere",
@@ -27,13 +31,19 @@ CAUSES: dict[int | None, str] = {  # None: NumPy tells no number
 
 
 @contextmanager
-def replacing(path: Path, overwrite: bool = False, n_bytes: int | None = None) -> Iterator[Path]:
+def replacing(path: AnyPath, overwrite: bool = False, n_bytes: int | None = None) -> Iterator[Path]:
     """Yield a temporary sibling of ``path`` to write a file or a folder at; move it there on success.
+
+    What goes to a store is written to this machine's temporary folder ($TMPDIR), and uploaded on success.
 
     On any failure what was written is removed and ``path`` stays as it was. Missing parent folders are
     made. Raises DataError before anything is written if ``path`` exists and not ``overwrite``, or if
     less than ``n_bytes`` are free; and while writing, for a full disk, a quota, or missing rights.
     """
+    if isinstance(path, Place):
+        with _staged(path, overwrite, n_bytes) as partial:
+            yield partial
+        return
     path = Path(path).absolute()
     if not overwrite:
         require_free(path)
@@ -53,31 +63,79 @@ def replacing(path: Path, overwrite: bool = False, n_bytes: int | None = None) -
         _remove(partial)
 
 
-def require_free(path: Path) -> None:
+@contextmanager
+def _staged(place: Place, overwrite: bool, n_bytes: int | None) -> Iterator[Path]:
+    """Yield a path in the temporary folder; upload what was written there. It is deleted in any case."""
+    require_writable(place)
+    if not overwrite:
+        require_free(place)
+    try:
+        folder = staging_of(place)
+        _remove_stale(folder)
+        if n_bytes is not None:
+            require_space(place, n_bytes)
+        own = folder.with_name(f".{folder.name}.partial-{socket.gethostname()}-{os.getpid()}")
+        own.mkdir(parents=True)
+    except OSError as error:
+        raise DataError(
+            f"{place}: cannot be written on its way, in {tempfile.gettempdir()} ({error.strerror})."
+        ) from error
+    try:
+        yield own / place.name
+        upload(own / place.name, place)
+    except OSError as error:
+        if error.errno not in CAUSES:
+            raise
+        raise DataError(f"{place}: cannot be written on its way, in {own}: {CAUSES[error.errno]}.") from error
+    finally:
+        _remove(own)
+
+
+def staging_of(place: Place) -> Path:
+    """Where an output is written before it is uploaded: the same for the same address, so that runs find it again."""
+    digest = hashlib.sha256(place.uri.encode()).hexdigest()[:12]
+    return Path(tempfile.gettempdir()).absolute() / f"lazypipe-{digest}"
+
+
+def is_there(path: AnyPath) -> bool:
+    """Whether ``path`` is taken: by a file, a folder or a link, or by objects that no upload left half-written."""
+    return stands(path) if isinstance(path, Place) else os.path.lexists(path)
+
+
+def require_free(path: AnyPath) -> None:
     """Raise DataError where ``path`` is there already."""
-    if os.path.lexists(path):
+    if is_there(path):
         raise DataError(f"{path}: exists. Pass overwrite=True (--overwrite) to replace it.")
 
 
-def require_replaceable(path: Path, overwrite: bool, is_own: Callable[[Path], bool], kind: str) -> None:
+def require_replaceable(path: AnyPath, overwrite: bool, is_own: Callable[[AnyPath], bool], kind: str) -> None:
     """Raise DataError where ``path`` is there and not to be replaced, or is no store of ``kind``."""
     if not overwrite:
         require_free(path)
-    elif os.path.lexists(path) and not is_own(path):
+    elif is_there(path) and not is_own(path):
         raise DataError(f"{path}: is no store of {kind}, so it is not replaced. Write elsewhere.")
 
 
-def require_space(path: Path, n_bytes: int) -> None:
-    """Raise DataError where the disk that ``path`` would be on has less than ``n_bytes`` free."""
+def require_space(path: AnyPath, n_bytes: int) -> None:
+    """Raise DataError where the disk that ``path`` would be on has less than ``n_bytes`` free.
+
+    Of a place in a store that is the disk of the temporary folder, where it is written first.
+    """
     free = free_nbytes(path)
+    if free < n_bytes and isinstance(path, Place):
+        raise DataError(
+            f"{path}: needs {show_bytes(n_bytes)} of disk on its way, {show_bytes(free)} are free in "
+            f"{tempfile.gettempdir()}. Free some, or set TMPDIR to another disk."
+        )
     if free < n_bytes:
         raise DataError(
             f"{path}: needs {show_bytes(n_bytes)} of disk, {show_bytes(free)} are free. Free some or write elsewhere."
         )
 
 
-def free_nbytes(path: Path) -> int:
-    """Free bytes of the disk that ``path`` would be on."""
+def free_nbytes(path: AnyPath) -> int:
+    """Free bytes of the disk that ``path`` would be on; for a store that of the temporary folder."""
+    path = staging_of(path) if isinstance(path, Place) else path
     folder = path.expanduser().absolute().parent
     while not folder.exists():
         folder = folder.parent

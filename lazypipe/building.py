@@ -10,29 +10,32 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lazypipe.atomic import require_replaceable, require_space
+from lazypipe.atomic import require_replaceable, require_space, staging_of
 from lazypipe.errors import DataError
+from lazypipe.stores import AnyPath, Place, is_remote, path_of, upload, uploads
 
 LOCK = ".lock"
 START_OVER = "Delete that folder, or pass overwrite=True (--overwrite), to start over."
 
 
-def place_of(out: str | Path) -> Path:
+def place_of(out: str | AnyPath) -> AnyPath:
     """Where a store goes: behind a link, not in place of it."""
-    return Path(os.path.realpath(Path(out).expanduser()))
+    return path_of(out) if is_remote(out) else Path(os.path.realpath(Path(str(out)).expanduser()))
 
 
 @contextmanager
 def building(
-    out: Path,
+    out: AnyPath,
     overwrite: bool,
     identity: Mapping[str, Any],
     kind: str,
-    attributes_of: Callable[[Path], Mapping[str, Any]],
+    attributes_of: Callable[[AnyPath], Mapping[str, Any]],
     create: Callable[[Path], None],
     nbytes: int,
 ) -> Iterator[Path]:
     """Yield the folder to fill, begun by an earlier run or by ``create`` now; put it at ``out`` on success.
+
+    What goes to an object store is filled in the temporary folder ($TMPDIR), where the next run finds it, too.
 
     ``identity`` is what the attributes of a store that is gone on with must say; ``kind`` names such stores, and
     ``attributes_of`` raises DataError of what is none. Raises DataError where ``out`` exists and not
@@ -41,7 +44,7 @@ def building(
     """
 
     require_writable(out, overwrite, attributes_of, kind)
-    partial = out.with_name(f".{out.name}.partial-tiles")
+    partial = (staging_of(out) / out.name if isinstance(out, Place) else out).with_name(f".{out.name}.partial-tiles")
     with held(partial, "cannot be written", f"another run is writing these {kind}", "write elsewhere"):
         require_writable(out, overwrite, attributes_of, kind)  # again: another run may just have put it there
         difference = _difference(partial, identity, attributes_of, kind)
@@ -52,19 +55,27 @@ def building(
             require_space(out, nbytes)
             create(partial)
         yield partial
-        _put_in_place(partial, out)
+        if isinstance(out, Place):
+            upload(partial, out, leave_out=(LOCK,))
+            shutil.rmtree(partial.parent, ignore_errors=True)
+        else:
+            _put_in_place(partial, out)
 
 
-def require_writable(out: Path, overwrite: bool, attributes_of: Callable[[Path], Mapping[str, Any]], kind: str) -> None:
+def require_writable(
+    out: AnyPath, overwrite: bool, attributes_of: Callable[[AnyPath], Mapping[str, Any]], kind: str
+) -> None:
     """Raise DataError where ``out`` is there and not to be replaced, or is no store of ``kind``."""
 
-    def is_own(path: Path) -> bool:
+    def is_own(path: AnyPath) -> bool:
         try:
             attributes_of(path)
         except DataError:
             return False
         return True
 
+    if isinstance(out, Place):
+        uploads.require_writable(out)
     require_replaceable(out, overwrite, is_own, kind)
 
 
@@ -88,7 +99,7 @@ def held(folder: Path, refused: str, busy: str, remedy: str) -> Iterator[None]:
 
 
 def _difference(
-    partial: Path, identity: Mapping[str, Any], attributes_of: Callable[[Path], Mapping[str, Any]], kind: str
+    partial: Path, identity: Mapping[str, Any], attributes_of: Callable[[AnyPath], Mapping[str, Any]], kind: str
 ) -> str:
     """Why a run cannot go on with what is in ``partial``; nothing where it can."""
     try:

@@ -20,11 +20,22 @@ import numpy as np
 from lazypipe.atomic import replacing
 from lazypipe.building import held
 from lazypipe.errors import DataError
+from lazypipe.stores import is_remote
 
 FORMAT = 1
 HEADER = "header"
 SUFFIX = ".state"
 REMEDY = "Pass another --state (state=), or --restart (restart=True) to start over."
+
+
+def local_folder(path: str | Path) -> Path:
+    """The absolute path of a state; DataError for one in an object store."""
+    if is_remote(path):
+        raise DataError(
+            f"{path}: cannot hold a state: one run at a time locks its folder, and object stores have no locks. "
+            f"Pass a local folder as --state (state=)."
+        )
+    return Path(path).expanduser().absolute()
 
 
 class State(NamedTuple):
@@ -42,7 +53,7 @@ class StateFolder:
     """
 
     def __init__(self, path: str | Path, restart: bool = False):
-        self.path = Path(path).expanduser().absolute()
+        self.path = local_folder(path)
         self.restart = restart
         self._held = ExitStack()
 

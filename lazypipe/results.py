@@ -18,9 +18,10 @@ import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec
 
-from lazypipe.atomic import replacing
+from lazypipe.atomic import is_there, replacing
 from lazypipe.errors import DataError
 from lazypipe.sizes import MIB
+from lazypipe.stores import AnyPath, Place, is_remote, path_of, uploads
 
 RECORD = "result.json"
 CHUNK_NBYTES = 16 * MIB
@@ -68,7 +69,7 @@ class Group:
         return sum(array.nbytes for array in self.arrays.values())
 
 
-def result_folder(out: str | Path | None, job: str, overwrite: bool) -> Path:
+def result_folder(out: str | Path | None, job: str, overwrite: bool) -> AnyPath:
     """Where the result goes: ``out``, or ``results/JOB-<UTC time>``.
 
     Raises DataError if it is taken, or if ``overwrite`` would replace something that is no result.
@@ -76,26 +77,30 @@ def result_folder(out: str | Path | None, job: str, overwrite: bool) -> Path:
     if out is None:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         return Path("results") / f"{job}-{now.removesuffix('+00:00').replace(':', '').replace('-', '')}Z"
-    out = Path(out).expanduser()
-    if out.exists() or out.is_symlink():
+    place = path_of(out) if is_remote(out) else Path(out).expanduser()
+    if isinstance(place, Place):
+        uploads.require_writable(place)
+    if is_there(place):
         if not overwrite:
-            raise DataError(f"{out}: exists. Pass --overwrite to replace it, or another --out.")
-        if not (out / RECORD).is_file() and not (out.is_dir() and not any(out.iterdir())):
+            raise DataError(f"{place}: exists. Pass --overwrite to replace it, or another --out.")
+        if not (place / RECORD).is_file() and not (place.is_dir() and not any(place.iterdir())):
             raise DataError(
-                f"{out}: is no result of a job (it holds no {RECORD}), so it is not replaced. Pass another --out."
+                f"{place}: is no result of a job (it holds no {RECORD}), so it is not replaced. Pass another --out."
             )
-    return out
+    return place
 
 
 def require_free(path: str | Path, overwrite: bool) -> None:
     """Raise DataError where an output beside the result folder is there already and not to be replaced."""
-    path = Path(path).expanduser()
-    if not overwrite and (path.exists() or path.is_symlink()):
-        raise DataError(f"{path}: exists. Pass --overwrite to replace it, or another name.")
+    place = path_of(path) if is_remote(path) else Path(path).expanduser()
+    if isinstance(place, Place):
+        uploads.require_writable(place)
+    if not overwrite and is_there(place):
+        raise DataError(f"{place}: exists. Pass --overwrite to replace it, or another name.")
 
 
 def save_result(
-    out: Path,
+    out: AnyPath,
     overwrite: bool,
     record: Mapping[str, Any],
     arrays: Mapping[str, np.ndarray],
@@ -106,7 +111,8 @@ def save_result(
 ) -> None:
     """Write ``record`` as JSON, and beside it each array, matplotlib figure, table (.csv) and group (.zarr).
 
-    ``files`` are written by what they name. All are moved into place at once. The first row of a table is its head.
+    ``files`` are written by what they name. All are moved into place at once; in an object store ``result.json`` comes
+    when all others are there. The first row of a table is its head.
     """
     tables, groups, files = tables or {}, groups or {}, files or {}
     n_bytes = sum(array.nbytes for array in arrays.values()) + sum(group.nbytes for group in groups.values())

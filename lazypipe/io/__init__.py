@@ -13,7 +13,7 @@ from lazypipe.io.formats import Format, format_of, suffixes_of, unknown
 from lazypipe.io.idx import is_idx
 from lazypipe.io.images import is_image_folder
 from lazypipe.io.matrix import Matrix, Reader
-from lazypipe.stores import AnyPath, path_of
+from lazypipe.stores import AnyPath, Place, path_of
 
 __all__ = ["Matrix", "Reader", "open_matrix"]
 
@@ -31,7 +31,7 @@ FORMATS = (
 )
 
 
-def open_matrix(source: str | Path | np.ndarray | Matrix, column: str | None = None) -> Matrix:
+def open_matrix(source: str | AnyPath | np.ndarray | Matrix, column: str | None = None) -> Matrix:
     """Open a matrix for reading; only metadata are read.
 
     ``source`` is a path, or an address (``file://``, ``s3://`` and others of lazypipe.stores), of a .npy, Arrow IPC,
@@ -44,7 +44,7 @@ def open_matrix(source: str | Path | np.ndarray | Matrix, column: str | None = N
     """
     if isinstance(source, np.ndarray):
         return from_array(source)
-    if not isinstance(source, (str, Path)):
+    if not isinstance(source, (str, Path, Place)):
         if all(hasattr(source, name) for name in ("uri", "shape", "dtype", "open", "reader_nbytes")):
             return source
         raise DataError(

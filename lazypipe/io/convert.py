@@ -27,7 +27,7 @@ from lazypipe.io.matrix import Matrix
 from lazypipe.io.svmlight import is_svmlight
 from lazypipe.progress import Progress, StageDone, StageStarted, TaskDone
 from lazypipe.sizes import parse_bytes
-from lazypipe.stores import path_of
+from lazypipe.stores import AnyPath, path_of
 
 DENSE_SUFFIXES = (".npy", ".arrow", ".zarr")
 HEADER_NBYTES = 64 * 1024  # room for headers and footers in the check of free space
@@ -46,7 +46,7 @@ def convert(
     zero_based: bool | None = None,
     colour: bool = False,
     progress: Progress | None = None,
-) -> Path:
+) -> AnyPath:
     """Write ``source`` to ``target``, in one pass over the data by row blocks, in at most ``memory``.
 
     A dense matrix goes to ``.npy``; ``.arrow`` with one fixed-size list column; or ``.zarr`` in panels,
@@ -72,7 +72,7 @@ def convert(
     Raises DataError if it exists and not ``overwrite``, if the disk has no room, for a suffix that does not suit
     the source, and for malformed text and images; MemoryPlanError if a row block, or a panel, does not fit ``memory``.
     """
-    path = Path(target).expanduser().absolute()
+    path = path_of(target)
     progress = progress or Progress()
     memory = parse_bytes(memory)
     if path.suffix not in DENSE_SUFFIXES + SPARSE_SUFFIXES:
@@ -118,7 +118,7 @@ def _opened(
 def _convert_dense(
     matrix: Matrix,
     labels: np.ndarray | None,
-    path: Path,
+    path: AnyPath,
     overwrite: bool,
     memory: int,
     panel_columns: int | None,
@@ -150,7 +150,7 @@ def _convert_dense(
 
 
 @contextmanager
-def _labels_beside(path: Path, overwrite: bool, labels: np.ndarray | None) -> Iterator[None]:
+def _labels_beside(path: AnyPath, overwrite: bool, labels: np.ndarray | None) -> Iterator[None]:
     if labels is None:
         yield
         return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from lazypipe.io.csr_writer import csr_writer
 from lazypipe.io.matrix import Matrix
 from lazypipe.io.svmlight import PARSED_FACTOR, TextRows, read_text, scan, to_entries
 from lazypipe.progress import Progress, StageDone, StageStarted, TaskDone
+from lazypipe.stores import AnyPath
 
 SPARSE_SUFFIXES = (".arrow", ".parquet")
 BLOCK_NBYTES = 32 * 1024**2  # of a record batch or row group: what a reader of compressed rows has to hold
@@ -27,7 +27,7 @@ BATCH_NBYTES = 1024  # and for what describes a record batch
 SORT_NBYTES = 16  # that sorting holds for an entry
 
 
-def convert_sparse(matrix: Matrix, path: Path, overwrite: bool, memory: int, progress: Progress) -> None:
+def convert_sparse(matrix: Matrix, path: AnyPath, overwrite: bool, memory: int, progress: Progress) -> None:
     """Write sparse rows to ``path`` (.arrow, .parquet) by blocks of rows, sorting those that are not.
 
     Raises as ``convert`` does, and DataError for the faults that reading finds.
@@ -79,8 +79,8 @@ def _rows_per_block(matrix: Matrix, memory: int) -> int:
 
 
 def convert_svmlight(
-    source: Path,
-    path: Path,
+    source: AnyPath,
+    path: AnyPath,
     overwrite: bool,
     memory: int,
     n_columns: int | None,

@@ -24,6 +24,7 @@ from lazypipe.atomic import replacing
 from lazypipe.errors import DataError
 from lazypipe.io.convert import HEADER_NBYTES, npy_header, write_whole
 from lazypipe.progress import Progress, StageDone, StageStarted, TaskDone
+from lazypipe.stores import AnyPath, path_of
 
 TILE_ROWS, TILE_COLUMNS = 256, 16384  # what one seed draws; part of the definition of the data
 TASK_TILES = 16  # tiles of one column of tiles that a task writes, sharing their V
@@ -80,7 +81,7 @@ def generate(
     overwrite: bool = False,
     progress: Progress | None = None,
     n_threads: int | None = None,
-) -> Path:
+) -> AnyPath:
     """Write a matrix (n_rows, n_columns) of known spectrum to ``target`` (.npy), and the truth beside it.
 
     ``spectrum`` is "1/i" or the variances of the ``rank`` components (default: as many as the list, or
@@ -91,7 +92,7 @@ def generate(
     ``<stem>.truth.npz`` with explained_variance (rank,), noise and seed. Memory: under 100 MB a thread.
     Raises DataError for impossible arguments, existing targets without ``overwrite``, and a full disk.
     """
-    path = Path(target).expanduser().absolute()
+    path = path_of(target)
     recipe = _recipe(path, n_rows, n_columns, spectrum, rank, mean, noise, dtype, seed)
     rank = len(recipe.variances)
     sizes = (n_rows * n_columns * recipe.dtype.itemsize, rank * n_columns * 4, n_columns * 8)
@@ -187,7 +188,7 @@ def _noise(recipe: _Recipe, tile_row: int, tile: int) -> np.ndarray:
 
 
 def _recipe(
-    path: Path, n_rows: int, n_columns: int, spectrum: str | Sequence[float], rank: int | None,
+    path: AnyPath, n_rows: int, n_columns: int, spectrum: str | Sequence[float], rank: int | None,
     mean: float, noise: float, dtype: str | np.dtype, seed: int,
 ) -> _Recipe:  # fmt: skip
     def refuse(what: str) -> DataError:

@@ -9,7 +9,6 @@ import hashlib
 import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +17,7 @@ from lazypipe.blocks import Span
 from lazypipe.errors import DataError
 from lazypipe.io.matrix import Dense, Piece, Unmapped
 from lazypipe.io.sources import checked_rectangle, fingerprint_files, one_line
+from lazypipe.stores import AnyPath, Place, SomePath, StoreError, path_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -57,11 +57,11 @@ class ImageFolder(Dense):
 
     def pieces(self) -> tuple[Piece, ...]:
         """A piece an image."""
-        return tuple(Piece(str(Path(self.uri, name)), Span(i, i + 1)) for i, name in enumerate(self.names))
+        return tuple(Piece(str(path_of(self.uri) / name), Span(i, i + 1)) for i, name in enumerate(self.names))
 
     def fingerprint(self) -> str:
         """Hash of shape, dtype, and path, size and modification time of each image."""
-        return fingerprint_files((Path(self.uri, name) for name in self.names), self.shape, self.dtype)
+        return fingerprint_files((path_of(self.uri) / name for name in self.names), self.shape, self.dtype)
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class ImageReader(Unmapped):
         checked_rectangle(rows, columns, source.shape, out, source.uri)
         size = (source.width, source.height)
         for row, name in zip(out, source.names[rows.slice], strict=True):
-            path = Path(source.uri, name)
+            path = path_of(source.uri) / name
             with _opened(path) as image:
                 if image.size != size:
                     raise DataError(
@@ -89,7 +89,7 @@ class ImageReader(Unmapped):
                 np.copyto(row, _pixels(image, path, source.colour)[columns.slice], casting="unsafe")
 
 
-def is_image_folder(path: Path) -> bool:
+def is_image_folder(path: AnyPath) -> bool:
     """Whether a folder, or one of its subfolders, has a file with the suffix of an image."""
     if not path.is_dir():
         return False
@@ -97,7 +97,9 @@ def is_image_folder(path: Path) -> bool:
     return any(map(_is_image, files)) or any(any(map(_is_image, _entries(path / name)[0])) for name in folders)
 
 
-def open_images(path: Path, column: str | None = None, colour: bool = False) -> tuple[ImageFolder, np.ndarray | None]:
+def open_images(
+    path: AnyPath, column: str | None = None, colour: bool = False
+) -> tuple[ImageFolder, np.ndarray | None]:
     """The images of a folder and their labels (n_images,), the names of their subfolders; None without subfolders.
 
     Without classes rows come in the order of the names. With classes in that of a hash of ``class/name``: as good as
@@ -122,7 +124,7 @@ def open_images(path: Path, column: str | None = None, colour: bool = False) -> 
     return matrix, np.array([name.partition("/")[0] for name in names]) if classes else None
 
 
-def labels_path(target: Path) -> Path:
+def labels_path(target: SomePath) -> SomePath:
     """Where ``convert`` writes the labels of the images in ``target``."""
     return target.with_name(f"{target.stem}.labels.npy")
 
@@ -131,17 +133,17 @@ def _scattered(name: str) -> tuple[bytes, str]:
     return hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest(), name
 
 
-def _entries(folder: Path) -> tuple[list[str], list[str]]:
+def _entries(folder: AnyPath) -> tuple[list[str], list[str]]:
     """The names of the files, and of the folders, in a folder, sorted; hidden ones are left out."""
     try:
-        with os.scandir(folder) as found:
+        with nullcontext(folder.iterdir()) if isinstance(folder, Place) else os.scandir(folder) as found:
             entries = sorted((entry.name, entry.is_dir()) for entry in found if not entry.name.startswith("."))
     except OSError as error:
         raise DataError(f"{folder}: cannot be read ({one_line(error)}). Check its rights.") from error
     return [name for name, is_dir in entries if not is_dir], [name for name, is_dir in entries if is_dir]
 
 
-def _images_of(folder: Path) -> list[str]:
+def _images_of(folder: AnyPath) -> list[str]:
     """The names of the images of a class."""
     files, folders = _entries(folder)
     _require_images(folder, files)
@@ -159,25 +161,25 @@ def _is_image(name: str) -> bool:
     return name.lower().endswith(SUFFIXES)
 
 
-def _require_images(folder: Path, files: list[str]) -> None:
+def _require_images(folder: AnyPath, files: list[str]) -> None:
     other = next((name for name in files if not _is_image(name)), None)
     if other is not None:
         raise DataError(f"{folder / other}: is no image by its suffix ({', '.join(SUFFIXES)}). Move it elsewhere.")
 
 
-def _opened(path: Path) -> Image:
+def _opened(path: AnyPath) -> Image:
     """The image, its pixels not read yet."""
     import PIL.Image
 
     try:
-        return PIL.Image.open(path, formats=FORMATS)
-    except MemoryError:
+        return PIL.Image.open(path.open("rb") if isinstance(path, Place) else path, formats=FORMATS)
+    except (MemoryError, StoreError):
         raise
     except Exception as error:  # Pillow's formats raise what they like at damaged files
         raise _unreadable(path, error) from error
 
 
-def _pixels(image: Image, path: Path, colour: bool) -> np.ndarray:
+def _pixels(image: Image, path: AnyPath, colour: bool) -> np.ndarray:
     """(n_columns,) uint8."""
     mode = "RGB" if colour else "L"
     try:
@@ -185,7 +187,7 @@ def _pixels(image: Image, path: Path, colour: bool) -> np.ndarray:
         image.load()
         transparent = image.has_transparency_data and np.asarray(image.convert("RGBA"))[..., 3].min() < 255
         values = np.asarray(image if image.mode == mode else image.convert(mode)).reshape(-1)
-    except MemoryError:
+    except (MemoryError, StoreError):
         raise
     except Exception as error:
         raise _unreadable(path, error) from error
@@ -198,6 +200,6 @@ def _pixels(image: Image, path: Path, colour: bool) -> np.ndarray:
     return values
 
 
-def _unreadable(path: Path, error: Exception) -> DataError:
+def _unreadable(path: AnyPath, error: Exception) -> DataError:
     said = one_line(error).replace(f" {str(path)!r}", "")
     return DataError(f"{path}: is no readable image ({said}). Remove it, or replace it by a good copy.")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from lazypipe.errors import DataError
 from lazypipe.io.sources import one_line
+from lazypipe.stores import AnyPath
 
 
-def attributes_of_kind(path: Path, kind: str, refused: str) -> dict[str, Any]:
+def attributes_of_kind(path: AnyPath, kind: str, refused: str) -> dict[str, Any]:
     """Those of a store of ``kind``. Raises DataError, which says what is ``refused``, where there is none."""
     try:
         attributes: dict[str, Any] = json.loads((path / "zarr.json").read_text())["attributes"]

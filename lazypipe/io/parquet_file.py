@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from lazypipe.errors import DataError
 from lazypipe.io.ipc_file import seekable
 from lazypipe.io.sources import one_line
-from lazypipe.stores import AnyPath, is_remote
+from lazypipe.stores import AnyPath, Place, is_remote, stands
 
 
 def part_paths(path: AnyPath) -> list[AnyPath]:
@@ -19,6 +19,8 @@ def part_paths(path: AnyPath) -> list[AnyPath]:
     if not path.is_dir():
         return [path]
     parts: list[AnyPath] = sorted(part for pattern in ("*.parquet", "*.pq") for part in path.glob(pattern))
+    if isinstance(path, Place) and not stands(path):
+        raise DataError(f"{path}: was not uploaded to its end. Write it again.")
     if not parts:
         raise DataError(f"{path}: is a directory without data. Put .parquet parts into it.")
     return parts

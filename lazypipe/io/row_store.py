@@ -11,6 +11,8 @@ import numpy as np
 
 from lazypipe.blocks import Span
 from lazypipe.errors import DataError
+from lazypipe.io.matrix import Matrix
+from lazypipe.stores import AnyPath, Place, path_of
 
 SUFFIXES = (".zarr", ".parquet")
 KIND = "lazypipe scores"
@@ -65,7 +67,7 @@ class RowStore:
             partial.replace(part)
 
 
-def is_store(path: Path) -> bool:
+def is_store(path: AnyPath) -> bool:
     """Whether a folder is a store of this kind, and holds nothing else."""
     if not path.is_dir() or path.is_symlink():
         return False
@@ -78,8 +80,16 @@ def is_store(path: Path) -> bool:
         return False
 
 
-def suffix_of(path: Path) -> str:
+def suffix_of(path: AnyPath) -> str:
     """The format that a path asks for; DataError for another one."""
     if path.suffix not in SUFFIXES:
         raise DataError(f"{path}: cannot write {path.suffix or 'no suffix'!r}. Use {' or '.join(SUFFIXES)}.")
     return path.suffix
+
+
+def is_source(path: AnyPath, matrix: Matrix) -> bool:
+    """Whether an output would take the place of what it is computed from."""
+    own = path_of(matrix.uri)
+    if isinstance(path, Place) or isinstance(own, Place):
+        return path == own
+    return own.exists() and path.exists() and own.samefile(path)

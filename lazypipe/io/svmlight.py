@@ -22,6 +22,7 @@ import pyarrow.csv as pacsv
 from lazypipe.errors import DataError
 from lazypipe.io.csr import Entries, index_dtype, sorted_rows
 from lazypipe.io.sources import one_line
+from lazypipe.stores import AnyPath
 
 SUFFIXES = (".svm", ".svmlight", ".libsvm")
 PARSED_FACTOR = 80  # bytes held for a byte of text, at most (measured: 20 for long lines, 65 for "1\n")
@@ -53,7 +54,7 @@ class Contents:
     largest: int  # index; -1 where there are no entries
 
 
-def read_text(path: Path, block_nbytes: int) -> Iterator[TextRows]:
+def read_text(path: AnyPath, block_nbytes: int) -> Iterator[TextRows]:
     """All rows of the text, about ``block_nbytes`` bytes of it at a time; plain or gzip.
 
     Raises DataError with the number of the first malformed line, or of one longer than a block.
@@ -61,7 +62,7 @@ def read_text(path: Path, block_nbytes: int) -> Iterator[TextRows]:
     line, carry = 1, b""
     with ExitStack() as files:
         try:
-            raw: IO[bytes] = files.enter_context(open(path, "rb"))
+            raw: IO[bytes] = files.enter_context(path.open("rb"))
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({one_line(error)}). Check the path and its rights.") from error
         zipped = path.suffix.lower() == ".gz"
@@ -101,7 +102,7 @@ def scan(blocks: Iterator[TextRows]) -> Contents:
     return Contents(n_rows, smallest if largest >= 0 else 0, largest)
 
 
-def to_entries(rows: TextRows, first: int, n_columns: int, path: Path) -> Entries:
+def to_entries(rows: TextRows, first: int, n_columns: int, path: AnyPath) -> Entries:
     """The rows as sorted entries, indices counted from 0; ``first`` (0 or 1) is what the text counts from.
 
     Raises DataError, with the line, for an index outside ``n_columns`` and for a column named twice.
@@ -133,7 +134,7 @@ def _line(rows: TextRows, ends: np.ndarray, at: int) -> int:
     return int(rows.lines[np.searchsorted(ends, at, side="right") - 1])
 
 
-def _parse(block: bytes, first_line: int, path: Path, position: int) -> TextRows:
+def _parse(block: bytes, first_line: int, path: AnyPath, position: int) -> TextRows:
     """The rows of ``block``, whole lines, the last with its end."""
     if b"#" in block:
         block = re.sub(rb"#[^\n]*", b"", block)
@@ -195,7 +196,7 @@ def _numbers(text: np.ndarray) -> np.ndarray | None:
 WELL_FORMED = re.compile(rb"\s*([^\s:]+)((?:\s+\d+:[^\s:]+)*)\s*")
 
 
-def _malformed(block: bytes, first_line: int, path: Path) -> DataError:
+def _malformed(block: bytes, first_line: int, path: AnyPath) -> DataError:
     """The error for the first line of ``block`` that is no ``label index:value ...``."""
     for number, line in enumerate(block.split(b"\n"), first_line):
         match = WELL_FORMED.fullmatch(line)

@@ -21,6 +21,8 @@ from lazypipe.atomic import replacing
 from lazypipe.errors import DataError
 from lazypipe.io.kinds import attributes_of_kind
 from lazypipe.io.sources import one_line
+from lazypipe.io.zarr import store_of
+from lazypipe.stores import AnyPath, Place, SomePath
 
 NAME = "covariance"
 KIND = "lazypipe tiles"
@@ -48,22 +50,22 @@ def create(path: Path, n: int, tile: int, dtype: np.dtype, attributes: dict[str,
     zarr.create_group(str(path), attributes={"kind": KIND, "n": n, "tile": tile, **attributes})
 
 
-def attributes_of(path: Path) -> dict[str, Any]:
+def attributes_of(path: AnyPath) -> dict[str, Any]:
     """Those of a store. Raises DataError where there is none."""
     return attributes_of_kind(path, KIND, "is no store of covariance tiles")
 
 
-def tile_path(path: Path, i: int, j: int) -> Path:
+def tile_path(path: SomePath, i: int, j: int) -> SomePath:
     """The file of the tile in tile row i and tile column j, i <= j."""
-    return path / NAME / "c" / str(i) / str(j)
+    return path / f"{NAME}/c/{i}/{j}"
 
 
-def mean_path(path: Path, i: int) -> Path:
+def mean_path(path: SomePath, i: int) -> SomePath:
     """The file of the means of the columns of tile row i."""
-    return path / "mean" / "c" / str(i)
+    return path / f"mean/c/{i}"
 
 
-def is_whole(path: Path, nbytes: int) -> bool:
+def is_whole(path: AnyPath, nbytes: int) -> bool:
     """Whether a chunk file of ``nbytes`` of data is there, with its checksum."""
     with contextlib.suppress(OSError):
         return path.stat().st_size == nbytes + CHECKSUM_NBYTES
@@ -107,12 +109,12 @@ def _write_direct(path: Path, raw: memoryview) -> None:
         os.close(descriptor)
 
 
-def read_tile(path: Path, tile: int, dtype: np.dtype) -> np.ndarray:
+def read_tile(path: AnyPath, tile: int, dtype: np.dtype) -> np.ndarray:
     """The chunk file of a tile (tile, tile), in one piece of memory. Raises DataError where it is torn."""
     values = np.empty((tile, tile), dtype)
     raw = values.reshape(-1).view(np.uint8)
     try:
-        with open(path, "rb", buffering=0) as file:
+        with _opened(path) as file:
             done = 0
             while done < raw.nbytes and (n := file.readinto(raw[done:].data)):
                 done += n
@@ -124,10 +126,14 @@ def read_tile(path: Path, tile: int, dtype: np.dtype) -> np.ndarray:
     return values
 
 
-def read_array(path: Path, name: str, at: Any) -> np.ndarray:
+def _opened(path: AnyPath) -> Any:
+    return path.open("rb") if isinstance(path, Place) else open(path, "rb", buffering=0)
+
+
+def read_array(path: AnyPath, name: str, at: Any) -> np.ndarray:
     """``array[at]`` of a store, its checksums checked. Raises DataError that names the store."""
     try:
-        return np.asarray(zarr.open_group(str(path), mode="r")[name][at])
+        return np.asarray(zarr.open_group(store_of(path), mode="r")[name][at])
     except (ValueError, OSError, RuntimeError, KeyError) as error:
         raise DataError(
             f"{path}: {name} cannot be read: a chunk is torn ({one_line(error)}). Delete that chunk, "

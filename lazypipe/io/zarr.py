@@ -71,7 +71,7 @@ class ZarrMatrix(Dense):
         """A piece a chunk file: the last two numbers of its path count chunks down and across."""
         pieces = []
         for path in self._files():
-            numbers = re.findall(r"\d+", str(path.relative_to(path_of(self.uri) / self.name)))
+            numbers = re.findall(r"\d+", str(path).removeprefix(f"{self.uri}/{self.name}"))
             if len(numbers) >= 2 and path.name[-1].isdigit():
                 first = int(numbers[-2]) * self.chunks[0]
                 pieces.append(Piece(str(path), Span(first, min(first + self.chunks[0], self.shape[0]))))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lazypipe.checkpoint import local_folder
 from lazypipe.checks import whole
 from lazypipe.engines import Engine, engine_or_own
 from lazypipe.errors import ClosePairWarning, ConfigError
@@ -45,7 +46,7 @@ def code_errors(
         rows = []
         for n in wanted:
             model = Autoencoder((*stack.units[1:], n), divide_by=stack.divide_by, **options)
-            place = None if state is None else Path(f"{Path(state)}-codes-{n}")
+            place = None if state is None else Path(f"{local_folder(state)}-codes-{n}")
             model.fit(matrix, stack=stack, engine=running, state=place, restart=restart and place is not None)
             error = model.reconstruction_error(judged)
             rows.append({"n_components": n, "autoencoder": error, "PCA": float(of_components[n - 1])})

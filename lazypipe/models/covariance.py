@@ -31,6 +31,7 @@ from lazypipe.models.tiles import plan_tiles as _tiles_plan
 from lazypipe.plan import FoldPlan, Host, Plan, or_say_what_fits, plan_fold
 from lazypipe.stats.covariance import Covariance, CovarianceMatrix
 from lazypipe.stats.provisional import provisional_shift
+from lazypipe.stores import AnyPath, is_remote, path_of
 
 REMEDY = "or write tiles to disk (out='cov.zarr'; --tiles cov.zarr): the answer alone is columns x columns x 8 bytes."
 
@@ -196,17 +197,18 @@ def require_lasting(asked: Preparation) -> None:
 
 
 def _tiled(
-    matrix: Matrix, ddof: int, asked: Preparation, engine: Engine, out: Path, overwrite: bool
+    matrix: Matrix, ddof: int, asked: Preparation, engine: Engine, out: AnyPath, overwrite: bool
 ) -> CovarianceResult:
     plan = or_say_what_fits(lambda host: _tiles_plan(matrix, asked, host, out), engine.host, TILES_REMEDY)
     tiled = write_tiles(matrix, ddof, asked, engine, plan, out, overwrite)
     return CovarianceResult(tiled.mean, tiled, tiled.n_rows, ddof, plan, tiled.weight, matrix.shape[0])
 
 
-def _store(out: str | Path) -> Path:
-    if Path(out).suffix not in ("", ".zarr"):
+def _store(out: str | Path) -> AnyPath:
+    place = path_of(out) if is_remote(out) else Path(out)
+    if place.suffix not in ("", ".zarr"):
         raise ConfigError(f"out: {str(out)!r} is no .zarr, which tiles are written to. Name it cov.zarr.")
-    return Path(out)
+    return place
 
 
 def _to_correlation(covariance: np.ndarray, mean: np.ndarray, rounding: float) -> None:

@@ -21,6 +21,7 @@ from lazypipe.io.matrix import Matrix
 from lazypipe.io.prepared import Prepared
 from lazypipe.plan import FoldPlan, Host, plan_fold
 from lazypipe.stats.moments import ColumnMoments, Moments, NanPolicy
+from lazypipe.stores import path_of
 
 Scale = bool | Literal["genotype"]
 NAN_POLICIES = ("raise", "omit", "mean")
@@ -92,10 +93,12 @@ def _checked_weights(row_weights: Any, matrix: Matrix) -> np.ndarray:
     what = "row_weights"
     if isinstance(row_weights, str | Path):
         what = f"row_weights {row_weights}"
-        if not Path(row_weights).expanduser().is_file():
+        place = path_of(row_weights)
+        if not place.is_file():
             raise DataError(f"{what}: no such file. Check the path.")
         try:
-            row_weights = np.load(Path(row_weights).expanduser(), allow_pickle=False)
+            with place.open("rb") as file:
+                row_weights = np.load(file, allow_pickle=False)
         except (OSError, ValueError) as error:
             raise DataError(f"{what}: is not a readable .npy file ({' '.join(str(error).split())}).") from error
     try:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lazypipe.errors import DataError
 from lazypipe.io import tile_store
+from lazypipe.stores import AnyPath, path_of
 
 
 class TiledCovariance:
@@ -18,8 +18,8 @@ class TiledCovariance:
     Rows and columns are slices, integers or arrays of them. Raises DataError for a torn or missing tile.
     """
 
-    def __init__(self, path: str | Path):
-        self.path = Path(path).expanduser().absolute()
+    def __init__(self, path: str | AnyPath):
+        self.path = path_of(path)
         attributes = tile_store.attributes_of(self.path)
         missing = {"n", "tile", "dtype", "n_rows", "weight", "ddof"} - attributes.keys()
         if missing:

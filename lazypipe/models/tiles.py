@@ -37,6 +37,7 @@ from lazypipe.sizes import MIB, show_bytes
 from lazypipe.stats.base import accumulate, require_finite
 from lazypipe.stats.centring import Centring
 from lazypipe.stats.products import head_shift
+from lazypipe.stores import AnyPath
 
 TILES_REMEDY = "or give more memory."
 LARGEST_TILE = 5120  # columns: 100 MB of float32, 0.5 s of a core
@@ -54,7 +55,7 @@ class TileTask(NamedTuple):
     stop: int
 
 
-def plan_tiles(matrix: Matrix, asked: Preparation, host: Host, out: Path) -> Plan:
+def plan_tiles(matrix: Matrix, asked: Preparation, host: Host, out: AnyPath) -> Plan:
     """The tiles, tasks and bytes of a covariance on disk. Raises MemoryPlanError, PlanError."""
     n_rows, n = matrix.shape
     if not matrix.reads_columns:
@@ -110,7 +111,7 @@ def tile_tasks(count: int) -> tuple[TileTask, ...]:
 
 
 def write_tiles(
-    matrix: Matrix, ddof: int, asked: Preparation, engine: Engine, plan: Plan, out: Path, overwrite: bool
+    matrix: Matrix, ddof: int, asked: Preparation, engine: Engine, plan: Plan, out: AnyPath, overwrite: bool
 ) -> TiledCovariance:
     """Compute what is missing of the store at ``out``, and move it into place when it is whole.
 

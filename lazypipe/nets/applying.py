@@ -18,11 +18,12 @@ from lazypipe.blocks import Span
 from lazypipe.errors import DataError
 from lazypipe.io import open_matrix
 from lazypipe.io.matrix import Matrix
-from lazypipe.io.row_store import SUFFIXES, RowStore, is_store
+from lazypipe.io.row_store import SUFFIXES, RowStore, is_source, is_store
 from lazypipe.nets.device import arithmetic, device_of
 from lazypipe.nets.options import Options
 from lazypipe.nets.stream import Stream
 from lazypipe.sizes import MIB
+from lazypipe.stores import AnyPath, path_of
 
 BLOCK_NBYTES = 8 * MIB  # of rows, and of what comes of them
 MEMORY = 256 * MIB  # of buffers
@@ -40,7 +41,7 @@ def applied(
     out: str | Path | None = None,
     overwrite: bool = False,
     memory: int = MEMORY,
-) -> np.ndarray | Path:
+) -> np.ndarray | AnyPath:
     """What a function says of all rows (n_rows, n_outputs): an array in float32, or the path that it was written to.
 
     ``make`` gives the function on a device. ``out`` ends in .npy (float32), .zarr or .parquet (float64), and is put in
@@ -53,10 +54,10 @@ def applied(
         for rows, values in _blocks(make, matrix, n_outputs, options, device, memory):
             found[rows.slice] = values
         return found
-    path = Path(out).expanduser().absolute()
+    path = path_of(out)
     if path.suffix not in (NPY, *SUFFIXES):
         raise DataError(f"{path}: cannot write {path.suffix or 'no suffix'!r}. Use {', '.join((NPY, *SUFFIXES))}.")
-    if overwrite and path.exists() and Path(matrix.uri).exists() and path.samefile(matrix.uri):
+    if overwrite and is_source(path, matrix):
         raise DataError(f"{path}: is the source itself. Write elsewhere.")
     blocks = _blocks(make, matrix, n_outputs, options, device, memory)
     n_bytes = math.prod((matrix.shape[0], n_outputs, 4 if path.suffix == NPY else 8))

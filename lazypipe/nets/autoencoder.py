@@ -21,6 +21,7 @@ from lazypipe.nets.dbn import Pretrained, plan_belief
 from lazypipe.nets.fitting import FitNetwork
 from lazypipe.nets.network import Network, Shape
 from lazypipe.nets.stack import Stack
+from lazypipe.stores import AnyPath, path_of
 
 FIXED: dict[str, Any] = {"activation": "sigmoid", "initial": "xavier", "loss": "cross_entropy"}  # nobody's choice
 REMEDY = "Give the file of an autoencoder that lazypipe saved."
@@ -75,7 +76,7 @@ class Autoencoder(Pretrained):
         self.n_components_ = self.shape_.units[self._code]
         return self
 
-    def transform(self, X: Any, out: str | Path | None = None, overwrite: bool = False) -> np.ndarray | Path:
+    def transform(self, X: Any, out: str | Path | None = None, overwrite: bool = False) -> np.ndarray | AnyPath:
         """The codes (n, n_components) of every row, float32; written to ``out`` (.npy, .zarr, .parquet) if given."""
         require_fitted(self, "shape_")
         return self._applied(X, lambda network, rows: network.codes(rows), self.n_components_, out, overwrite)
@@ -89,7 +90,7 @@ class Autoencoder(Pretrained):
         network = self._loaded(torch.device("cpu"))
         return self._back(network.after(torch.from_numpy(given), self._code)).numpy()
 
-    def reconstruct(self, X: Any, out: str | Path | None = None, overwrite: bool = False) -> np.ndarray | Path:
+    def reconstruct(self, X: Any, out: str | Path | None = None, overwrite: bool = False) -> np.ndarray | AnyPath:
         """Every row as the codes give it back, (n, D), in the units of X."""
         require_fitted(self, "shape_")
 
@@ -115,12 +116,12 @@ class Autoencoder(Pretrained):
         require_fitted(self, "shape_")
         header = {"autoencoder": self.shape_._asdict(), "divide_by": float(self.divide_by)}
         values = self._loaded(torch.device("cpu")).parameters.values
-        save_tensors(Path(path).expanduser().absolute(), header, values, overwrite)
+        save_tensors(path_of(path), header, values, overwrite)
 
     @classmethod
-    def load(cls, path: str | Path) -> Autoencoder:
+    def load(cls, path: str | AnyPath) -> Autoencoder:
         """A fitted autoencoder from the file that ``save`` wrote. DataError for any other."""
-        place = Path(path).expanduser().absolute()
+        place = path_of(path)
         header, tensors = load_tensors(place, REMEDY)
         if "autoencoder" not in header:
             raise DataError(f"{place}: is no autoencoder. {REMEDY}")
@@ -183,7 +184,7 @@ class Autoencoder(Pretrained):
             said = said.sigmoid()
         return said * float(self.divide_by)
 
-    def _applied(self, X: Any, function: Any, n_outputs: int, out: Any, overwrite: bool) -> np.ndarray | Path:
+    def _applied(self, X: Any, function: Any, n_outputs: int, out: Any, overwrite: bool) -> np.ndarray | AnyPath:
         matrix = matched(X, self.shape_.units[0])
 
         def make(device: torch.device) -> Function:

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from lazypipe.atomic import replacing
 from lazypipe.building import held
-from lazypipe.checkpoint import REMEDY
+from lazypipe.checkpoint import REMEDY, local_folder
 from lazypipe.errors import ConfigError, DataError
+from lazypipe.stores import AnyPath, on_disk
 
 FORMAT = 1
 HEADER = "lazypipe"
@@ -40,7 +41,7 @@ def checked_state(state: str | Path | None, restart: bool) -> str | None:
     """The whole path of a folder of checkpoints; ConfigError where there is none to restart from."""
     if state is None and restart:
         raise ConfigError("restart: there is no state to forget. Give state= (--state), or leave restart out.")
-    return None if state is None else str(Path(state).expanduser().absolute())
+    return None if state is None else str(local_folder(state))
 
 
 def forget(state: str | None, restart: bool) -> None:
@@ -57,7 +58,7 @@ class Checkpoints:
     """
 
     def __init__(self, path: str | Path, restart: bool = False):
-        self.path = Path(path).expanduser().absolute()
+        self.path = local_folder(path)
         self.restart = restart
         self._held = ExitStack()
 
@@ -92,7 +93,7 @@ class Checkpoints:
         return load_tensors(path, REMEDY) if path.exists() else None
 
 
-def save_tensors(path: Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor], overwrite: bool) -> None:
+def save_tensors(path: AnyPath, header: Mapping[str, Any], tensors: Mapping[str, Tensor], overwrite: bool) -> None:
     """Write a file whole. DataError where it is there and not ``overwrite``, or the disk is full."""
     kept = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
     text = json.dumps({"format": FORMAT, "hash": _hash(kept), **header})
@@ -103,10 +104,10 @@ def save_tensors(path: Path, header: Mapping[str, Any], tensors: Mapping[str, Te
         partial.chmod(mode)
 
 
-def load_tensors(path: Path, remedy: str) -> Checkpoint:
+def load_tensors(path: AnyPath, remedy: str) -> Checkpoint:
     """Raises DataError for a file that is torn, or none of lazypipe's."""
     try:
-        with safe_open(path, framework="pt", device="cpu") as file:
+        with on_disk(path) as local, safe_open(local, framework="pt", device="cpu") as file:
             text = (file.metadata() or {}).get(HEADER)
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  # no mapping
     except (SafetensorError, OSError) as error:

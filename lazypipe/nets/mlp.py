@@ -25,6 +25,7 @@ from lazypipe.nets.network import LOSSES, Network, Shape
 from lazypipe.nets.options import Options, options_of
 from lazypipe.nets.placing import budget_of, carried_out, plan_training
 from lazypipe.plan import Plan
+from lazypipe.stores import AnyPath, path_of
 
 ENOUGH_ROWS = 10  # a parameter, by the rule of thumb
 REMEDY = "Give the file of a network that lazypipe saved."
@@ -192,12 +193,12 @@ class MLP:
             "divide_by": self._divide_by,
         }
         network = self._network(torch.device("cpu"))
-        save_tensors(Path(path).expanduser().absolute(), header, network.parameters.values, overwrite)
+        save_tensors(path_of(path), header, network.parameters.values, overwrite)
 
     @classmethod
-    def load(cls, path: str | Path) -> MLP:
+    def load(cls, path: str | AnyPath) -> MLP:
         """A fitted network from the file that ``save`` wrote. DataError for any other."""
-        place = Path(path).expanduser().absolute()
+        place = path_of(path)
         header, tensors = load_tensors(place, REMEDY)
         found = header.get("network", {})
         if found.get("loss") not in LOSSES:

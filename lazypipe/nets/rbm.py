@@ -22,6 +22,7 @@ from lazypipe.nets.options import Options, options_of
 from lazypipe.nets.placing import budget_of, carried_out, plan_training
 from lazypipe.nets.stack import Stack, load_stack, save_stack
 from lazypipe.plan import Plan
+from lazypipe.stores import AnyPath
 
 RATES = {"bernoulli": 0.05, "gaussian": 0.005}  # Hinton 2012, section 13.2: a tenth where visible units are Gaussian
 
@@ -118,11 +119,11 @@ class RBM:
         self.device_, self.plan_ = found.device, plan
         return self
 
-    def transform(self, X: Any, out: str | Path | None = None, overwrite: bool = False) -> np.ndarray | Path:
+    def transform(self, X: Any, out: str | Path | None = None, overwrite: bool = False) -> np.ndarray | AnyPath:
         """P(h = 1 | v) of every row, (n, n_hidden) float32; written to ``out`` (.npy, .zarr, .parquet) if given."""
         return self._applied(X, lambda model, rows: model.hidden(rows), self._n_hidden, out, overwrite)
 
-    def reconstruct(self, X: Any, out: str | Path | None = None, overwrite: bool = False) -> np.ndarray | Path:
+    def reconstruct(self, X: Any, out: str | Path | None = None, overwrite: bool = False) -> np.ndarray | AnyPath:
         """The mean of the visible units given each row's hidden probabilities, (n, D), in the units of X."""
 
         def down(model: EnergyModel, rows: Tensor) -> Tensor:
@@ -170,7 +171,7 @@ class RBM:
         save_stack(path, self.stack_, overwrite)
 
     @classmethod
-    def load(cls, path: str | Path) -> RBM:
+    def load(cls, path: str | AnyPath) -> RBM:
         """A machine from its file; the first one of a stack. DataError for any other."""
         stack = load_stack(path)
         model = cls(stack.units[1], visible="gaussian" if stack.gaussian else "bernoulli", divide_by=stack.divide_by)
@@ -218,7 +219,7 @@ class RBM:
 
     def _applied(
         self, X: Any, function: Any, n_outputs: int, out: str | Path | None = None, overwrite: bool = False
-    ) -> np.ndarray | Path:
+    ) -> np.ndarray | AnyPath:
         matrix = matched(X, self._n_visible)
 
         def make(device: torch.device) -> Function:

@@ -13,6 +13,7 @@ import torch
 
 from lazypipe.errors import DataError
 from lazypipe.nets.checkpoints import load_tensors, save_tensors
+from lazypipe.stores import AnyPath, path_of
 
 LOSS = "pretrained"  # in the place of a loss: there are no outputs
 REMEDY = "Give the file of a pre-trained stack, as the job dbn and DBN.save leave it."
@@ -86,17 +87,17 @@ def save_stack(path: str | Path, stack: Stack, overwrite: bool = False) -> None:
     tensors |= {f"visible_bias.{i}": torch.from_numpy(bias) for i, bias in enumerate(stack.visible_biases)}
     if stack.mean is not None and stack.scale is not None:
         tensors |= {"mean": torch.from_numpy(stack.mean), "scale": torch.from_numpy(stack.scale)}
-    save_tensors(Path(path).expanduser().absolute(), header, tensors, overwrite)
+    save_tensors(path_of(path), header, tensors, overwrite)
 
 
-def is_stack(path: Path) -> bool:
+def is_stack(path: AnyPath) -> bool:
     """Whether a file holds a stack, or one machine. DataError where it cannot be read."""
     return bool(load_tensors(path.absolute(), REMEDY).header.get("network", {}).get("loss") == LOSS)
 
 
-def load_stack(path: str | Path) -> Stack:
+def load_stack(path: str | AnyPath) -> Stack:
     """The stack of a file, which may hold more tensors and a longer header. DataError for any other file."""
-    place = Path(path).expanduser().absolute()
+    place = path_of(path)
     header, tensors = load_tensors(place, REMEDY)
     network = header.get("network", {})
     if network.get("loss") != LOSS:

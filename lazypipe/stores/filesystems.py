@@ -6,6 +6,7 @@ them is kept in an address, an object that is pickled, or a message.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from collections.abc import Awaitable, Callable
@@ -67,7 +68,7 @@ FILE_SYSTEMS = FileSystems()
 
 def _opened(scheme: str, uri: str) -> Any:
     try:
-        import fsspec
+        import fsspec  # type: ignore[import-untyped]
 
         kind = fsspec.get_filesystem_class(scheme)
     except ImportError as error:
@@ -90,7 +91,17 @@ def answer(file_system: Any, name: str, *arguments: Any, seconds: float = ANSWER
 
 
 def waited(file_system: Any, work: Callable[[], Awaitable[Any]], seconds: float) -> Any:
-    """What a coroutine on the loop of a file system gives; TimeoutError after ``seconds``."""
-    from fsspec.asyn import sync
+    """What a coroutine on the loop of a file system gives; TimeoutError after ``seconds``.
 
-    return sync(file_system.loop, work, timeout=seconds)
+    Whatever ends the waiting, as Ctrl-C does, ends the work.
+    """
+
+    async def started() -> Any:
+        return await work()
+
+    future = asyncio.run_coroutine_threadsafe(started(), file_system.loop)
+    try:
+        return future.result(seconds)
+    except BaseException:
+        future.cancel()
+        raise

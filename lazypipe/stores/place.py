@@ -5,13 +5,17 @@ What reads files asks a Place what it would ask a Path, so that each format is w
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import hashlib
 import io
+import os
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Literal, NamedTuple, TypeAlias, overload
+from typing import IO, Any, Literal, NamedTuple, TypeAlias, TypeVar, overload
 from urllib.parse import unquote, urlsplit
 
 from lazypipe.errors import DataError
@@ -128,6 +132,16 @@ class Place:
         with told(self.uri):
             return status_of(answer(self.file_system, "info", self.uri))
 
+    def found(self) -> Place:
+        """The same, its status known; FileNotFoundError and IsADirectoryError where it is no object."""
+        try:
+            status = self.stat()
+        except FileNotFoundError as error:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.uri) from error
+        if status.is_dir:
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), self.uri)
+        return Place(self.uri, status)
+
     def exists(self) -> bool:
         try:
             self.stat()
@@ -186,7 +200,7 @@ class Place:
         """The object as a file that is read in ranges, 64 KiB at least."""
         from lazypipe.stores.file import RangedFile
 
-        file = io.BufferedReader(RangedFile(self), BUFFER_NBYTES)
+        file = io.BufferedReader(RangedFile(self.found()), BUFFER_NBYTES)
         return file if mode == "rb" else io.TextIOWrapper(file, encoding=encoding, errors=errors, newline=newline)
 
     def read_bytes(self) -> bytes:
@@ -200,6 +214,7 @@ class Place:
 
 
 AnyPath: TypeAlias = Path | Place
+SomePath = TypeVar("SomePath", Path, Place, Path | Place)  # where what comes back is of the kind that was given
 
 
 def is_remote(source: object) -> bool:
@@ -210,7 +225,19 @@ def is_remote(source: object) -> bool:
     return "://" in text and not text.startswith("file://")
 
 
-def path_of(source: str | Path | Place) -> AnyPath:
+@contextmanager
+def on_disk(path: AnyPath) -> Iterator[Path]:
+    """A local path of a whole file: its own, or that of a copy while this lasts. For small files alone."""
+    if isinstance(path, Path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="lazypipe-") as folder:
+        copy = Path(folder) / path.name
+        copy.write_bytes(path.read_bytes())
+        yield copy
+
+
+def path_of(source: str | AnyPath) -> AnyPath:
     """The absolute path of a path or a ``file://`` address, the place of an address of a store.
 
     Raises DataError for an address that no store is known for, and for one that carries a password or a query:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 from collections.abc import AsyncIterator, Iterable
 from typing import Any, NoReturn
 
@@ -14,7 +15,7 @@ from lazypipe.stores.place import Place
 from lazypipe.stores.ranges import RemoteFile
 
 
-class PlaceStore(Store):  # type: ignore[misc]
+class PlaceStore(Store):
     """What lies below ``place``, for reading."""
 
     supports_writes = False
@@ -41,7 +42,7 @@ class PlaceStore(Store):  # type: ignore[misc]
 
     async def get_partial_values(
         self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
-    ) -> list[Buffer | None]:
+    ) -> builtins.list[Buffer | None]:
         return list(await asyncio.gather(*(self.get(key, prototype, part) for key, part in key_ranges)))
 
     def _bytes(self, key: str, byte_range: ByteRequest | None) -> Any:
@@ -61,7 +62,7 @@ class PlaceStore(Store):  # type: ignore[misc]
             start = max(0, stop - byte_range.suffix)
         out = np.empty(max(0, stop - start), np.uint8)
         RemoteFile(Place(place.uri, status)).read(start, out)
-        return memoryview(out)
+        return out.tobytes()
 
     async def exists(self, key: str) -> bool:
         return await asyncio.to_thread((self.place / key).is_file)
@@ -74,7 +75,7 @@ class PlaceStore(Store):  # type: ignore[misc]
         for key in await asyncio.to_thread(self._keys, prefix):
             yield key
 
-    def _keys(self, prefix: str) -> list[str]:
+    def _keys(self, prefix: str) -> builtins.list[str]:
         keys = (str(place.relative_to(self.place)) for place in (self.place / prefix).rglob("*"))
         return sorted(key for key in keys if key.startswith(prefix))
 
@@ -82,7 +83,7 @@ class PlaceStore(Store):  # type: ignore[misc]
         for name in await asyncio.to_thread(self._names, prefix):
             yield name
 
-    def _names(self, prefix: str) -> list[str]:
+    def _names(self, prefix: str) -> builtins.list[str]:
         try:
             return [place.name for place in (self.place / prefix).iterdir()]
         except FileNotFoundError:

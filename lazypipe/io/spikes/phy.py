@@ -5,8 +5,6 @@ params.py is Python, and never run: samples are samples, and nothing else in it 
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from lazypipe.errors import DataError
@@ -59,7 +57,7 @@ def _labelled(path: AnyPath, groups: tuple[str, ...]) -> np.ndarray:
     return np.array(sorted(cluster for cluster, label in labels.items() if label in groups), dtype=np.int64)
 
 
-def _labels(file: Path) -> dict[int, str]:
+def _labels(file: AnyPath) -> dict[int, str]:
     """Cluster -> label, of a table with a header and tabs between its first two columns."""
     try:
         lines = file.read_text(encoding="utf-8").splitlines()

@@ -56,8 +56,8 @@ def read_spikes(
 
     ``source`` is a path or an address (``file://``, ``s3://``), an array (n_spikes,) of one unit, a dict
     {unit id: array}, or open Spikes. Files of one unit, which gets id 0: .npy, and text (.txt, .csv, no suffix) with a
-    number a line and ``#`` comments. Of many units, interleaved or not: .npz with ``samples`` (or ``times``) and ``units``;
-    an Arrow or Parquet table with a row a spike; a Kilosort or phy folder; the units of an NWB file.
+    number a line and ``#`` comments. Of many units, interleaved or not: .npz with ``samples`` (or ``times``) and
+    ``units``; an Arrow or Parquet table with a row a spike; a Kilosort or phy folder; the units of an NWB file.
 
     ``times`` is how times are stored: "samples", "s" or "ms"; None for what the format says (NWB: seconds), and
     samples where it says nothing. Seconds and milliseconds need ``sampling_rate`` (Hz), and are rounded once, to the

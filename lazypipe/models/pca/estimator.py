@@ -25,6 +25,7 @@ from lazypipe.models.pca.sides import Problem
 from lazypipe.models.preparation import Preparation, preparation
 from lazypipe.plan import Plan, or_say_what_fits
 from lazypipe.progress import PassDone
+from lazypipe.stores import AnyPath, is_remote, path_of
 
 SOLVERS = ("auto", "gradient", "deflation", "gram", "covariance")
 PARAMETERS = (
@@ -207,27 +208,27 @@ class PCA:
         with engine_or_own(engine) as running:
             if out is None:
                 return projector.of_matrix(matrix, running)
-            path = Path(out).expanduser().absolute()
+            path = path_of(out)
             return open_matrix(projector.to_disk(matrix, path, overwrite, running))
 
     @classmethod
     def load(cls, folder: str | Path) -> PCA:
         """The fitted estimator of a result folder that ``python -m jobs pca`` wrote."""
-        folder = Path(folder).expanduser()
+        place = path_of(folder) if is_remote(folder) else Path(folder).expanduser()
         try:
-            record = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+            record = json.loads((place / "result.json").read_text(encoding="utf-8"))
             if record["job"] != "pca":
                 raise KeyError("job")
-            arrays = {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in SAVED}
-            scale = folder / "scale.npy"
+            arrays = {name: _array_in(place / f"{name}.npy") for name in SAVED}
+            scale = place / "scale.npy"
             config = record["config"]
             pca = cls(len(arrays["components"]), center=config["center"], nan=config["nan"], tol=config["tol"])
-            fill = folder / "fill.npy"
-            pca.scale_ = np.load(scale, allow_pickle=False) if scale.exists() else None
-            pca.fill_ = np.load(fill, allow_pickle=False) if fill.exists() else None
+            fill = place / "fill.npy"
+            pca.scale_ = _array_in(scale) if scale.exists() else None
+            pca.fill_ = _array_in(fill) if fill.exists() else None
         except (OSError, ValueError, KeyError, TypeError) as error:
             what = " ".join(str(error).split()).rstrip(".")
-            raise DataError(f"{folder}: is no result of a pca job ({what}). Pass its folder.") from error
+            raise DataError(f"{place}: is no result of a pca job ({what}). Pass its folder.") from error
         for name, array in arrays.items():
             setattr(pca, f"{name}_", array)
         pca.n_features_in_ = pca.components_.shape[1]
@@ -369,3 +370,8 @@ def plan_transform(source: Any, pca: PCA, engine: Engine) -> Plan:
         "transform", matrix.uri, matrix.shape, str(matrix.dtype), engine.host, (fold,), passes=1,
         output_nbytes=8 * matrix.shape[0] * len(pca.components_),
     )  # fmt: skip
+
+
+def _array_in(path: AnyPath) -> np.ndarray:
+    with path.open("rb") as file:
+        return np.asarray(np.load(file, allow_pickle=False))

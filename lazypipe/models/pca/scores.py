@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -13,12 +12,13 @@ from lazypipe.engines import Engine
 from lazypipe.errors import DataError
 from lazypipe.io.matrix import Matrix
 from lazypipe.io.prepared import Prepared
-from lazypipe.io.row_store import RowStore, is_store, suffix_of
+from lazypipe.io.row_store import RowStore, is_source, is_store, suffix_of
 from lazypipe.models.pca.projection import Projection, projected
 from lazypipe.plan import FoldPlan, Host, plan_fold
 from lazypipe.sizes import MIB
 from lazypipe.stats import AdjointProduct
 from lazypipe.stats.base import require_finite, require_no_infinity
+from lazypipe.stores import AnyPath
 
 CHUNK_NBYTES = 64 * MIB  # of the source, a chunk of scores
 
@@ -72,7 +72,7 @@ class Projector:
             return out
         return projected(read, basis, offset, engine, self.plan(matrix, engine.host))
 
-    def to_disk(self, matrix: Matrix, out: Path, overwrite: bool, engine: Engine) -> Path:
+    def to_disk(self, matrix: Matrix, out: AnyPath, overwrite: bool, engine: Engine) -> AnyPath:
         """Write the scores of a source to ``out`` (.zarr or .parquet), whole or not at all."""
         suffix = suffix_of(out)
         require_scores(out, matrix, overwrite)
@@ -101,10 +101,9 @@ class Projector:
         return plan_fold("scores", AdjointProduct(shape), matrix, host, reserved)
 
 
-def require_scores(out: Path, matrix: Matrix, overwrite: bool) -> None:
+def require_scores(out: AnyPath, matrix: Matrix, overwrite: bool) -> None:
     """Raise DataError where replacing ``out`` would take what is no store of scores, or the source itself."""
-    own = Path(matrix.uri)
-    if overwrite and own.exists() and out.exists() and own.samefile(out):
+    if overwrite and is_source(out, matrix):
         raise DataError(f"{out}: is the source itself. Write the scores elsewhere.")
     require_replaceable(out, overwrite, is_store, "scores")
 

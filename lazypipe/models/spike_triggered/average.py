@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lazypipe.building import place_of
+from lazypipe.checkpoint import local_folder
 from lazypipe.engines import Engine, engine_or_own
 from lazypipe.errors import ConfigError
 from lazypipe.models.spike_triggered.job import Job
@@ -16,6 +17,7 @@ from lazypipe.models.spike_triggered.question import Question, ask
 from lazypipe.models.spike_triggered.result import SpikeTriggeredAverage
 from lazypipe.plan import Plan
 from lazypipe.stats.spike_triggered import SpikeTriggered, panel_width
+from lazypipe.stores import AnyPath
 
 RESULTS = ("float64", "float32")
 
@@ -122,13 +124,15 @@ def plan_spike_triggered_average(
     return Job(question, statistic, engine, chunk_length, *_places(state, False, out)).plan()[1]
 
 
-def _places(state: str | Path | None, restart: bool, out: str | Path | None) -> tuple[Path | None, bool, Path | None]:
+def _places(
+    state: str | Path | None, restart: bool, out: str | Path | None
+) -> tuple[Path | None, bool, AnyPath | None]:
     """Where the sums are saved and the result is written, checked."""
     if out is None:
-        return None if state is None else Path(state), restart, None
+        return None if state is None else local_folder(state), restart, None
     if state is not None:
         raise ConfigError("state: a store on disk (out=, --arrays) keeps its own state. Leave state out.")
-    if Path(out).suffix not in ("", ".zarr"):
+    if place_of(out).suffix not in ("", ".zarr"):
         raise ConfigError(f"out: {str(out)!r} is no .zarr, which averages are written to. Name it sta.zarr.")
     return None, False, place_of(out)
 

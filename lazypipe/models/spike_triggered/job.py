@@ -42,6 +42,7 @@ from lazypipe.stats.spike_triggered import (
     WindowSums,
     block_dtype,
 )
+from lazypipe.stores import AnyPath
 
 TITLE = "spike-triggered average"
 REMEDY = "or write it to disk (out='sta.zarr'; --arrays sta.zarr), or ask for dtype='float32' or fewer lags."
@@ -57,7 +58,7 @@ class Job:
     chunk_length: int | None
     state: Path | None = None  # folder of states
     restart: bool = False  # forget them
-    out: Path | None = None  # store on disk
+    out: AnyPath | None = None  # store on disk
 
     @property
     def matrix(self) -> Matrix:

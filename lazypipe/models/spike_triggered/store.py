@@ -14,6 +14,7 @@ import numpy as np
 from lazypipe.atomic import replacing
 from lazypipe.io.kinds import attributes_of_kind
 from lazypipe.models.spike_triggered.planning import Tile
+from lazypipe.stores import AnyPath
 
 KIND = "lazypipe spike-triggered average"
 AXES = ("unit", "lag", "channel")
@@ -53,7 +54,7 @@ def create(
     zarr.create_group(str(path), attributes={"kind": KIND, **attributes})
 
 
-def attributes_of(path: Path) -> dict[str, Any]:
+def attributes_of(path: AnyPath) -> dict[str, Any]:
     """Those of a store. Raises DataError where there is none."""
     return attributes_of_kind(path, KIND, "holds no spike-triggered averages")
 
@@ -107,8 +108,10 @@ class Store:
         return self.path / f".tile-{tile.units.start}-{tile.channels.start}"
 
 
-def opened(path: Path, name: str) -> Any:
+def opened(path: AnyPath, name: str) -> Any:
     """An array of a store, read where it is indexed."""
     import zarr
 
-    return zarr.open_array(str(path / name), mode="r")
+    from lazypipe.io.zarr import store_of
+
+    return zarr.open_array(store_of(path / name), mode="r")

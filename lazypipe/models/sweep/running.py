@@ -11,6 +11,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 import lazypipe
+from lazypipe.checkpoint import local_folder
 from lazypipe.engines import Engine, engine_or_own
 from lazypipe.errors import ConfigError
 from lazypipe.io.examples import Problem, problem_of
@@ -198,7 +199,7 @@ def _records(state: str | Path | None, problem: Problem, grid: Grid, options: Op
         }
         for model in grid.models
     }
-    return Records(Path(state).expanduser().absolute(), identities)
+    return Records(local_folder(state), identities)
 
 
 class _Run:
