@@ -4,7 +4,7 @@ TRACKING ?= sqlite:///mlflow.db
 STACK := $(BIN)/python -m flows.stack
 OPTIONS ?=
 
-.PHONY: help demo up status down test test-service lint ui clean
+.PHONY: help demo up status down package test test-service lint ui clean
 
 help:  ## list what can be made
 	@grep -hE '^[a-z.]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -28,6 +28,9 @@ status: .venv  ## whether each of them answers
 
 down: .venv  ## end what `make up` started; the data stay
 	$(STACK) down --config conf/stack.yaml
+
+package: .venv  ## dist/lazypipe.zip, the library to ship to Spark's workers (--py-files)
+	$(BIN)/python -m lazypipe.shipping dist/lazypipe.zip
 
 test: .venv  ## every test but those of servers and faults (those of Spark need Java 17 or 21)
 	$(BIN)/python -m pytest --ignore=tests/service --ignore=tests/flows

@@ -112,6 +112,9 @@ def show_table(made: Converted) -> None:
         print(f"left out  {made.n_dropped:,} rows with a null")
     if made.rounded:
         print(f"rounded   {', '.join(made.rounded)}: not every number is exact in {made.dtype}")
+    infinite = [field.name for field in made.fields if field.n_infinite]
+    if infinite:
+        print(f"infinite  entries in {', '.join(infinite)}, which jobs refuse")
     print(f"wrote     {made.path}: {made.shape[0]:,} x {made.shape[1]:,} {made.dtype}")
     if made.labels is not None:
         print(f"labels    {made.labels}")

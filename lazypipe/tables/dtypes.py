@@ -41,13 +41,14 @@ def checked(asked: str, fields: Sequence[Field], fill_nan: bool, uri: str) -> tu
     rounded = []
     for field in fields:
         if dtype.kind == "f":
-            _require_range(field, np.finfo(dtype).max, asked, uri)
+            _require_range(field, float(np.finfo(dtype).max), asked, uri)
             if not _exact(field, dtype):
                 rounded.append(field.name)
             continue
         wrong = (
             ("nulls, which become NaN", fill_nan and field.n_nulls),
             ("NaN", field.n_nan),
+            ("infinite numbers", field.n_infinite),
             ("fractions", not field.whole),
         )
         found = next((what for what, is_so in wrong if is_so), None)
@@ -76,8 +77,7 @@ def _holds(name: str, low: float, high: float) -> bool:
 
 
 def _require_range(field: Field, most: float, asked: str, uri: str) -> None:
-    low, high = (abs(bound) for bound in field.range)
-    largest = max((bound for bound in (low, high) if np.isfinite(bound)), default=0.0)
+    largest = max(map(abs, field.range))
     if largest > most:
         raise DataError(
             f"{uri}: column {field.name!r} has {largest:.6g}, beyond the {most:.6g} of {asked}. Ask for a wider dtype."

@@ -40,6 +40,10 @@ class Field:
         return int(self.found.n_nan.sum())
 
     @property
+    def n_infinite(self) -> int:
+        return int(self.found.n_infinite.sum())
+
+    @property
     def is_float(self) -> bool:
         return self.feature.is_float
 

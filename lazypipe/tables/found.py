@@ -23,7 +23,8 @@ class Found:
     n_missing: int = 0  # rows without a list, or without the one entry
     n_null: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # entries that are null in a list
     n_nan: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    low: np.ndarray | None = None  # None where no number was seen
+    n_infinite: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    low: np.ndarray | None = None  # of finite numbers; None, or NaN, where none was seen
     high: np.ndarray | None = None
     in_float32: bool = True  # every number is exact in it
     whole: bool = True  # every number is a whole one
@@ -67,7 +68,7 @@ class Found:
         table = numbers(self.feature, values).reshape(n_rows, width)
         part = Found(self.feature, self.most_categories, width, width)
         part.n_null = np.zeros(width, np.int64) if nulls is None or lengths is None else nulls.sum(0)
-        part.n_nan = np.zeros(width, np.int64)
+        part.n_nan, part.n_infinite = np.zeros((2, width), np.int64)
         if table.dtype.kind == "f":
             part._see_floats(table, nulls)
         else:
@@ -84,16 +85,15 @@ class Found:
     def _see_floats(self, table: np.ndarray, nulls: np.ndarray | None) -> None:
         if nulls is not None:
             table = np.where(nulls, np.asarray(0, table.dtype), table)
-        nan = np.isnan(table)
-        self.n_nan = nan.sum(0)
+        nan, infinite = np.isnan(table), np.isinf(table)
+        self.n_nan, self.n_infinite = nan.sum(0), infinite.sum(0)
         with np.errstate(over="ignore", invalid="ignore"):
             self.in_float32 = bool(((table.astype(np.float32) == table) | nan).all())
-            self.whole = bool(((np.floor(table) == table) & np.isfinite(table) | nan).all())
-        if nulls is not None:
-            nan = nan | nulls
-        seen = ~nan.all(0)
-        low = np.min(table, axis=0, where=~nan, initial=np.inf).astype(np.float64)
-        high = np.max(table, axis=0, where=~nan, initial=-np.inf).astype(np.float64)
+            self.whole = bool(((np.floor(table) == table) & ~infinite | nan).all())
+        there = ~(nan | infinite) if nulls is None else ~(nan | infinite | nulls)
+        seen = there.any(0)
+        low = np.min(table, axis=0, where=there, initial=np.inf).astype(np.float64)
+        high = np.max(table, axis=0, where=there, initial=-np.inf).astype(np.float64)
         self.low, self.high = np.where(seen, low, np.nan), np.where(seen, high, np.nan)
 
     def _see_integers(self, table: np.ndarray, nulls: np.ndarray | None) -> None:
@@ -122,6 +122,7 @@ class Found:
         if len(other.n_null):
             self.n_null = other.n_null if not len(self.n_null) else self.n_null + other.n_null
             self.n_nan = other.n_nan if not len(self.n_nan) else self.n_nan + other.n_nan
+            self.n_infinite = other.n_infinite if not len(self.n_infinite) else self.n_infinite + other.n_infinite
         if other.low is not None and other.high is not None:
             if self.low is None or self.high is None:
                 self.low, self.high = other.low, other.high

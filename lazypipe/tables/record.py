@@ -69,6 +69,8 @@ def columns(fields: Sequence[Field]) -> Iterator[dict[str, Any]]:
                 column["nan"] = int(found.n_nan[entry]) if len(found.n_nan) else 0
                 low, high = _bounds(field, entry)
                 column |= {"min": low, "max": high}
+                if len(found.n_infinite) and found.n_infinite[entry]:
+                    column["infinite"] = int(found.n_infinite[entry])
             yield column
             index += 1
 
@@ -95,10 +97,8 @@ def _bounds(field: Field, entry: int) -> tuple[Any, Any]:
 
 
 def _plain(number: float) -> Any:
-    """JSON has no infinity; what was never seen has no bound."""
-    if isinstance(number, float) and not math.isfinite(number):
-        return None if math.isnan(number) else str(number)
-    return number
+    """JSON has no NaN: where no number was seen there is no bound."""
+    return None if isinstance(number, float) and math.isnan(number) else number
 
 
 def _whole_range(field: Field) -> tuple[str, str]:
