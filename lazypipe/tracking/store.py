@@ -102,6 +102,9 @@ def told(uri: str) -> Iterator[None]:
 def said(error: BaseException) -> str:
     """What a store said, short and without secrets."""
     text = " ".join(str(error).split("\n[SQL")[0].split()) or type(error).__name__
+    for known in ("Connection refused", "timed out", "Connection reset"):
+        if known in text:
+            return known.lower()  # what is around it names objects of a library
     return hidden(text)[:LONGEST].rstrip(".")
 
 
