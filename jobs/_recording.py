@@ -15,6 +15,7 @@ from jobs._config import Config
 from jobs._values import ids, numbers, one_or_more_numbers, pair, path_or_pairs, words
 from lazypipe.io.recordings import Recording
 from lazypipe.io.spikes import Spikes, is_in_seconds
+from lazypipe.stores import AnyPath, is_remote, path_of
 
 IN_TIME = ("s", "ms")
 
@@ -179,11 +180,11 @@ def excluded(intervals: str | tuple[tuple[int, int], ...] | None) -> tuple[tuple
     """Intervals (start, stop) in samples, read from a .npy or .csv file where a path is given."""
     if intervals is None or isinstance(intervals, tuple):
         return intervals or ()
-    path = Path(intervals)
+    path = path_of(intervals) if is_remote(intervals) else Path(intervals)
     if path.suffix not in (".npy", ".csv"):
         raise lp.ConfigError(f"exclude: {intervals!r} is neither start,stop in samples nor a .npy or .csv file.")
     try:
-        rows = np.load(path, allow_pickle=False).tolist() if path.suffix == ".npy" else _csv_rows(path)
+        rows = _npy_rows(path) if path.suffix == ".npy" else _csv_rows(path)
         return tuple((_sample(start), _sample(stop)) for start, stop in rows)
     except OSError as error:
         raise lp.DataError(f"{path}: cannot be read: {error.strerror or error}. Check the path.") from error
@@ -193,9 +194,14 @@ def excluded(intervals: str | tuple[tuple[int, int], ...] | None) -> tuple[tuple
         ) from error
 
 
-def _csv_rows(path: Path) -> list[list[Any]]:
+def _npy_rows(path: AnyPath) -> list[list[Any]]:
+    with path.open("rb") as file:
+        return list(np.load(file, allow_pickle=False).tolist())
+
+
+def _csv_rows(path: AnyPath) -> list[list[Any]]:
     """Rows that hold something; a first one that holds no number is the head."""
-    with open(path, newline="", encoding="utf-8-sig") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:
         rows = [row for row in csv.reader(file) if row and not row[0].lstrip().startswith("#")]
     if rows and not any(_is_number(cell) for cell in rows[0]):
         rows = rows[1:]

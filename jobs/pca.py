@@ -25,6 +25,7 @@ from lazypipe.models.pca.certificates import told
 from lazypipe.models.pca.scores import require_scores
 from lazypipe.plan import Plan
 from lazypipe.progress import PassDone
+from lazypipe.stores import path_of
 
 
 class PCAConfig(PreparedJobConfig):
@@ -108,7 +109,7 @@ def _work(config: PCAConfig) -> Work:
 
     def fit(matrix: Matrix, engine: Engine, history: list[PassDone]) -> Answer:
         if config.scores:
-            require_scores(Path(config.scores), matrix, config.overwrite)
+            require_scores(path_of(config.scores), matrix, config.overwrite)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", lp.ConvergenceWarning)  # told once, below
             warnings.simplefilter("ignore", lp.ClosePairWarning)
@@ -118,7 +119,7 @@ def _work(config: PCAConfig) -> Work:
         return _answer(pca, history)
 
     if config.scores:
-        suffix_of(Path(config.scores))
+        suffix_of(path_of(config.scores))
     return Work("pca", lambda matrix, engine: lp.plan_pca(matrix, pca, engine), fit)
 
 

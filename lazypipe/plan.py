@@ -17,6 +17,7 @@ from lazypipe.errors import MemoryPlanError
 from lazypipe.io.matrix import Matrix
 from lazypipe.sizes import GIB, KIB, MIB, show_bytes
 from lazypipe.stats.base import Axis, Statistic
+from lazypipe.stores import is_remote
 
 BLOCK_NBYTES = 8 * MIB  # near the share of the last-level cache that one core has
 VIEW_NBYTES = 32 * MIB  # of a map, which no cache has to hold
@@ -113,6 +114,14 @@ class Plan:
     def peak_bytes(self) -> int:
         return self.peak_nbytes
 
+    @property
+    def told(self) -> tuple[str, ...]:
+        """The notes, and where the data come from if that is a store."""
+        if not is_remote(self.uri):
+            return self.notes
+        read = show_bytes(self.folds[0].bytes_read if self.nbytes is None else self.nbytes)
+        return (*self.notes, f"read from a store in ranges; a pass downloads {read}, and keeps nothing of it on disk")
+
     def lines(self) -> list[str]:
         n_rows, n_columns = self.shape
         size = self.folds[0].bytes_read if self.nbytes is None else self.nbytes
@@ -141,7 +150,7 @@ class Plan:
             f"in the largest process"
         )
         lines.append(f"result    {show_bytes(self.output_nbytes)}")
-        lines.extend(f"note      {note}" for note in self.notes)
+        lines.extend(f"note      {note}" for note in self.told)
         return lines
 
     def to_dict(self) -> dict[str, Any]:
@@ -156,7 +165,7 @@ class Plan:
             "peak_bytes": self.peak_nbytes,
             "output_bytes": self.output_nbytes,
             "bytes_read_a_pass": self.folds[0].bytes_read,
-            "notes": list(self.notes),
+            "notes": list(self.told),
         }
 
     def __repr__(self) -> str:

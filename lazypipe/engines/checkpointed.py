@@ -9,7 +9,6 @@ compared before anything is added to them.
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from lazypipe.io.matrix import Matrix
 from lazypipe.plan import FAN_IN, FoldPlan
 from lazypipe.stats.base import Statistic
 from lazypipe.stats.digests import RECORD, blocks_alone, digest, digested
+from lazypipe.stores import path_of
 
 MOST_GROUPS = 16
 CHANGED_SHOWN = 3
@@ -284,7 +284,7 @@ def versions(matrix: Matrix) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     for piece in matrix.pieces():
         if piece.path not in found:
-            status = os.stat(piece.path)
+            status = path_of(piece.path).stat()
             found[piece.path] = [status.st_size, status.st_mtime_ns, piece.rows.start]
     return found
 
