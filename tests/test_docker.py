@@ -251,6 +251,26 @@ def test_prefects_variables_are_settings_that_it_has():
     assert used <= known, used - known
 
 
+def test_the_page_names_every_service_and_its_ports():
+    page = (DOCKER / "README.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    for name, service in ALL.items():
+        row = next(line for line in rows if f"`{name}`" in line.split("|")[1])
+        for port in service.get("ports", []):
+            assert port.rpartition(":")[2] in row
+        for profile in set(service.get("profiles", [])) - {"jobs"}:
+            assert f"profile `{profile}`" in row
+    for file in re.findall(r"-f (docker/\S+\.yaml)", page):
+        assert (ROOT / file).exists()
+
+
+def test_dasks_settings_are_those_of_the_project():
+    (file,) = re.findall(r"DASK_CONFIG=/opt/lazypipe/(\S+)", DOCKERFILE)
+    assert (ROOT / file).exists()
+    for target in ("worker", "gpu-worker", "driver"):
+        assert "COPY conf ./conf" in whole(target)
+
+
 def engine(folder, name, status=0):
     """A container engine that writes down how it is called."""
     folder.mkdir(exist_ok=True)

@@ -32,7 +32,7 @@ PREFIX = "lpc"  # of the namespaces
 PASSWORD = "it's a p@ss/word: 100%"
 SECRET = "minio-secret-key"
 VALUES = {"POSTGRES_PASSWORD": PASSWORD, "MINIO_ROOT_USER": "minio-user", "MINIO_ROOT_PASSWORD": SECRET}
-START_SECONDS = 120
+START_SECONDS = 300
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("ip"), reason="network namespaces need root and ip"),
@@ -151,7 +151,7 @@ class Network:
                     command, cwd=self.folder, env=environment, stdout=log, stderr=log, start_new_session=True
                 )
 
-    def run(self, name, *arguments, seconds=300):
+    def run(self, name, *arguments, seconds=600):
         command, environment = self.call(name, *arguments)
         done = subprocess.run(
             command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=seconds, check=False
@@ -302,7 +302,7 @@ def test_deployments_are_registered_and_a_run_completes(network):
         config = {"source": "data/wide.npy", "n_components": 3, "out": "results/flow", "engine": {"memory": "64MiB"}}
         asked = {"parameters": {"config": config}, "state": {"type": "SCHEDULED"}}
         run = api.post(f"/deployments/{deployment['id']}/create_flow_run", json=asked).raise_for_status().json()
-        deadline = time.monotonic() + 180
+        deadline = time.monotonic() + 400
         while (state := api.get(f"/flow_runs/{run['id']}").json()["state"])["type"] != "COMPLETED":
             assert state["type"] in ("SCHEDULED", "PENDING", "RUNNING"), state
             assert time.monotonic() < deadline, state
