@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from lazypipe.errors import DataError
+from lazypipe.errors import DataError, DiskFullError
 from lazypipe.sizes import show_bytes
-from lazypipe.stores import AnyPath, Place, stands, upload
+from lazypipe.stores import AnyPath, Place, StoreError, stands, upload
 from lazypipe.stores.uploads import require_writable
 
 CAUSES: dict[int | None, str] = {  # None: NumPy tells no number
@@ -28,6 +28,8 @@ CAUSES: dict[int | None, str] = {  # None: NumPy tells no number
     errno.ENOTDIR: "a folder of the path is a file. Write elsewhere",
     errno.EEXIST: "a folder of the path is a file. Write elsewhere",
 }
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
@@ -58,7 +60,8 @@ def replacing(path: AnyPath, overwrite: bool = False, n_bytes: int | None = None
     except OSError as error:
         if error.errno not in CAUSES:
             raise
-        raise DataError(f"{path}: cannot be written: {CAUSES[error.errno]}.") from error
+        kind = DiskFullError if error.errno in FULL else DataError
+        raise kind(f"{path}: cannot be written: {CAUSES[error.errno]}.") from error
     finally:
         _remove(partial)
 
@@ -82,13 +85,23 @@ def _staged(place: Place, overwrite: bool, n_bytes: int | None) -> Iterator[Path
         ) from error
     try:
         yield own / place.name
-        upload(own / place.name, place)
+        _upload_or_keep(own / place.name, place)
     except OSError as error:
         if error.errno not in CAUSES:
             raise
         raise DataError(f"{place}: cannot be written on its way, in {own}: {CAUSES[error.errno]}.") from error
     finally:
         _remove(own)
+
+
+def _upload_or_keep(path: Path, place: Place) -> None:
+    """Upload a whole output; where the store does not take it, it is kept: it may have taken hours."""
+    try:
+        upload(path, place)
+    except StoreError as error:
+        kept = Path(tempfile.mkdtemp(prefix="lazypipe-kept-")) / path.name
+        path.rename(kept)
+        raise StoreError(f"{error} It is kept in {kept}.") from error
 
 
 def staging_of(place: Place) -> Path:
@@ -128,7 +141,7 @@ def require_space(path: AnyPath, n_bytes: int) -> None:
             f"{tempfile.gettempdir()}. Free some, or set TMPDIR to another disk."
         )
     if free < n_bytes:
-        raise DataError(
+        raise DiskFullError(
             f"{path}: needs {show_bytes(n_bytes)} of disk, {show_bytes(free)} are free. Free some or write elsewhere."
         )
 

@@ -9,6 +9,10 @@ class DataError(LazypipeError, ValueError):
     """A source or an output cannot be used as it is."""
 
 
+class DiskFullError(DataError):
+    """A disk has no room for what is to be written; on a worker it is told whose disk."""
+
+
 class PlanError(LazypipeError):
     """The work as asked for cannot be done, known before any data is read."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import errno
 import sys
 import threading
 from collections.abc import Iterable, Iterator
@@ -16,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from lazypipe.blocks import Block, Reads, Run, Span, compute_dtype
 from lazypipe.engines import resident
-from lazypipe.errors import DataError
+from lazypipe.errors import DiskFullError
 from lazypipe.io.matrix import Matrix, Reader
 from lazypipe.plan import FAN_IN
 from lazypipe.stats.base import Axis, Statistic, Windowed
@@ -40,10 +39,8 @@ def disk_named(worker: str) -> Iterator[None]:
     """Name the worker whose disk is full: the path alone does not tell which machine's it is."""
     try:
         yield
-    except DataError as error:
-        if isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DataError(f"the worker {worker}: {error}") from error.__cause__
-        raise
+    except DiskFullError as error:
+        raise DiskFullError(f"the worker {worker}: {error}") from error
 
 
 class Scratch(threading.local):

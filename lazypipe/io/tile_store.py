@@ -82,7 +82,7 @@ def write_chunk(path: Path, values: np.ndarray) -> None:
     raw = values.reshape(-1).view(np.uint8)
     checksum = google_crc32c.value(raw).to_bytes(4, "little")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path, overwrite=True) as partial:
+    with replacing(path, overwrite=True, n_bytes=raw.nbytes + CHECKSUM_NBYTES) as partial:
         _write_direct(partial, raw.data)
         with open(partial, "ab") as file:
             file.write(checksum)

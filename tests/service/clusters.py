@@ -9,10 +9,12 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 import lazypipe as lp
@@ -185,3 +187,40 @@ def assert_same_bits(found, wanted):
 
 def result_of(folder):
     return json.loads((Path(folder) / "result.json").read_text())
+
+
+class SparkCluster(Processes):
+    """A standalone master and its workers, of one core each, with what an activated environment gives Spark."""
+
+    def __init__(self, folder, n_workers=2):
+        super().__init__(folder)
+        self.env = environment(SPARK_LOCAL_IP="127.0.0.1", PATH=f"{BIN}{os.pathsep}{os.environ['PATH']}")
+        port, self.page = free_port(), free_port()
+        self.address = f"spark://127.0.0.1:{port}"
+        serve = ("Master", "--host", "127.0.0.1", "--port", port, "--webui-port", self.page)
+        self.master = self._serve(*serve)
+        wait_until(lambda: self.state() is not None, 90, "the master")
+        for i in range(n_workers):
+            (self.folder / f"worker{i}").mkdir()
+            self._serve("Worker", "-c", 1, "-m", "1g", "-d", self.folder / f"worker{i}", self.address)
+        wait_until(lambda: len(self.state()["workers"]) == n_workers, 90, "the workers")
+
+    def _serve(self, kind, *options):
+        return self.start(BIN / "spark-class", f"org.apache.spark.deploy.{kind.lower()}.{kind}", *options, env=self.env)
+
+    def state(self):
+        """What the master says of itself."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.page}/json/", timeout=5) as page:
+                return json.load(page)
+        except (OSError, ValueError):
+            return None
+
+    def executors(self):
+        """Processes of executors of this cluster, by their names."""
+        found = {}
+        for process in psutil.process_iter(["cmdline"]):
+            words = process.info["cmdline"] or []
+            if "--executor-id" in words and str(self.folder) in " ".join(words):
+                found[words[words.index("--executor-id") + 1]] = process
+        return found

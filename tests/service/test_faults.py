@@ -254,27 +254,29 @@ def test_a_killed_driver_leaves_no_task_on_the_cluster(cluster, worker, rows):
 
 
 def test_a_killed_scheduler_is_told_in_a_line_soon_and_what_was_done_is_kept(tmp_path):
-    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(40_000, 2_000)).astype(np.float32))
-    places = ["--source", tmp_path / "x.npy", "--state", tmp_path / "state"]
-    options = ["--tracking.enabled", "false", "--engine.memory", "256MiB"]
-    command = [sys.executable, "-m", "jobs", "covariance", *places, *options]
+    decay = np.arange(1, 1001)[:, None] ** -0.5  # slow, so that there are passes
+    x = decay * np.random.default_rng(0).normal(size=(1_000, 20_000))
+    np.save(tmp_path / "x.npy", x.astype(np.float32))
+    options = ["--n-components", 4, "--solver", "gradient", "--tracking.enabled", "false", "--engine.memory", "256MiB"]
+    command = [sys.executable, "-m", "jobs", "pca", "--source", tmp_path / "x.npy", *options]
+    state = ["--state", tmp_path / "state"]
     with DaskCluster(tmp_path) as cluster:
         cluster.worker("one")
         cluster.engine(1).close()
         on_dask = ["--out", tmp_path / "never", "--engine.kind", "dask", "--engine.address", cluster.address]
-        job = cluster.start(*command, *on_dask)
+        job = cluster.start(*command, *state, *on_dask)
         wait_until(lambda: list((tmp_path / "state").glob("*.state")) or job.poll() is not None, 120, "a state")
         os.kill(cluster.scheduler.pid, signal.SIGKILL)
         begun = time.monotonic()
         assert job.wait(60) == 2, job.log.read_text()
         print(f"scheduler killed: told {time.monotonic() - begun:.1f} s later")
-        said = [line for line in job.log.read_text().splitlines() if not line.startswith("covariance: ")]
+        said = [line for line in job.log.read_text().splitlines() if not line.startswith("pca: ")]
         assert len(said) == 1, said
         assert re.search(r"dask: the scheduler at tcp://\S+ has gone, or cannot be reached any more\. Start", said[0])
-        assert not (tmp_path / "never").exists()
-        again = cluster.start(*command, "--out", tmp_path / "again", "--engine.kind", "serial")
-        assert again.wait(300) == 0, again.log.read_text()
-    with lp.open_engine("serial", memory="256MiB") as engine:
-        wanted = lp.covariance(str(tmp_path / "x.npy"), engine=engine)
-    assert result_of(tmp_path / "again")["source"]["shape"] == [40_000, 2_000]
-    assert (np.load(tmp_path / "again" / "covariance.npy") == wanted.covariance).all()
+        assert not (tmp_path / "never").exists() and list((tmp_path / "state").glob("*.state"))
+        again = cluster.start(*command, *state, "--out", tmp_path / "again", "--engine.kind", "serial")
+        wanted = cluster.start(*command, "--out", tmp_path / "wanted", "--engine.kind", "serial")
+        assert again.wait(300) == 0 and wanted.wait(300) == 0, again.log.read_text() + wanted.log.read_text()
+    for name in ("components.npy", "explained_variance.npy"):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "wanted" / name).read_bytes()
+    assert len(result_of(tmp_path / "again")["history"]) == len(result_of(tmp_path / "wanted")["history"])
