@@ -151,11 +151,10 @@ def require_good(
 
 
 def _rows(frame: DataFrame, features: Sequence[Feature], name: str) -> DataFrame:
-    """The columns as Spark sends them, behind where each row comes from."""
+    """The columns as Spark sends them, by names that no two share, behind where each row comes from."""
+    columns = [selected(one, frame.schema).alias(f"c{i}") for i, one in enumerate(features)]
     try:
-        rows = with_places(frame, name)
-        columns = [selected(one, frame.schema).alias(f"c{i}") for i, one in enumerate(features)]
-        return rows.select("file", "key", "begin", *columns)
+        return with_places(frame, columns, name).toDF("file", "key", "begin", *(f"c{i}" for i in range(len(columns))))
     except ERRORS as error:
         raise unreadable(name, error) from error
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyspark
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException, PySparkException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as sql
 
 from lazypipe.errors import DataError
@@ -67,8 +67,8 @@ def open_files(session: SparkSession, source: str, kind: str | None, options: Ma
         raise unreadable(source, error) from error
 
 
-def with_places(frame: DataFrame, uri: str) -> DataFrame:
-    """The rows with where they come from: ``file`` (its name), ``key`` (a hash of that), ``begin`` (in the file).
+def with_places(frame: DataFrame, columns: Sequence[Column], uri: str) -> DataFrame:
+    """The columns, behind where each row comes from: its file, a hash of that, and where in the file its split begins.
 
     Of a table without files these are nothing, the partition, and 0. DataError for rows in no fixed order: a task that
     Spark runs twice would write them in two.
@@ -79,14 +79,12 @@ def with_places(frame: DataFrame, uri: str) -> DataFrame:
             f"{uri}: its rows come in no fixed order (out of a join, group or sort, or at random). Write it to files "
             f"first, frame.write.parquet(...), and convert those."
         )
-    file, key = sql.col("_metadata.file_path"), sql.xxhash64("_metadata.file_path")
+    file = sql.col("_metadata.file_path")
     try:
-        return frame.select(
-            file.alias("file"), key.alias("key"), sql.col("_metadata.file_block_start").alias("begin"), "*"
-        )
+        return frame.select(file, sql.xxhash64(file), sql.col("_metadata.file_block_start"), *columns)
     except AnalysisException:
         part = sql.spark_partition_id().cast("long")
-        return frame.select(sql.lit("").alias("file"), part.alias("key"), sql.lit(0).cast("long").alias("begin"), "*")
+        return frame.select(sql.lit(""), part, sql.lit(0).cast("long"), *columns)
 
 
 def unreadable(uri: str, error: BaseException) -> DataError:
@@ -100,10 +98,15 @@ def condition_of(error: BaseException) -> str:
 
 
 def said(error: BaseException) -> str:
-    """What Spark says in one line, without its codes."""
+    """What Spark, or the Python in one of its tasks, says in one line, without its codes."""
     text = str(error)
-    found = re.search(r"\[[A-Z][A-Z0-9_.]+\] *([^\n]+)", text)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    caused = next((line.partition(":")[2] for line in lines if re.match(r"(: )?[\w.]+(Exception|Error): ", line)), "")
-    line = found[1] if found else (caused.strip() or (lines[0] if lines else type(error).__name__))
+    raised = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b: ", line)]
+    found = re.search(r"\[[A-Z][A-Z0-9_.]+\] *([^\n]+)", text)
+    if "Traceback (most recent call last)" in text and raised:
+        line = raised[-1]
+    elif found:
+        line = found[1]
+    else:
+        line = raised[0] if raised else lines[0] if lines else type(error).__name__
     return line.split(" SQLSTATE")[0].strip().rstrip(".")[:300]

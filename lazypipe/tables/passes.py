@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lazypipe.atomic import CAUSES
 from lazypipe.engines.tasks import settle_worker
 from lazypipe.errors import DataError
 from lazypipe.io.convert import write_whole
@@ -242,6 +243,10 @@ def reported(
         answer = work(batches)
     except DataError as error:
         answer = error
+    except OSError as error:  # of the disk: Spark reads the table in another process
+        if error.errno not in CAUSES:
+            raise
+        answer = DataError(f"the target on {socket.gethostname()}: cannot be written: {CAUSES[error.errno]}.")
     yield pa.record_batch({"report": pa.array([pickle.dumps(answer)], pa.binary())})
 
 

@@ -173,3 +173,9 @@ def test_a_worker_that_does_not_see_the_target_says_so(tmp_path):
     )
     with pytest.raises(DataError, match=r"no.npy: the worker on \S+ does not see it. Write to a folder that"):
         answer(write, [])
+
+
+def test_a_disk_that_fills_up_under_a_task_is_told(tmp_path):
+    judged, _, _ = convert(tmp_path, [[batch((0, N_ROWS), (1, 0))]], "nan")
+    with pytest.raises(DataError, match=r"the target on \S+: cannot be written: the disk is full"):
+        answer(writing("/dev/full", judged), [batch((0, N_ROWS), (1, 0)).drop_columns(["file"])])

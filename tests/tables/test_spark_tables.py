@@ -271,6 +271,16 @@ def test_progress_tells_both_passes_and_the_session_is_left_as_it_was(session, p
     assert session.conf.get("spark.sql.execution.arrow.maxRecordsPerBatch") == before
 
 
+def test_columns_may_have_any_names(session, tmp_path):
+    """Those that passes give to columns of their own, dots, spaces and backticks."""
+    names = ["key", "file", "begin", "c1", "c0", "a.b", "a b", "a`b"]
+    rows = pd.DataFrame([range(8), range(8, 16)], columns=names)
+    pq.write_table(pa.Table.from_pandas(rows), tmp_path / "a.parquet")
+    made = convert_table(open_files(session, str(tmp_path / "a.parquet"), None, {}), tmp_path / "x.npy")
+    np.testing.assert_array_equal(np.load(made.path), rows.to_numpy())
+    assert [field.name for field in made.fields] == names
+
+
 def columns_of(n):
     return [f"c{i}" for i in range(n)]
 
@@ -352,7 +362,6 @@ def test_a_file_that_turns_out_damaged_is_told_in_one_line(session, tmp_path):
     with pytest.raises(lp.DataError, match="Spark cannot read it") as told:
         convert_table(frame, tmp_path / "x.npy")
     assert "\n" not in str(told.value)
-    print(told.value)
 
 
 def test_an_empty_table_is_refused(session, tmp_path):
