@@ -15,7 +15,7 @@ from flows.stack.clocks import complaint
 from flows.stack.config import StackConfig
 from flows.stack.down import down
 from flows.stack.options import parse
-from flows.stack.servers import servers, shown
+from flows.stack.servers import environment, servers, shown
 from flows.stack.status import seen, table
 from flows.stack.up import up
 from jobs._cli import reported
@@ -112,11 +112,20 @@ def called(verb: str, config: StackConfig) -> str:
 
 
 def _commands(arguments: list[str]) -> int:
-    config, _ = parse("commands", "Print what `up` runs.", arguments)
+    config, _ = parse("commands", "Print what `up` runs, to be run by hand.", arguments)
+    common = environment(config)
+    print("# in every shell")
+    for name, value in common.items():
+        if name != "PATH" and os.environ.get(name) != value:
+            print(f"export {name}={shlex.quote(value)}")
     for server in servers(config):
-        print(f"# {server.name}{': ' + server.page if server.page else ''}")
-        own = {name: value for name, value in server.env.items() if os.environ.get(name) != value and name != "PATH"}
-        print(" ".join([*(f"{name}={shlex.quote(value)}" for name, value in own.items()), shlex.join(server.command)]))
+        print(
+            f"\n# {server.name}{': ' + server.page if server.page else ''}{f' (as {server.user})' * bool(server.user)}"
+        )
+        for command in server.first:
+            print(shlex.join(command))
+        own = [f"{name}={shlex.quote(value)}" for name, value in server.env.items() if common.get(name) != value]
+        print(" ".join([*own, shlex.join(server.command)]))
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Iterable
 from contextlib import suppress
@@ -10,6 +11,8 @@ import psutil
 
 from flows.stack.servers import Server
 from lazypipe.errors import ConfigError
+
+TAKEN = "is taken"
 
 
 def require_free(servers: Iterable[Server], host: str) -> None:
@@ -24,7 +27,8 @@ def require_free(servers: Iterable[Server], host: str) -> None:
         why = refused(host, port)
         if why:
             setting = option.partition(" ")[0].replace("_", "-")
-            raise ConfigError(f"--{setting}: {host}:{port} {why}{holder(port)}. Pass --{setting} another port.")
+            remedy = f"Pass --{setting} another port" if why == TAKEN else "Pass another --host"
+            raise ConfigError(f"--{setting}: {host}:{port} {why}{holder(port)}. {remedy}.")
 
 
 def refused(host: str, port: int) -> str:
@@ -36,7 +40,7 @@ def refused(host: str, port: int) -> str:
             listener.bind((host, port))
             listener.listen()
         except OSError as error:
-            return "is taken" if "in use" in (error.strerror or "") else f"cannot be listened on ({error.strerror})"
+            return TAKEN if error.errno == errno.EADDRINUSE else f"cannot be listened on ({error.strerror})"
     return ""
 
 

@@ -155,6 +155,19 @@ def command(config: StackConfig) -> tuple[str, ...]:
     return (str(program), "-D", str(data(config)), "-k", str(sockets(config)), *settings)
 
 
+def making(config: StackConfig, folder: Path) -> tuple[str, ...]:
+    """What makes its data."""
+    program = (binaries(config) or Path()) / "initdb"
+    options = ("--username", ROLE, "--auth", "trust", "--encoding", "UTF8", "--locale", "C")
+    return (str(program), "--pgdata", str(folder), *options)
+
+
+def creating(config: StackConfig, name: str) -> tuple[str, ...]:
+    """What makes one of its databases."""
+    program = (binaries(config) or Path()) / "createdb"
+    return (str(program), "--host", str(sockets(config)), "--username", ROLE, name)
+
+
 def prepare(config: StackConfig) -> None:
     """Make its folders and its data, whole or not at all."""
     name, partial = user(), home(config) / "data.partial"
@@ -165,10 +178,9 @@ def prepare(config: StackConfig) -> None:
     if data(config).exists():
         return
     shutil.rmtree(partial, ignore_errors=True)
-    program = (binaries(config) or Path()) / "initdb"
-    options = ("--username", ROLE, "--auth", "trust", "--encoding", "UTF8", "--locale", "C")
+    program = making(config, partial)
     done = subprocess.run(
-        [program, "--pgdata", partial, *options],
+        program,
         check=False,
         capture_output=True,
         text=True,
@@ -178,7 +190,7 @@ def prepare(config: StackConfig) -> None:
     )
     if done.returncode:
         said = done.stderr.strip().splitlines() or ["it said nothing"]
-        raise EngineError(f"{program}: made no database in {home(config)}: {said[0]}. Pass --database sqlite.")
+        raise EngineError(f"{program[0]}: made no database in {home(config)}: {said[0]}. Pass --database sqlite.")
     partial.rename(data(config))
 
 

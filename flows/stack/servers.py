@@ -21,6 +21,13 @@ ROOT = Path(__file__).resolve().parents[2]
 DASK_CONFIG = ROOT / "conf" / "dask.yaml"
 OURS = ("PREFECT_API_URL", "PREFECT_HOME", "PREFECT_PROFILE", "PREFECT_API_DATABASE_CONNECTION_URL", "MLFLOW_RUN_ID")
 
+# MLflow's queue of evaluations would be two more processes, and its assistant lets a page run commands on this machine.
+NO_LANGUAGE_MODELS = {
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "MLFLOW_ENABLE_AI_GATEWAY": "false",
+    "MLFLOW_ENABLE_ASSISTANT_SANDBOX": "true",
+}
+
 
 @dataclass(frozen=True)
 class Server:
@@ -39,6 +46,7 @@ class Server:
     user: str | None = None
     ahead: Callable[[], float] = lambda: 0.0  # seconds by which its clock is ahead of ours
     prepare: Callable[[], None] = lambda: None  # before it is started
+    first: tuple[tuple[str, ...], ...] = ()  # what ``prepare``, and what it needs, come to as commands
     settle: Callable[[], None] = lambda: None  # once it answers; done again after an OSError
 
 
@@ -86,6 +94,7 @@ def database_server(config: StackConfig) -> Server:
         stop=postgres.STOP,
         user=postgres.user(),
         prepare=partial(postgres.prepare, config),
+        first=(("mkdir", "-p", str(postgres.sockets(config))), postgres.making(config, postgres.data(config))),
         settle=partial(postgres.make_databases, config),
     )
 
@@ -108,6 +117,7 @@ def prefect(config: StackConfig, database: str) -> list[Server]:
         ports={"ports.prefect": config.ports.prefect},
         needs=("postgres",),
         settle=partial(registering.register, config),
+        first=(postgres.creating(config, "prefect"),) if database == "postgres" else (),
     )
     name = f"{config.pool}-worker"
     pool = ("--pool", config.pool, "--name", name, "--limit", str(config.flow_runs))
@@ -118,6 +128,11 @@ def prefect(config: StackConfig, database: str) -> list[Server]:
         address=f"work pool {config.pool}",
         page=f"{server.page}/work-pools/work-pool/{config.pool}",
         answers=lambda started: answering.prefect_worker(config.prefect_api, config.pool, name, started),
+        first=(
+            (*program, "work-pool", "create", config.pool, "--type", "process"),
+            (*program, "gcl", "create", "gpu", "--limit", "1"),
+            (sys.executable, "-m", *registering.DEPLOY),
+        ),
         env=env,
         needs=("prefect",),
     )
@@ -142,11 +157,14 @@ def mlflow(config: StackConfig, database: str) -> Server:
         page=config.mlflow_uri,
         answers=lambda _: answering.mlflow(config.mlflow_uri),
         ahead=partial(ahead_at, f"{config.mlflow_uri}/health"),
-        # Its queue of jobs, for evaluations of language models, would be two more processes.
-        env=environment(config) | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+        env=environment(config) | NO_LANGUAGE_MODELS,
         ports={"ports.mlflow": config.ports.mlflow},
         needs=("postgres",),
         prepare=lambda: folder.mkdir(exist_ok=True),
+        first=(
+            *((postgres.creating(config, "mlflow"),) if database == "postgres" else ()),
+            ("mkdir", "-p", str(folder)),
+        ),
     )
 
 

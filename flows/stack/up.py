@@ -13,6 +13,8 @@ from flows.stack import ports, postgres, processes, registering
 from flows.stack.config import StackConfig
 from flows.stack.down import end
 from flows.stack.servers import Server, environment, servers
+from jobs._config import leaves
+from jobs._messages import option
 from lazypipe.errors import ConfigError, EngineError
 
 PAUSE_SECONDS = 0.3
@@ -20,6 +22,7 @@ SQLITE = (
     "Prefect and MLflow keep their data in SQLite, which several workers lock for each other. "
     "PostgreSQL would be better: {why}."
 )
+MAY_CHANGE = ("folder", "spark", "patience")  # between one up and the next, while servers run
 NO_ANSWER = (OSError, ValueError, KeyError, TypeError)
 
 
@@ -35,10 +38,13 @@ def up(config: StackConfig, kinds: Collection[str] = ()) -> bool:
         known = processes.records(place)
         running = {name for name, record in known.items() if record.process()}
         require_same(config, running)
+        if any(name.startswith("spark") for name in known):
+            config = config.model_copy(update={"spark": True})
         wanted = chosen(servers(config), kinds)
-        if (database := postgres.chosen(config)).why:
-            print(f"Warning: {SQLITE.format(why=database.why)}", file=sys.stderr)
         missing = [server for server in wanted if server.name not in running]
+        why = postgres.chosen(config).why
+        if why and any(server.kind in postgres.DATABASES for server in missing):
+            print(f"Warning: {SQLITE.format(why=why)}", file=sys.stderr)
         ports.require_free(missing, config.host)
         folders.save(config)
         starting = Starting(config, wanted, running)
@@ -65,12 +71,11 @@ def require_same(config: StackConfig, running: Collection[str]) -> None:
     before = folders.saved(config.place)
     if not running or before is None:
         return
-    for name in ("project", "host", "database", "pool", "ports"):
-        was, now = getattr(before, name), getattr(config, name)
-        if was != now:
-            raise ConfigError(
-                f"{config.place}: runs with {name} {was}, not {now}. Run `python -m flows.stack down` first."
-            )
+    was, now = (dict(leaves(one.model_dump(exclude=set(MAY_CHANGE)))) for one in (before, config))
+    for name in was:
+        if was[name] != now[name]:
+            difference = f"runs with {option(name)} {was[name]}, not {now[name]}"
+            raise ConfigError(f"{config.place}: {difference}. Call down first, or leave that as it is.")
 
 
 class Starting:

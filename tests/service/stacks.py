@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PREFECT = (sys.executable, "-m", "prefect")
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 QUICK = {"PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "3", "PREFECT_WORKER_QUERY_SECONDS": "2"}
-SMALL = ("--mlflow-processes", "1", "--dask.memory", "1GiB", "--spark-workers.memory", "1GiB")
+SMALL = ("--patience", "600", "--mlflow-processes", "1", "--dask.memory", "1GiB", "--spark-workers.memory", "1GiB")
 
 
 def free_ports(n: int) -> list[int]:
@@ -62,7 +62,7 @@ class Stack:
             "MLFLOW_DISABLE_TELEMETRY": "true",
         }
 
-    def verb(self, verb: str, *options: str, seconds: float = 300) -> subprocess.CompletedProcess:
+    def verb(self, verb: str, *options: str, seconds: float = 700) -> subprocess.CompletedProcess:
         """``python -m flows.stack VERB`` with this stack's options."""
         command = (sys.executable, "-m", "flows.stack", *verb.split(), *self.options, *options)
         return subprocess.run(
@@ -85,7 +85,7 @@ class Stack:
             env=self.env,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=240,
         )
 
     def post(self, path: str, **body) -> httpx.Response:
@@ -116,7 +116,7 @@ class Stack:
         )
         return found.raise_for_status().json()
 
-    def finished(self, run_id: str, seconds: float = 120) -> dict:
+    def finished(self, run_id: str, seconds: float = 240) -> dict:
         """The run once it has ended."""
         return self.wait_for(lambda: self._ended(run_id), seconds, f"run {run_id} to end")
 

@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -10,15 +12,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from service.stacks import ROOT, link_project, stack_in
+from service.stacks import ROOT, stack_in
 
-from flows.stack import postgres
 from flows.stack.config import StackConfig
 from flows.stack.processes import family, marked, records
 
 SERVERS = {"prefect", "worker", "mlflow", "dask-scheduler", "dask-worker-1", "dask-worker-2"}
-no_postgres = postgres.impossible(StackConfig(folder="/tmp/lazypipe-test"))
-needs_postgres = pytest.mark.skipif(bool(no_postgres), reason=f"PostgreSQL cannot run here: {no_postgres}")
 
 
 def listening(folder: Path) -> list[tuple[str, int, str]]:
@@ -43,8 +42,6 @@ def project(tmp_path):
     """A project with no deployments."""
     folder = tmp_path / "project"
     folder.mkdir()
-    link_project(folder, "deployments: []\n")
-    (folder / "prefect.yaml").unlink()
     return folder
 
 
@@ -85,7 +82,7 @@ def test_other_ports_than_those_of_a_running_stack_are_refused(stack):
     refused = stack.verb("up", "--ports.mlflow", "5999")
     assert refused.returncode == 2
     assert len(refused.stderr.splitlines()) == 1
-    assert "ports" in refused.stderr and "down" in refused.stderr
+    assert f"runs with --ports.mlflow {stack.ports['mlflow']}, not 5999" in refused.stderr
 
 
 def test_the_lines_for_a_shell_lead_prefect_and_mlflow_to_the_servers(stack):
@@ -130,9 +127,25 @@ def test_a_server_that_was_killed_is_told_and_started_again(stack):
     assert stack.verb("status").returncode == 0
 
 
-def test_a_port_that_is_taken_is_named_with_its_holder_and_nothing_stays_started(project):
-    import socket
+@pytest.mark.skipif(not shutil.which("java"), reason="Java is not installed")
+def test_spark_alone_has_a_master_and_two_workers_on_loopback_and_goes_with_down(project):
+    with stack_in(project) as stack:
+        started = stack.verb("start spark")
+        assert started.returncode == 0, started.stderr + stack.logs()
+        status = stack.verb("status")
+        assert status.returncode == 0, status.stdout
+        assert states(status) == dict.fromkeys(("spark-master", "spark-worker-1", "spark-worker-2"), "up")
+        assert stack.spark_address in stack.verb("env").stdout
+        found = listening(stack.folder)
+        assert {port for _, port, _ in found} >= {stack.ports["spark"], stack.ports["spark-page"]}
+        assert [one for one in found if one[0].removeprefix("::ffff:") not in ("127.0.0.1", "::1")] == []
+        pids = [record.pid for record in records(stack.folder).values()]
+        down = stack.verb("down")
+        assert "ended spark-worker" in down.stdout and "spark-master" in down.stdout
+        assert not any(psutil.pid_exists(pid) for pid in pids)
 
+
+def test_a_port_that_is_taken_is_named_with_its_holder_and_nothing_stays_started(project):
     with stack_in(project, "--database", "sqlite") as stack, socket.socket() as other:
         other.bind(("127.0.0.1", stack.ports["mlflow"]))
         other.listen()

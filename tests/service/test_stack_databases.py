@@ -3,11 +3,14 @@
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import psutil
 import pytest
-from service.stacks import deployments, link_project, stack_in
+from service.stacks import stack_in
 
 from flows.stack import postgres
 from flows.stack.config import StackConfig
@@ -19,18 +22,16 @@ needs_postgres = pytest.mark.skipif(bool(no_postgres), reason=f"PostgreSQL canno
 
 @pytest.fixture
 def project(tmp_path):
-    """A project with one deployment, of pca on demand."""
+    """A project with no deployments."""
     folder = tmp_path / "project"
     folder.mkdir()
-    pca = {"name": "pca", "entrypoint": "flows/pca.py:pca", "parameters": {"config": {"source": "data/x.npy"}}}
-    link_project(folder, deployments(pca))
     return folder
 
 
 @pytest.fixture(scope="module")
-def wide(tmp_path_factory):
-    """A matrix on which the iteration takes many passes."""
-    path = tmp_path_factory.mktemp("wide") / "x.npy"
+def tall(tmp_path_factory):
+    """A matrix on which an iteration takes many passes."""
+    path = tmp_path_factory.mktemp("tall") / "x.npy"
     np.save(path, np.random.default_rng(0).normal(size=(1_000, 3_000)).astype(np.float32))
     return path
 
@@ -72,45 +73,54 @@ def test_a_folder_whose_socket_would_have_too_long_a_name_goes_to_sqlite_and_say
 
 
 @needs_postgres
-def test_postgresql_killed_under_a_flow_run_costs_neither_the_run_nor_the_servers(project, wide, tmp_path):
+def test_postgresql_listens_on_no_port_and_only_its_owner_enters_its_socket(stack):
+    assert (stack.folder / "postgres" / "socket").stat().st_mode & 0o777 == 0o700
+    server = psutil.Process(records(stack.folder)["postgres"].pid)
+    assert [connection for one in [server, *server.children()] for connection in one.net_connections("inet")] == []
+
+
+@needs_postgres
+def test_postgresql_killed_under_a_flow_run_costs_neither_the_run_nor_the_servers(stack, tall, tmp_path):
     def config(name):
         return {
-            "source": str(wide),
+            "source": str(tall),
             "n_components": 3,
             "solver": "deflation",
             "tol": 1e-5,
             "out": str(tmp_path / name),
             "engine": {"kind": "serial"},
-            "tracking": {"uri": stack.mlflow_uri, "experiment": "restarted"},
+            "tracking": {"experiment": "restarted"},
         }
 
-    with stack_in(project, "--database", "postgres") as stack:
-        started = stack.verb("up")
-        assert started.returncode == 0, started.stderr + stack.logs()
-        socket = stack.folder / "postgres" / "socket"
-        assert socket.stat().st_mode & 0o777 == 0o700
-        database = records(stack.folder)["postgres"]
-        server = psutil.Process(database.pid)
-        assert [c for p in [server, *server.children()] for c in p.net_connections("tcp")] == []
+    run = stack.submit("pca/pca", {"config": config("disturbed")})
+    stack.wait_for(lambda: passes(stack), 180, "the first passes to be seen in MLflow")
+    database = records(stack.folder)["postgres"]
+    os.kill(database.pid, signal.SIGKILL)
+    stack.wait_for(lambda: database.process() is None, 10, "PostgreSQL to end")
+    assert stack.verb("status").returncode == 1
+    begin = time.monotonic()
+    healed = stack.verb("up")
+    assert healed.returncode == 0, healed.stderr + stack.logs()
+    assert [line.split()[0] for line in healed.stderr.splitlines() if " answers after " in line] == ["postgres"]
+    print(f"\nPostgreSQL killed: all answer again {time.monotonic() - begin:.1f} s after `up` was called")
 
-        run = stack.submit("pca/pca", {"config": config("disturbed")})
-        stack.wait_for(lambda: passes(stack), 120, "the first passes to be seen in MLflow")
-        os.kill(database.pid, signal.SIGKILL)
-        stack.wait_for(lambda: database.process() is None, 10, "PostgreSQL to end")
-        assert stack.verb("status").returncode == 1
-        healed = stack.verb("up")
-        assert healed.returncode == 0, healed.stderr + stack.logs()
-        assert [line.split()[0] for line in healed.stderr.splitlines() if " answers after " in line] == ["postgres"]
+    ended = stack.finished(run["id"], 300)
+    assert ended["state"]["type"] == "COMPLETED", ended["state"]["message"] + stack.logs()
+    quiet = tmp_path / "quiet"
+    options = [word for name, value in config("quiet").items() if name != "engine" for word in words(name, value)]
+    command = (sys.executable, "-m", "jobs", "pca", *options, "--engine.kind", "serial")
+    subprocess.run(command, check=True, cwd=tmp_path, env=stack.env, capture_output=True, timeout=300)
+    disturbed = tmp_path / "disturbed"
+    assert (disturbed / "components.npy").read_bytes() == (quiet / "components.npy").read_bytes()
+    figures = [json.loads((folder / "result.json").read_text()) for folder in (disturbed, quiet)]
+    assert figures[0]["explained_variance"] == figures[1]["explained_variance"]
+    tracked = stack.experiment("restarted")
+    assert [one["info"]["status"] for one in tracked] == ["FINISHED", "FINISHED"]
+    assert stack.verb("status").returncode == 0
 
-        ended = stack.finished(run["id"], 180)
-        assert ended["state"]["type"] == "COMPLETED", ended["state"]["message"] + stack.logs()
-        quiet = stack.finished(stack.submit("pca/pca", {"config": config("quiet")})["id"], 180)
-        assert quiet["state"]["type"] == "COMPLETED", quiet["state"]["message"]
-        assert (tmp_path / "disturbed" / "components.npy").read_bytes() == (
-            tmp_path / "quiet" / "components.npy"
-        ).read_bytes()
-        figures = [json.loads((tmp_path / name / "result.json").read_text()) for name in ("disturbed", "quiet")]
-        assert figures[0]["explained_variance"] == figures[1]["explained_variance"]
-        tracked = stack.experiment("restarted")
-        assert [run["info"]["status"] for run in tracked] == ["FINISHED", "FINISHED"]
-        assert stack.verb("status").returncode == 0
+
+def words(name, value):
+    """A field of a config as options."""
+    if isinstance(value, dict):
+        return [word for inner, one in value.items() for word in words(f"{name}.{inner}", one)]
+    return [f"--{name.replace('_', '-')}", str(value)]
