@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lazypipe.errors import DataError
-from lazypipe.stores.errors import told
+from lazypipe.stores.errors import StoreError, explained, told
 from lazypipe.stores.filesystems import READ_ONLY, answer, waited
 from lazypipe.stores.place import Place
 
@@ -22,6 +22,7 @@ LAST = ("result.json", "zarr.json")
 AT_ONCE = 4
 PART_NBYTES = 8 * 1024**2  # of a large object; a store takes 10,000 parts
 MOST_PARTS = 9_000
+BUCKETS = ("s3", "s3a", "gs", "gcs")
 UPLOAD_SECONDS = 24 * 3600
 CLEANING_SECONDS = 10
 REFUSED = "cannot be written"
@@ -33,9 +34,19 @@ def stands(place: Place) -> bool:
 
 
 def require_writable(place: Place) -> None:
-    """DataError for a store that is only read."""
+    """DataError for a store that is only read; StoreError where there is no such bucket, or no answer."""
     if place.scheme in READ_ONLY:
         raise DataError(f"{place}: {place.scheme}:// is only read. Write to a local path, or to s3://.")
+    bucket = Place(f"{place.scheme}://{place.key.parts[1]}")
+    if place.scheme in BUCKETS:
+        try:
+            with told(place.uri, REFUSED):
+                answer(place.file_system, "info", bucket.uri)
+        except FileNotFoundError as error:
+            raise StoreError(f"{place}: {REFUSED}: no such bucket, {bucket}. Make it, or write elsewhere.") from error
+        except StoreError as error:
+            if not isinstance(error.__cause__, PermissionError):  # some may write, and not look
+                raise
 
 
 def upload(path: Path, place: Place, leave_out: Sequence[str] = ()) -> None:
@@ -43,7 +54,13 @@ def upload(path: Path, place: Place, leave_out: Sequence[str] = ()) -> None:
 
     On any failure what was uploaded is removed, as far as the store allows it. What was replaced is gone by then.
     """
-    require_writable(place)
+    try:
+        _upload(path, place, leave_out)
+    except FileNotFoundError as error:
+        raise explained(place.uri, error, REFUSED) from error
+
+
+def _upload(path: Path, place: Place, leave_out: Sequence[str]) -> None:
     if path.is_file():
         with told(place.uri, REFUSED):
             _put_all(place, [(path, place)])
