@@ -26,7 +26,8 @@ def free_port() -> int:
 def environment(**more: str) -> dict[str, str]:
     """Of a child: this one's less any other server, and with the library of this checkout."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
-    quiet = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    quiet = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1", "MLFLOW_DISABLE_TELEMETRY": "true",
+             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # fmt: skip
     return kept | quiet | {"PYTHONPATH": str(ROOT)} | more
 
 

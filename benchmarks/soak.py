@@ -18,6 +18,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -249,6 +250,7 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=RESULTS, help="where soak.json, .md and .png go")
     options = parser.parse_args()
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what was started goes
     report = {"machine": describe_machine(), "versions": versions(("prefect", "mlflow", "dask", "numpy")),
               "asked": {"minutes": options.minutes, "runs": options.runs, "at_once": AT_ONCE}}  # fmt: skip
     folder = Path(tempfile.mkdtemp(dir=options.folder, prefix="soak-"))
