@@ -150,7 +150,7 @@ def alone(tmp_path_factory):
     server = Server(project, tmp_path_factory.mktemp("prefect"))
     try:
         server.start("server", "start", "--host", "127.0.0.1", "--port", str(server.port))
-        server.wait_for(lambda: server.api.get("/health").json(), 90, "the server")
+        server.wait_for(lambda: server.api.get("/health").json(), 240, "the server")
         yield server
     finally:
         server.end()
