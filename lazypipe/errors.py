@@ -1,5 +1,7 @@
 """What can go wrong, told in one line: what, where, and what to do."""
 
+from typing import Self
+
 
 class LazypipeError(Exception):
     """Base of every error that a user can mend; its message is one line."""
@@ -19,6 +21,10 @@ class PlanError(LazypipeError):
 
 class MemoryPlanError(PlanError, MemoryError):
     """The work needs more memory than its budget."""
+
+    def __new__(cls, *arguments: object) -> Self:
+        """MemoryError has one of its own, which refuses what Dask calls to take an error from a worker."""
+        return Exception.__new__(cls, *arguments)
 
 
 class ConfigError(LazypipeError, ValueError):

@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 from lazypipe.engines import resident
 from lazypipe.engines.base import DEFAULT_MEMORY, Result, Task
 from lazypipe.engines.listening import Tell, listening
+from lazypipe.engines.memory import OutOfMemory, memory_named, refused_memory
 from lazypipe.engines.tasks import SCRATCH, fold_run, merge_in_order
 from lazypipe.errors import ConfigError
 from lazypipe.io.matrix import Matrix
@@ -44,7 +45,12 @@ class SerialEngine:
         self.progress.emit(StageStarted(plan.title, len(tasks), plan.bytes_read))
         begun, shares = time.monotonic(), Shares(plan.runs, len(tasks))
         for i, task in enumerate(tasks):
-            yield function(task)
+            try:
+                with memory_named("this process"):
+                    result = function(task)
+            except OutOfMemory as error:
+                raise refused_memory("serial", error, plan, i, len(tasks), self.host.base) from error
+            yield result
             self.progress.emit(TaskDone(i + 1, len(tasks), shares.add(i)))
         self.progress.emit(StageDone(plan.title, time.monotonic() - begun))
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import shutil
 import signal
@@ -25,7 +26,7 @@ from lazypipe.stats import Moments
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
-N_ROWS, STEP = 4_000, 100
+N_ROWS, STEP = 3_200, 100  # 32 runs, eight tasks of Spark
 needs_java = pytest.mark.skipif(
     shutil.which("java") is None and "JAVA_HOME" not in os.environ, reason="Spark needs Java 17 or 21"
 )
@@ -44,6 +45,22 @@ class SlowMoments(Moments):
         if block.rows.start == self.at:
             np.ones(self.grab // 8).sum()
         return super().measure(block)
+
+
+def say(task):
+    """A task that logs."""
+    logging.getLogger("lazypipe.io").info("read %s", task)
+    logging.getLogger("lazypipe.io").debug("not told")
+    logging.getLogger("distributed.worker").info("not told")
+    logging.getLogger("distributed.worker").warning("slow %s", task)
+    return task
+
+
+def die(task):
+    """The third task ends its process."""
+    if task == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return task
 
 
 def plan_of(n_rows=N_ROWS, step=STEP, title="pass 1"):

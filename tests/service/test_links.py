@@ -14,7 +14,7 @@ import time
 import numpy as np
 import pytest
 import yaml
-from service.clusters import ROOT, DaskCluster, rows_in, wait_until
+from service.clusters import N_ROWS, ROOT, DaskCluster, rows_in, wait_until
 
 needs_namespaces = pytest.mark.skipif(
     sys.platform != "linux" or os.geteuid() != 0 or shutil.which("ip") is None,
@@ -137,7 +137,7 @@ class Trial:
         """When, once the answer is there and right."""
         assert self.driver.wait(seconds) == 0, self.driver.log.read_text()
         with np.load(self.folder / "found.npz") as found:
-            assert found["weight"] == 4_000
+            assert found["weight"] == N_ROWS
             np.testing.assert_array_equal(found["mean"], wanted.mean)
             np.testing.assert_array_equal(found["variance"], wanted.variance)
         return float(self.lines("answer")[0].split()[1])

@@ -1,0 +1,59 @@
+"""A task that gets no memory is told in a line: which one, and what the plan had allowed."""
+
+import re
+import sys
+
+import cloudpickle
+import numpy as np
+import pytest
+
+import lazypipe as lp
+from lazypipe.blocks import Run
+from lazypipe.engines.memory import show_task
+from lazypipe.plan import FoldPlan
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not find tests
+
+
+def plan_of(*spans):
+    runs = tuple(Run(i, start, stop, 10) for i, (start, stop) in enumerate(spans))
+    return FoldPlan("pass 3", "rows", 10, runs, 0, 8, len(runs), 2**26, 0, 1, 0)
+
+
+LINES = plan_of((0, 1_000), (1_000, 2_000))
+
+
+def grab(task):
+    return np.empty(2**60 if task else 1, np.int8)[0]
+
+
+def refuse(task):
+    raise lp.MemoryPlanError("too much: so it was planned.")
+
+
+@pytest.mark.parametrize("kind", ["serial", "dask", "spark"])
+def test_a_task_without_memory_is_named_with_the_bytes_of_the_plan(request, kind):
+    engine = request.getfixturevalue(f"{kind}_engine")
+    with pytest.raises(lp.EngineError) as caught:
+        list(engine.map(grab, [0, 1], LINES))
+    assert re.fullmatch(
+        rf'{kind}: (this process|the worker \S+, process \d+) had no memory for "pass 3", task 2 of 2 '
+        r"\(rows 1,000 to 2,000\): Unable to allocate 1.00 EiB for an array .*; "
+        r"the plan allows 64MiB a task and \S+ in all, beside the \S+ of the libraries\. "
+        r"Lower the budget \(memory=\), or give the process more\.",
+        str(caught.value),
+    ), caught.value
+
+
+@pytest.mark.parametrize("kind", ["serial", "dask", "spark"])
+def test_a_plan_that_is_refused_within_a_task_stays_what_it_is(request, kind):
+    engine = request.getfixturevalue(f"{kind}_engine")
+    with pytest.raises(lp.MemoryPlanError, match="so it was planned"):
+        list(engine.map(refuse, [0], plan_of((0, 1))))
+
+
+def test_tasks_that_are_no_runs_of_lines_have_no_lines():
+    assert show_task(plan_of((0, 800), (0, 100)), 1, 2) == '"pass 3", task 2 of 2'
+    assert show_task(LINES, 0, 2) == '"pass 3", task 1 of 2 (rows 0 to 1,000)'
+    assert show_task(LINES, 0, 3) == '"pass 3", task 1 of 3'
+    assert show_task(LINES, None, 2) == '"pass 3", merging states'
