@@ -155,6 +155,14 @@ def free_nbytes(path: AnyPath) -> int:
     return shutil.disk_usage(folder).free
 
 
+def room_at(path: AnyPath) -> str:
+    """Where an output goes, and how much room there is, for a plan."""
+    free = show_bytes(free_nbytes(path))
+    if isinstance(path, Place):
+        return f"{path}, by way of {tempfile.gettempdir()}, which all workers have to share; {free} of disk free there"
+    return f"{path}; {free} of disk free"
+
+
 def _move(partial: Path, path: Path) -> None:
     if partial.is_file():
         _sync(partial)

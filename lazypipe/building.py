@@ -15,6 +15,7 @@ from lazypipe.errors import DataError
 from lazypipe.stores import AnyPath, Place, is_remote, path_of, upload, uploads
 
 LOCK = ".lock"
+SHARED = "Write to a folder that all workers share (to a store: set TMPDIR to one)."
 START_OVER = "Delete that folder, or pass overwrite=True (--overwrite), to start over."
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from lazypipe.blocks import Span
+from lazypipe.building import SHARED
 from lazypipe.errors import DataError
 from lazypipe.io.matrix import Matrix
 from lazypipe.stores import AnyPath, Place, path_of
@@ -51,6 +53,8 @@ class RowStore:
 
     def write(self, rows: Span, values: np.ndarray) -> None:
         """The rows of one chunk: ``rows`` begin at a multiple of ``chunk``."""
+        if not os.path.isdir(self.path):
+            raise DataError(f"{self.path}: a worker does not see this folder. {SHARED}")
         if self.suffix == ".zarr":
             import zarr
 

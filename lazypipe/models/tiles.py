@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lazypipe.atomic import free_nbytes
+from lazypipe.atomic import room_at
 from lazypipe.blocks import Block, Run, Span, compute_dtype
-from lazypipe.building import building, place_of, require_writable
+from lazypipe.building import SHARED, building, place_of, require_writable
 from lazypipe.engines import Engine
 from lazypipe.errors import DataError, MemoryPlanError, PlanError
 from lazypipe.io import tile_store
@@ -91,11 +91,8 @@ def plan_tiles(matrix: Matrix, asked: Preparation, host: Host, out: AnyPath) -> 
         shared=host.shared,
     )
     before = () if asked.plain else (plan_moments(to_plan_with(matrix, asked), asked, host),)
-    free = free_nbytes(out)
-    notes = (
-        f"{count * (count + 1) // 2:,} tiles of {tile:,} x {tile:,} {compute_dtype(matrix.dtype)} in {out}; "
-        f"{show_bytes(free)} of disk free",
-    )
+    n_tiles = count * (count + 1) // 2
+    notes = (f"{n_tiles:,} tiles of {tile:,} x {tile:,} {compute_dtype(matrix.dtype)} in {room_at(out)}",)
     passes = -(-fold.bytes_read // matrix.nbytes) + len(before)
     return Plan(
         "covariance", matrix.uri, matrix.shape, str(matrix.dtype), host, (fold, *before), passes,
@@ -158,6 +155,8 @@ def write_tiles(
         tasks = [task for task in tile_tasks(-(-n // fold.step)) if not work.is_done(task)]
         for _ in engine.map(work, tasks, fold):
             pass
+        if not all(map(work.is_done, tasks)):
+            raise DataError(f"{partial}: tiles that workers wrote are not there. {SHARED}")
     return TiledCovariance(out)
 
 

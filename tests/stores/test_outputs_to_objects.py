@@ -237,3 +237,34 @@ def test_a_process_killed_while_it_uploads_leaves_no_result(s3, staging):
     assert len(s3.keys("r/")) == 41
     assert json.loads(s3.client.get_object(Bucket=BUCKET, Key="r/result.json")["Body"].read()) == {"job": "pca"}
     assert Path(staging).is_dir()
+
+
+def test_what_is_only_converted_is_converted_from_a_store(s3, tmp_path):
+    import gzip
+
+    from matrix_writers import idx_bytes
+    from PIL import Image
+
+    digits = np.arange(60, dtype=np.uint8).reshape(5, 12)
+    (tmp_path / "d-idx2.gz").write_bytes(gzip.compress(idx_bytes(digits)))
+    np.testing.assert_array_equal(
+        read(lp.open_matrix(convert(s3.put(tmp_path / "d-idx2.gz"), tmp_path / "d.npy"))), digits
+    )
+    (tmp_path / "x.svm").write_text("1 1:2.5 3:1\n0 2:7\n")
+    found = lp.open_matrix(convert(s3.put(tmp_path / "x.svm"), tmp_path / "x.arrow"))
+    assert (found.shape, found.nnz) == ((2, 3), 3)
+    for name in ("cat", "dog"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for i in range(2):
+            Image.fromarray(np.full((2, 3), 10 * i, np.uint8)).save(tmp_path / "images" / name / f"{i}.png")
+    address_of_images = s3.put(tmp_path / "images")
+    here, there = convert(tmp_path / "images", tmp_path / "a.npy"), convert(address_of_images, address("b.npy"))
+    np.testing.assert_array_equal(read(lp.open_matrix(there)), read(lp.open_matrix(here)))
+    assert s3.keys("b.") == ["b.labels.npy", "b.npy"]
+
+
+def test_weights_come_from_a_store(s3, rows, tmp_path):
+    weights = np.arange(60.0)
+    np.save(tmp_path / "w.npy", weights)
+    local, remote = (lp.covariance(rows, row_weights=w) for w in (weights, s3.put(tmp_path / "w.npy")))
+    np.testing.assert_array_equal(remote.covariance, local.covariance)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lazypipe.atomic import free_nbytes
+from lazypipe.atomic import room_at
 from lazypipe.blocks import Span
 from lazypipe.building import building
 from lazypipe.checkpoint import StateFolder
@@ -32,7 +32,6 @@ from lazypipe.models.spike_triggered.planning import (
 )
 from lazypipe.models.spike_triggered.question import Question
 from lazypipe.plan import FoldPlan, Host, Plan, or_say_what_fits
-from lazypipe.sizes import show_bytes
 from lazypipe.stats.digests import digest
 from lazypipe.stats.provisional import typical_values
 from lazypipe.stats.spike_triggered import (
@@ -98,9 +97,7 @@ class Job:
             return plan_windows(*asked, self.engine.slots, reserved, self.chunk_length)
 
         planned = or_say_what_fits(make, self.engine.host, REMEDY)
-        notes = (
-            () if self.out is None else (f"written to {self.out}; {show_bytes(free_nbytes(self.out))} of disk free",)
-        )
+        notes = () if self.out is None else (f"written to {room_at(self.out)}",)
         shape = recording.n_samples, recording.n_channels
         plan = Plan(
             TITLE, recording.uri, shape, str(recording.dtype), self.engine.host.compiling, (planned.fold,),

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lazypipe.atomic import replacing
+from lazypipe.building import SHARED
+from lazypipe.errors import DataError
 from lazypipe.io.kinds import attributes_of_kind
 from lazypipe.models.spike_triggered.planning import Tile
 from lazypipe.stores import AnyPath
@@ -77,6 +79,8 @@ class Store:
         """The arrays of a tile, and then the counts, which say that it is there."""
         import zarr
 
+        if not self.path.is_dir():
+            raise DataError(f"{self.path}: a worker does not see this folder. {SHARED}")
         for name, values in (("mean", mean), ("std", std)):
             if values is not None:
                 array = zarr.open_array(str(self.path / name), mode="r+")
