@@ -14,7 +14,7 @@ import numpy as np
 from lazypipe.errors import DataError
 from lazypipe.secrets import hidden
 from lazypipe.stores import AnyPath, Place
-from lazypipe.tracking import Record, TrackedRun, said
+from lazypipe.tracking import Record, TrackedRun, is_away, said
 from lazypipe.tracking.record import ARRAYS, NAME
 
 PATIENCE = 30.0  # seconds, at the end of a run
@@ -27,18 +27,20 @@ def finish(run: TrackedRun, record: Record, out: AnyPath) -> list[str]:
         return []
     keep(out, run, record)  # at once: whatever happens while it waits
     store = hidden(run.uri)
-    print(
-        f"{store}: MLflow does not answer ({said(error)}). The result is saved in {out}; trying for "
-        f"{PATIENCE:.0f} s to log it.",
-        file=sys.stderr,
-    )
-    error = run.finish_within(PATIENCE, record, out)
+    if is_away(error):
+        print(
+            f"{store}: MLflow does not answer ({said(error)}). The result is saved in {out}; trying for "
+            f"{PATIENCE:.0f} s to log it.",
+            file=sys.stderr,
+        )
+        error = run.finish_within(PATIENCE, record, out)
     if error is None:
         forget(out)
         return []
     keep(out, run, record)
+    did = "did not answer" if is_away(error) else "did not take all"
     return [
-        f"{store}: MLflow did not answer ({said(error)}). What was not logged is in {out / NAME}; send it with "
+        f"{store}: MLflow {did} ({said(error)}). What was not logged is in {out / NAME}; send it with "
         f"python -m jobs log --result {out}"
     ]
 

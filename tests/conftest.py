@@ -1,5 +1,7 @@
 """Engines shared by the tests: one of each kind a session."""
 
+import shutil
+
 import pytest
 
 import lazypipe as lp
@@ -32,3 +34,20 @@ def cluster_engine(request):
 def no_store_of_the_environment(monkeypatch):
     """mlflow.set_tracking_uri leaves it to all that follows, and jobs take it for their store."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory):
+    """A file of MLflow's tables, with nothing in them: they take seconds to make, and no time to copy."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    folder = tmp_path_factory.mktemp("empty")
+    SqlAlchemyStore(f"sqlite:///{folder}/mlflow.db", str(folder / "mlruns"))
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def stored(empty_store, tmp_path):
+    """The address of such a store in the test's folder, under the name that jobs look for."""
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    return f"sqlite:///{tmp_path}/mlflow.db"

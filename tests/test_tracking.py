@@ -1,6 +1,7 @@
 """Runs in a real MLflow store: what is asked, on which data, how it went, and the model that comes back."""
 
 import json
+import os
 import time
 
 import mlflow
@@ -206,3 +207,52 @@ def test_a_store_that_cannot_be_used_is_told_at_once(store, uri, error, said):
         pytest.fail("the work began")
     assert "\n" not in str(caught.value)
     assert time.monotonic() - begun < 10
+
+
+def test_an_attempt_after_one_that_failed_replaces_its_children_and_models(store):
+    uri, matrix = f"sqlite:///{store}/mlflow.db", lp.open_matrix(store / "rows.npy")
+    arguments = (uri, "again", {"size": 3, "engine": {"kind": "dask"}}, matrix)
+    with pytest.raises(lp.EngineError), tracking.tracked_run(*arguments, key="0123", name="fit of rows") as first:
+        first.log_child(child("size 50"))
+        first.log_projection(np.zeros(6), np.eye(6)[:2])
+        first(PassDone(1, 0.5))
+        raise lp.EngineError("the cluster is gone")
+    changed = (uri, "again", {"size": 3, "engine": {"kind": "serial"}}, matrix)
+    with tracking.tracked_run(*changed, key="0123", tags={"prefect.flow_run_id": "f"}) as second:
+        assert second.attempt == 2
+        second(PassDone(1, 0.5))
+        second(PassDone(2, 0.25))
+        second.log_child(child("size 50"))
+        second.log_projection(np.zeros(6), np.eye(6)[:2])
+    assert second.run_id == first.run_id
+    (found,) = below(second)
+    assert found.info.status == "FINISHED" and found.info.run_id == second.children[0]
+    of_run = f"source_run_id = '{second.run_id}'"
+    assert len(second.client.search_logged_models([second.experiment_id], of_run)) == 1
+    run = second.client.get_run(second.run_id)
+    assert run.info.status == "FINISHED" and run.info.run_name == "fit of rows" and "error" not in run.data.tags
+    assert run.data.params["engine.kind"] == "dask" and run.data.tags["lazypipe.now.engine.kind"] == "serial"
+    assert run.data.tags["prefect.flow_run_id"] == "f" and run.data.tags["lazypipe.attempts"] == "2"
+    history = second.client.get_metric_history(second.run_id, "residual")
+    assert [(m.step, m.value) for m in history] == [(1, 0.5), (2, 0.25)]
+
+
+def test_without_a_key_every_run_is_new(store):
+    uri, matrix = f"sqlite:///{store}/mlflow.db", lp.open_matrix(store / "rows.npy")
+    with pytest.raises(lp.EngineError), tracking.tracked_run(uri, "new", {}, matrix) as first:
+        raise lp.EngineError("the cluster is gone")
+    with tracking.tracked_run(uri, "new", {}, matrix) as second:
+        pass
+    assert first.run_id != second.run_id
+
+
+def test_the_environment_is_as_before_a_model_was_logged(store, monkeypatch):
+    uri = f"sqlite:///{store}/mlflow.db"
+    for before in ("http://elsewhere:5000", None):
+        if before is None:
+            monkeypatch.delenv("MLFLOW_TRACKING_URI")
+        else:
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", before)
+        with tracking.tracked_run(uri, "pca", {}, lp.open_matrix(store / "rows.npy")) as run:
+            run.log_projection(np.zeros(6), np.eye(6)[:2])
+        assert os.environ.get("MLFLOW_TRACKING_URI") == before

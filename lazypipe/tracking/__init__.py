@@ -9,9 +9,9 @@ from lazypipe.tracking.opening import Data, reopened, tracked_run
 from lazypipe.tracking.parameters import PARAMETER_LENGTH, flatten, note
 from lazypipe.tracking.record import Model, Record
 from lazypipe.tracking.run import TrackedRun, points_of
-from lazypipe.tracking.store import load_libraries, page_of, require_store, said
+from lazypipe.tracking.store import is_away, load_libraries, page_of, require_store, said
 
 __all__ = [
-    "PARAMETER_LENGTH", "Child", "Data", "Model", "Point", "Record", "TrackedRun", "flatten", "load_libraries", "note",
-    "page_of", "points_of", "reopened", "require_store", "said", "tracked_run",
+    "PARAMETER_LENGTH", "Child", "Data", "Model", "Point", "Record", "TrackedRun", "flatten", "is_away",
+    "load_libraries", "note", "page_of", "points_of", "reopened", "require_store", "said", "tracked_run",
 ]  # fmt: skip

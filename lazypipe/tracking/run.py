@@ -161,8 +161,8 @@ class TrackedRun:
         there already is not logged twice.
         """
         if self._waiting is not record.metrics:
-            record.metrics[:0] = self._waiting
-            self._waiting = record.metrics
+            fresh = [sample for sample in record.metrics if (sample[0], sample[3], sample[1]) not in self.logged]
+            record.metrics = self._waiting = [*self._waiting, *fresh]
         self._is_over = True  # the work is done, whatever becomes of the store
         try:
             self._send(record, folder)

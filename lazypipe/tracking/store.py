@@ -6,6 +6,7 @@ import http.client
 import logging
 import os
 import socket
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -76,6 +77,9 @@ def _ask_server(uri: str) -> None:
                 f"{hidden(uri)}: the MLflow server answers {error.code} {error.reason}. See its log, or pass "
                 f"--tracking.enabled false."
             ) from error  # below that it is there: what it refuses is told by the first request proper
+    except urllib.error.URLError as error:
+        if not isinstance(error.reason, ssl.SSLError):
+            raise  # whom MLflow trusts is another matter: it has certificates of its own
 
 
 def _ask_database(address: SplitResult, scheme: str) -> None:

@@ -13,6 +13,7 @@ from jobs.dbn import DBNConfig
 from jobs.devices import DevicesConfig
 from jobs.generate import GenerateConfig
 from jobs.linear import LinearConfig
+from jobs.log import LogConfig
 from jobs.mlp import MLPConfig
 from jobs.pca import PCAConfig
 from jobs.rbm import RBMConfig
@@ -33,6 +34,7 @@ CONFIGS = {
     "devices": DevicesConfig,
     "convert": ConvertConfig,
     "generate": GenerateConfig,
+    "log": LogConfig,
 }
 
 

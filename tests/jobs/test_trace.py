@@ -35,7 +35,7 @@ WAIT = "open('waits', 'w').close()\n        while not os.path.exists('go on'): t
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path, monkeypatch):
+def place(stored, tmp_path, monkeypatch):
     """A folder of its own, with a wide matrix that takes some passes."""
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)

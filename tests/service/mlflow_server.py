@@ -10,7 +10,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-SECONDS = 120  # to start, on a machine that is busy
+SECONDS = 300  # to start, on a machine that is busy
 
 
 class MLflowServer:

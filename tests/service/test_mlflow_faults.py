@@ -168,7 +168,7 @@ def test_runs_below_a_run_and_networks_are_logged_later_too(server, place, monke
         assert sweep.main([*shared, "--sizes", "20,60", "--out", "sweep"]) == 0
     server.start()
     with observed(lambda event: server.process and server.kill()):
-        network = ["--hidden", "4", "--epochs", "2", "--threads", "1", "--out", "mlp"]
+        network = ["--hidden", "4", "--epochs", "2", "--batch-size", "10", "--threads", "1", "--out", "mlp"]
         assert mlp.main([*shared, *network]) == 0
     assert (place / "mlp" / "not_logged.npz").is_file()
     server.start()

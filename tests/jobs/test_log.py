@@ -1,0 +1,170 @@
+"""A result that was not tracked, or not in full, is sent to MLflow afterwards, and nothing of it twice."""
+
+import json
+import re
+
+import mlflow
+import numpy as np
+import pytest
+
+from jobs import _late, covariance, log, mlp, pca
+from lazypipe import tracking
+from lazypipe.tracking import Child, Model, Record
+
+UNTRACKED = ("--engine.kind", "serial", "--tracking.enabled", "false", "--out", "out")
+
+
+@pytest.fixture(autouse=True)
+def place(stored, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", stored)
+    rng = np.random.default_rng(0)
+    np.save("rows.npy", (rng.normal(size=(60, 8)) * np.arange(8, 0, -1)).astype(np.float32))
+    return tmp_path
+
+
+def found(place, job):
+    """The runs of a job, and MLflow's client."""
+    uri = f"sqlite:///{place}/mlflow.db"
+    mlflow.set_tracking_uri(uri)
+    client = mlflow.MlflowClient(uri)
+    return client, client.search_runs([client.get_experiment_by_name(job).experiment_id])
+
+
+def test_a_result_that_was_not_tracked_is_logged_whole_and_once(place, capsys):
+    fit = ("--source", "rows.npy", "--n-components", "2", "--solver", "gradient", *UNTRACKED)
+    assert pca.main([*fit]) == 0
+    assert log.main(["--result", "out"]) == 0
+    run_id = re.search(r"run (\w{32})", capsys.readouterr().out)[1]
+    client, (run,) = found(place, "pca")
+    figures = json.loads((place / "out" / "result.json").read_text())
+    assert run.info.run_id == run_id == figures["mlflow"]["run_id"]
+    assert run.info.status == "FINISHED" and run.info.run_name == "pca of rows.npy"
+    assert run.data.params["n_components"] == "2" and run.data.params["plan.solver"] == "gradient"
+    assert run.data.tags["lazypipe.key"] == figures["trace"]["key"]
+    assert figures["metrics"].items() <= run.data.metrics.items()
+    assert len(client.get_metric_history(run_id, "explained_variance_2")) == len(figures["history"])
+    assert run.inputs.dataset_inputs[0].dataset.digest == figures["source"]["fingerprint"]
+    assert {"result.json", "scree.png"} <= {item.path for item in client.list_artifacts(run_id)}
+    rows = np.load("rows.npy")
+    scores = mlflow.pyfunc.load_model(f"runs:/{run_id}/model").predict(rows)
+    assert scores.shape == (60, 2)
+
+    assert log.main(["--result", "out"]) == 0
+    assert "is in MLflow already: nothing to do" in capsys.readouterr().out
+    assert len(found(place, "pca")[1]) == 1
+
+
+def test_a_tracked_result_goes_to_another_store_as_a_run_of_its_own(place, capsys):
+    store = ("--tracking.uri", f"sqlite:///{place}/first.db")
+    assert covariance.main(["--source", "rows.npy", "--engine.kind", "serial", "--out", "out", *store]) == 0
+    assert log.main(["--result", "out", *store]) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert log.main(["--result", "out", "--tracking.uri", f"sqlite:///{place}/mlflow.db"]) == 0
+    assert len(found(place, "covariance")[1]) == 1
+
+
+def test_a_network_that_was_not_tracked_brings_its_epochs_and_its_layers(place):
+    np.save("labels.npy", (np.load("rows.npy")[:, 0] > 0).astype(int))
+    network = ("--labels", "labels.npy", "--hold-out", "20", "--hidden", "4", "--epochs", "3")
+    network += ("--batch-size", "10", "--threads", "1")
+    assert mlp.main(["--source", "rows.npy", *network, *UNTRACKED]) == 0
+    assert log.main(["--result", "out"]) == 0
+    client, (run,) = found(place, "mlp")
+    assert len(client.get_metric_history(run.info.run_id, "validation_accuracy")) == 3
+    classes = mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/model").predict(np.load("rows.npy"))
+    assert set(classes) <= {0, 1}
+
+
+@pytest.mark.parametrize("held", [None, "{", '{"run": 3}', "[]"])
+def test_what_is_no_result_is_told(place, capsys, held):
+    if held is not None:
+        (place / "out").mkdir()
+        (place / "out" / "result.json").write_text(held)
+    assert log.main(["--result", "out"]) == 2
+    assert capsys.readouterr().err.startswith("DataError: out: is no result of a job (it holds no result.json)")
+
+
+def test_a_damaged_record_is_told(place, capsys):
+    assert covariance.main(["--source", "rows.npy", *UNTRACKED]) == 0
+    (place / "out" / "not_logged.json").write_text('{"model": null}')
+    assert log.main(["--result", "out"]) == 2
+    assert "out/not_logged.json: is damaged" in capsys.readouterr().err
+
+
+@pytest.fixture
+def run(place):
+    """A run of a matrix, with what it is to hold."""
+    import lazypipe as lp
+
+    store = f"sqlite:///{place}/mlflow.db"
+    with tracking.tracked_run(store, "pca", {}, lp.open_matrix("rows.npy")) as run:
+        yield run
+
+
+def some_record(place):
+    (place / "result.json").write_text("{}")
+    (place / "scree.png").write_text("a picture")
+    children = [Child(f"size {n}", {"size": n}, [("accuracy", 0.5, 0)], {"cells.csv": "C\n1\n"}) for n in (10, 20, 30)]
+    record = Record({"more": "1"}, tracking.note("**yes**"), files=["result.json", "scree.png"], children=children)
+    record.model = Model("projection", {"mean": np.zeros(3), "components": np.eye(3)[:2], "scale": None})
+    record.add_metrics({"seconds": 1.5}, [("residual", 0.5, 1), ("residual", 0.25, 2)])
+    return record
+
+
+VERBS = ("log_batch", "log_artifact", "create_run", "log_text", "set_terminated")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_store_that_goes_away_at_any_call_has_everything_once_in_the_end(place, run, monkeypatch, verb, times):
+    real, left = getattr(run.client, verb), [times]
+
+    def away(*args, **kwargs):
+        """Does it, and is away before it could say so; the second time at once."""
+        left[0] -= 1
+        if left[0] == 0:
+            real(*args, **kwargs)
+        if left[0] >= 0:
+            raise OSError("no route to host")
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(run.client, verb, away)
+    record = some_record(place)
+    while (error := run.finish(record, place)) is not None:
+        assert "no route" in str(error)
+        _late.keep(place, run, record)
+        record, where = _late.kept(place)  # as if another process went on
+        assert where["run_id"] == run.run_id
+        run._waiting = record.metrics
+    client, runs = found(place, "pca")
+    (parent,) = [one for one in runs if "mlflow.parentRunId" not in one.data.tags]
+    assert parent.info.status == "FINISHED" and parent.data.params == {"more": "1"}
+    assert parent.data.tags["mlflow.note.content"] == "**yes**"
+    assert [m.step for m in client.get_metric_history(run.run_id, "residual")] == [1, 2]
+    assert len(client.get_metric_history(run.run_id, "seconds")) == 1
+    children = [one for one in runs if "mlflow.parentRunId" in one.data.tags]
+    assert sorted(one.info.run_name for one in children) == ["size 10", "size 20", "size 30"]
+    assert {one.info.status for one in children} == {"FINISHED"}
+    models = client.search_logged_models([parent.info.experiment_id], f"source_run_id = '{run.run_id}'")
+    assert len(models) == 1
+
+
+def test_a_record_comes_back_as_it_was_kept(place, run):
+    record = some_record(place)
+    record.model = Model("network", {
+        "layers": [(np.ones((4, 3), np.float32), np.zeros(4, np.float32)), (np.ones((2, 4)), np.zeros(2))],
+        "activation": "relu", "output": "softmax", "classes": np.array(["a", "b"], object), "divide_by": 255.0,
+    })  # fmt: skip
+    _late.keep(place, run, record)
+    again, where = _late.kept(place)
+    assert where == run.describe()
+    assert (again.parameters, again.tags, again.metrics) == (record.parameters, record.tags, record.metrics)
+    assert (again.files, again.children) == (record.files, record.children)
+    assert again.model.kind == "network" and again.model.arguments["divide_by"] == 255.0
+    for (weight, bias), (w, b) in zip(again.model.arguments["layers"], record.model.arguments["layers"], strict=True):
+        np.testing.assert_array_equal(weight, w)
+        np.testing.assert_array_equal(bias, b)
+    assert again.model.arguments["classes"].tolist() == ["a", "b"]
+    _late.forget(place)
+    assert _late.kept(place) is None
