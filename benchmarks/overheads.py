@@ -15,6 +15,7 @@ import argparse
 import hashlib
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -217,6 +218,7 @@ def main() -> None:
         print(json.dumps(fold(kind, address, path, memory, int(repeats))))
         return
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what was started goes
     spark = has_java() and not options.no_spark
     parts: dict[str, Callable[[Path], Any]] = {
         "first": lambda folder: first(folder, options.repeats, spark),
