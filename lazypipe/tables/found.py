@@ -75,6 +75,17 @@ class Found:
             part._see_integers(table, nulls)
         self.merge(part)
 
+    def count_nulls(self, column: Array) -> None:
+        """Count those of rows that are left out, of which nothing else is to be known."""
+        values, lengths = entries(self.feature, column)
+        part = Found(self.feature, self.most_categories, n_missing=column.null_count)
+        if lengths is not None and values.null_count:
+            there = lengths[lengths >= 0]
+            if (there == there[0]).all():
+                part.n_null = missing(values).reshape(len(there), -1).sum(0)
+                part.n_nan, part.n_infinite = np.zeros((2, len(part.n_null)), np.int64)
+        self.merge(part)
+
     def _add_text(self, values: Array) -> None:
         lengths = pc.max(pc.utf8_length(values)).as_py()
         self.longest_text = max(self.longest_text, lengths or 0)
@@ -119,7 +130,7 @@ class Found:
         if self.is_ragged:
             self.low = self.high = None
             return
-        if len(other.n_null):
+        if len(other.n_null) and len(self.n_null) in (0, len(other.n_null)):
             self.n_null = other.n_null if not len(self.n_null) else self.n_null + other.n_null
             self.n_nan = other.n_nan if not len(self.n_nan) else self.n_nan + other.n_nan
             self.n_infinite = other.n_infinite if not len(self.n_infinite) else self.n_infinite + other.n_infinite

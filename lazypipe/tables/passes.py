@@ -75,16 +75,19 @@ class Measure:
         labels = () if self.label is None else (self.label,)
         for batch in batches:
             names, *columns = batch.columns
-            for found, column in zip(seen.found, columns[KEY:], strict=False):
-                found.add(column)
-            if seen.label is not None:
-                seen.label.add(columns[-1])
-            keep = None
+            keep = np.ones(batch.num_rows, bool)
             if self.drop:
                 keep = whole_rows(self.features + labels, columns[KEY:], batch.num_rows)
                 seen.n_dropped += int(batch.num_rows - keep.sum())
+            every = [*seen.found, *([] if seen.label is None else [seen.label])]
+            for found, column in zip(every, columns[KEY:], strict=True):
+                if keep.all():
+                    found.add(column)
+                else:
+                    found.add(column.filter(pa.array(keep)))
+                    found.count_nulls(column.filter(pa.array(~keep)))
             for split, rows in splits(columns):
-                n_rows = len(range(*rows.indices(batch.num_rows))) if keep is None else int(keep[rows].sum())
+                n_rows = int(keep[rows].sum())
                 seen.rows[split] = seen.rows.get(split, 0) + n_rows
                 if split[0] not in seen.names:
                     seen.names[split[0]] = names[rows.start].as_py()
