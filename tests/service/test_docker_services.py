@@ -33,6 +33,11 @@ PASSWORD = "it's a p@ss/word: 100%"
 SECRET = "minio-secret-key"
 VALUES = {"POSTGRES_PASSWORD": PASSWORD, "MINIO_ROOT_USER": "minio-user", "MINIO_ROOT_PASSWORD": SECRET}
 START_SECONDS = 300
+# In the files of an image, as its user, with the hosts of the namespace.
+ENTER = (
+    f'mount --bind /etc/hosts {ROOTFS}/etc/hosts && exec chroot --userspec=1000:1000 {ROOTFS} env -C /opt/lazypipe "$@"'
+)
+INSIDE = ("sh", "-c", ENTER, "enter") if ROOTFS else ()
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("ip"), reason="network namespaces need root and ip"),
@@ -94,8 +99,6 @@ class Network:
             ip("-n", space, "link", "set", "eth0", "up")
             ip("-n", space, "link", "set", "lo", "up")
         ip("address", "add", "10.77.0.1/24", "dev", f"{PREFIX}-br")  # where this test looks from
-        if ROOTFS:
-            (Path(ROOTFS) / "etc/hosts").write_text(lines)
         return self
 
     def __exit__(self, *_):
@@ -137,11 +140,7 @@ class Network:
             environment["PYTHONPATH"] = str(self.folder)  # as the current folder, which programs do not look in
         environment = {key: self.placed(value) for key, value in environment.items()}
         words = [*service.get("entrypoint", []), *(more or split(service["command"]))]
-        inside = ["chroot", "--userspec=1000:1000", ROOTFS, "env", f"--chdir={self.image_folder()}"] if ROOTFS else []
-        return ["ip", "netns", "exec", f"{PREFIX}-{name}", *inside, *words], environment
-
-    def image_folder(self):
-        return "/opt/lazypipe"
+        return ["ip", "netns", "exec", f"{PREFIX}-{name}", *INSIDE, *words], environment
 
     def start(self, *names):
         for name in names:
@@ -236,7 +235,7 @@ def network(tmp_path_factory):
         (folder / name).symlink_to(ROOT / name)
     data = (Path(ROOTFS) / "opt/lazypipe" if ROOTFS else folder) / "data"
     data.mkdir(exist_ok=True)
-    rows = np.random.default_rng(0).normal(size=(300, 40)) * np.arange(40, 0, -1)
+    rows = np.random.default_rng(0).normal(size=(300, 40)) * 1.3 ** -np.arange(40.0)
     np.save(data / "wide.npy", rows.astype(np.float32))
     with Network(folder) as network:
         network.data = data
