@@ -19,7 +19,7 @@ from typing import IO, Any, Literal, NamedTuple, TypeAlias, TypeVar, overload
 from urllib.parse import unquote, urlsplit
 
 from lazypipe.errors import DataError
-from lazypipe.stores.errors import told
+from lazypipe.stores.errors import StoreError, told
 from lazypipe.stores.filesystems import FILE_SYSTEMS, OPTIONS, answer
 
 BUFFER_NBYTES = 64 * 1024
@@ -130,7 +130,10 @@ class Place:
         if self._known is not None:
             return self._known
         with told(self.uri):
-            return status_of(answer(self.file_system, "info", self.uri))
+            info = answer(self.file_system, "info", self.uri)
+        if info.get("size") is None and info.get("type") != "directory":
+            raise StoreError(f"{self.uri}: the server does not tell its size. Download it, and read the copy.")
+        return status_of(info)
 
     def found(self) -> Place:
         """The same, its status known; FileNotFoundError and IsADirectoryError where it is no object."""

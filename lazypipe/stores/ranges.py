@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lazypipe.stores.errors import changed, explained, told
+from lazypipe.stores.errors import StoreError, changed, explained, told
 from lazypipe.stores.filesystems import RANGES_SECONDS, waited
 from lazypipe.stores.place import Place
 
@@ -157,7 +157,10 @@ class RemoteFile:
             return bytes(await body.read())
 
     def _hand_on(self, request: Request, data: bytes) -> None:
-        if len(data) != request.stop - request.start:
+        n_bytes = request.stop - request.start
+        if n_bytes < len(data) == self.nbytes:
+            raise StoreError(f"{self.place}: the server gives no ranges, only whole files. Download it.")
+        if len(data) != n_bytes:
             raise changed(self.place.uri)
         request.give(data)
 

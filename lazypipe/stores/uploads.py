@@ -20,7 +20,7 @@ from lazypipe.stores.place import Place
 MARK = "_incomplete"  # names with an underscore are passed over by readers of Parquet parts
 LAST = ("result.json", "zarr.json")
 AT_ONCE = 4
-PART_NBYTES = 8 * 1024**2  # of a large object; a store takes 10,000 parts
+PART_NBYTES = 5 * 1024**2  # of a large object, the least that S3 takes; it takes 10,000 parts
 MOST_PARTS = 9_000
 BUCKETS = ("s3", "s3a", "gs", "gcs")
 UPLOAD_SECONDS = 24 * 3600

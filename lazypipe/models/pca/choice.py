@@ -19,6 +19,7 @@ from lazypipe.plan import FoldPlan, Host, Plan, plan_fold
 from lazypipe.sizes import show_bytes
 from lazypipe.stats import AdjointProduct, Centring, ColumnProduct, Gram, RowProduct, Statistic
 from lazypipe.stats.skinny import has_avx512
+from lazypipe.stores import is_remote
 
 Solver = Literal["auto", "gradient", "deflation", "gram", "covariance"]
 EXTRA_COLUMNS = 6
@@ -285,6 +286,12 @@ def _layout(matrix: Matrix, step: int) -> list[str]:
         return [f"panels of {width:,} columns: each is read in one piece"]
     if width is not None:
         return [f"panels of {width:,} columns do not fit the budget: each is read in {width // step} parts"]
+    if isinstance(matrix, RawRowsMatrix) and not matrix.transposed and is_remote(matrix.uri):
+        n_requests = matrix.shape[0] * -(-matrix.shape[1] // step)
+        return [
+            f"rows are contiguous: stripes are {n_requests:,} requests of {show_bytes(step * matrix.dtype.itemsize)} "
+            f"to the store, every pass; panels (convert to .zarr) are read in requests of 1MiB"
+        ]
     if isinstance(matrix, RawRowsMatrix) and not matrix.transposed:
         return [
             f"rows are contiguous: stripes are read in pieces of {show_bytes(step * matrix.dtype.itemsize)}; "
