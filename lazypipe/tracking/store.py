@@ -32,7 +32,8 @@ def load_libraries() -> None:
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "8")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    logging.getLogger("alembic").setLevel(logging.ERROR)
+    for library in ("alembic", "urllib3.connectionpool"):  # the latter tells of each try
+        logging.getLogger(library).setLevel(logging.ERROR)
     import mlflow
     import mlflow.pyfunc
 

@@ -9,6 +9,7 @@ import pytest
 
 from jobs import _late, covariance, log, mlp, pca
 from lazypipe import tracking
+from lazypipe.stores import path_of
 from lazypipe.tracking import Child, Model, Record
 
 UNTRACKED = ("--engine.kind", "serial", "--tracking.enabled", "false", "--out", "out")
@@ -168,3 +169,16 @@ def test_a_record_comes_back_as_it_was_kept(place, run):
     assert again.model.arguments["classes"].tolist() == ["a", "b"]
     _late.forget(place)
     assert _late.kept(place) is None
+
+
+def test_what_waits_for_mlflow_is_kept_beside_a_result_in_a_store_of_objects(place):
+    out = path_of("memory://results/out")
+    run = tracking.TrackedRun(None, "http://127.0.0.1:5000", "r", "pca", "7")
+    assert _late.kept(out) is None
+    record = some_record(place)
+    _late.keep(out, run, record)
+    again, where = _late.kept(out)
+    assert where["run_id"] == "r" and again.metrics == record.metrics
+    np.testing.assert_array_equal(again.model.arguments["components"], np.eye(3)[:2])
+    _late.forget(out)
+    assert _late.kept(out) is None
