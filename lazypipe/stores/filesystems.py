@@ -62,8 +62,14 @@ class FileSystems:
         with self._lock:
             self._opened.clear()
 
+    def after_fork(self) -> None:
+        """Another thread of the parent may have held the lock."""
+        self._lock = threading.Lock()
+        self._opened = {}
+
 
 FILE_SYSTEMS = FileSystems()
+os.register_at_fork(after_in_child=FILE_SYSTEMS.after_fork)
 
 
 def _opened(scheme: str, uri: str) -> Any:

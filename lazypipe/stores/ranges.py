@@ -113,6 +113,7 @@ class RemoteFile:
     async def _all(self, asked: Sequence[Request]) -> None:
         """All requests, as many at once as may be in flight, in order."""
         waiting, in_flight, nbytes = list(reversed(asked)), set[asyncio.Task[None]](), dict[Any, int]()
+        done = set[asyncio.Task[None]]()
         try:
             while waiting or in_flight:
                 while waiting and len(in_flight) < AT_ONCE and sum(nbytes.values()) < IN_FLIGHT_NBYTES:
@@ -127,6 +128,7 @@ class RemoteFile:
         finally:
             for task in in_flight:
                 task.cancel()
+            await asyncio.gather(*in_flight, *done, return_exceptions=True)  # or asyncio tells of each on stderr
 
     async def _one(self, request: Request) -> None:
         for attempt in range(1, ATTEMPTS + 1):

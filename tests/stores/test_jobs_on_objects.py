@@ -57,6 +57,19 @@ def test_a_key_that_is_missing_is_one_line_of_the_command(s3, tmp_path):
     assert done.stderr == f"DataError: s3://{BUCKET}/none.npy: no such file or directory. Check the path.\n"
 
 
+def test_a_store_that_refuses_in_the_middle_is_one_line_of_the_command(s3, tmp_path):
+    np.save(tmp_path / "m.npy", np.random.default_rng(0).normal(size=(20_000, 50)).astype(np.float32))
+    address = s3.put(tmp_path / "m.npy")
+    s3.fail = lambda request: None if request.get("HTTP_RANGE", "bytes=0-").startswith("bytes=0-") else 403
+    for kind in ("serial", "dask"):
+        options = ("--out", f"on-{kind}", "--engine.kind", kind, "--tracking.enabled", "false")
+        done = run(tmp_path, "pca", "--source", address, "--n-components", "2", *options)
+        assert (done.returncode, done.stdout) == (2, ""), done.stderr
+        assert done.stderr.startswith(f"StoreError: {address}: cannot be read: the store does not allow it (Forbidden)")
+        assert done.stderr.count("\n") == 1
+        assert not (tmp_path / f"on-{kind}").exists()
+
+
 @pytest.mark.parametrize("format", ["npy", "zarr", "parquet"])
 def test_dask_in_process_and_serial_give_the_bits_of_the_file(format, s3, rows, tmp_path, serial_engine, dask_engine):
     import pyarrow as pa
