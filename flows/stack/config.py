@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -68,8 +69,8 @@ class StackConfig(Config):
 
     @property
     def place(self) -> Path:
-        """The folder, absolute."""
-        return Path(self.folder).expanduser().absolute()
+        """The folder, absolute and without links, so that all commands call it the same."""
+        return Path(os.path.realpath(Path(self.folder).expanduser()))
 
     @property
     def prefect_api(self) -> str:

@@ -18,10 +18,12 @@ import psutil
 
 from lazypipe.atomic import replacing
 from lazypipe.secrets import hidden
+from lazypipe.sizes import MIB
 
 MARK = "LAZYPIPE_STACK"  # in the environment of all that a stack starts: the folder it belongs to
 SAME_START_SECONDS = 2.0  # a start is told in ticks since boot, whose time a clock that is set moves
 ERROR = re.compile(r"^(\w+\.)*\w*(Error|Exception)\b.*: |\b(FATAL|ERROR|CRITICAL|Error)\b.*: ")
+LOG_NBYTES = 20 * MIB  # a longer log is set aside when its process is started anew
 GRACE_SECONDS = 15.0  # from the request to end, to the end by force
 
 
@@ -59,6 +61,8 @@ def spawn(
     """Start a process in a session of its own, its output in ``folder/logs``; recorded at once."""
     log = folder / "logs" / f"{name}.log"
     log.parent.mkdir(exist_ok=True)
+    if log.exists() and log.stat().st_size > LOG_NBYTES:
+        log.replace(log.with_suffix(".log.before"))
     with open(log, "ab") as output:
         output.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {' '.join(command)}\n".encode())
         output.flush()

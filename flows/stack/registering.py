@@ -15,6 +15,7 @@ from flows.stack.web import ask_json
 from lazypipe.atomic import replacing
 from lazypipe.errors import EngineError
 
+ROOT = Path(__file__).resolve().parents[2]
 GPU_LIMIT = {"name": "gpu", "limit": 1, "active": True}
 DEPLOY = ("flows.deploy",)
 DEPLOY_SECONDS = 320
@@ -55,7 +56,7 @@ def deploy(config: StackConfig, env: Mapping[str, str]) -> bool:
     file, done = project / "prefect.yaml", config.place / "deployed"
     if not file.exists():
         return False
-    identity = f"{project} {hashlib.sha256(file.read_bytes()).hexdigest()}"
+    identity = f"{project} {fingerprint(file)}"
     if done.exists() and done.read_text() == identity:
         return False
     log = config.place / "logs" / "deploy.log"
@@ -83,3 +84,12 @@ def deploy(config: StackConfig, env: Mapping[str, str]) -> bool:
     with replacing(done, overwrite=True) as partial:
         partial.write_text(identity)
     return True
+
+
+def fingerprint(file: Path) -> str:
+    """Of a ``prefect.yaml`` and of the code that says which parameters its flows take."""
+    sources = [path for folder in ("flows", "jobs") for path in sorted((ROOT / folder).glob("*.py"))]
+    total = hashlib.sha256()
+    for path in [file, *sources]:
+        total.update(path.read_bytes())
+    return total.hexdigest()

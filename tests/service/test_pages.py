@@ -58,7 +58,7 @@ def fired(stack, wide, tmp_path_factory):
     (stack.project / "often.yaml").write_text(deployments(every))
     deploy = (sys.executable, "-m", "flows.deploy", "--file", "often.yaml")
     done = subprocess.run(
-        deploy, check=False, cwd=stack.project, env=stack.env, capture_output=True, text=True, timeout=200
+        deploy, check=False, cwd=stack.project, env=stack.env, capture_output=True, text=True, timeout=400
     )
     assert done.returncode == 0, done.stdout + done.stderr
     deployment = stack.deployment("pca/pca-often")
@@ -66,8 +66,8 @@ def fired(stack, wide, tmp_path_factory):
     def ended():
         return [run for run in stack.runs(deployment, "COMPLETED", "FAILED", "CRASHED") if run["auto_scheduled"]]
 
-    run = stack.wait_for(ended, 180, "a scheduled run to end")[0]
-    stack.api.patch(f"/deployments/{deployment['id']}", json={"paused": True}).raise_for_status()
+    run = stack.wait_for(ended, 300, "a scheduled run to end")[0]
+    stack.post(f"/deployments/{deployment['id']}/pause_deployment").raise_for_status()
     assert run["state"]["type"] == "COMPLETED", run["state"]["message"] + stack.said(run["id"])
     return run
 
@@ -89,8 +89,10 @@ def test_pages_of_prefect_show_the_run_and_its_deployment(stack, fired, pictures
         page.open(f"{page_of}/runs/flow-run/{fired['id']}", fired["name"], "Completed", "compute", "solver")
         require_picture(page.picture(pictures / "prefect-run.png"))
         page.click("Artifacts")
-        page.shows("pca-result")
+        page.shows("pca-result", "pca-progress", "pca-mlflow")
         require_picture(page.picture(pictures / "prefect-artifacts.png"))
+        page.open(f"{page_of}/artifacts/artifact/{report_of(stack, fired)}", "explained variance", "MLflow run")
+        require_picture(page.picture(pictures / "prefect-report.png"))
         page.open(f"{page_of}/deployments/deployment/{fired['deployment_id']}", "pca-often", "small matrix")
         require_picture(page.picture(pictures / "prefect-deployment.png"))
 
@@ -106,6 +108,12 @@ def test_pages_of_mlflow_show_the_run_and_its_figures(stack, fired, pictures, tm
         require_picture(page.picture(pictures / "mlflow-figure.png", settle=4))
         page.open(f"{stack.mlflow_uri}/#/experiments/{run['info']['experiment_id']}/runs", run["info"]["run_name"])
         require_picture(page.picture(pictures / "mlflow-runs.png"))
+
+
+def report_of(stack, run: dict) -> str:
+    """The id of a run's report."""
+    found = stack.post("/artifacts/filter", artifacts={"flow_run_id": {"any_": [run["id"]]}}).json()
+    return next(artifact["id"] for artifact in found if artifact["key"] == "pca-result")
 
 
 def tag(run: dict, key: str) -> str | None:
