@@ -3,11 +3,13 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import venv
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -165,6 +167,24 @@ def test_compiled_loops_run_on_workers_that_were_sent_the_package(master, bare, 
     assert (tmp_path / "out" / "counts.csv").exists()
 
 
+def test_an_environment_is_shipped_whole(master, package, matrix_file, reference, env, tmp_path):
+    """Packed by venv-pack, with lazypipe inside; its other packages are left where they are, for they are gigabytes."""
+    environment, archive = tmp_path / "environment", tmp_path / "environment.tar.gz"
+    venv.create(environment, symlinks=True, with_pip=False)
+    site = next(environment.glob("lib/python*/site-packages"))
+    (site / "packages.pth").write_text(f"{PACKAGES}\n")
+    with zipfile.ZipFile(package) as sources:
+        sources.extractall(site)
+    subprocess.run([BIN / "venv-pack", "-q", "-p", environment, "-o", archive], check=True, cwd=tmp_path)
+    shutil.rmtree(environment)
+    options = ("--engine.kind", "spark", "--tracking.enabled", "false", "--out", "out")
+    job = ("pca", "--source", matrix_file, *PCA, *options)
+    cluster = ("--master", master, "--archives", f"{archive}#environment", *pythons("./environment/bin/python"))
+    done = submitted(*cluster, job=job, env=env, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_array_equal(np.load(tmp_path / "out" / "components.npy"), reference)
+
+
 def test_a_flow_ships_the_package(master, bare, package, matrix_file, reference, env, tmp_path):
     """No spark-submit: Spark's own variable for the options of a driver that is plain Python."""
     config = {
@@ -186,6 +206,7 @@ def test_a_flow_ships_the_package(master, bare, package, matrix_file, reference,
         "PYTHONPATH": str(ROOT),
         "PREFECT_HOME": str(tmp_path / "prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",
         "DO_NOT_TRACK": "1",
     }
     without_server = {name: value for name, value in env.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
