@@ -19,6 +19,7 @@ from lazypipe.sizes import MIB, show_bytes
 
 LISTEN_SECONDS = 3
 CONNECT_SECONDS = 5
+WORKER_SECONDS = 8  # for the first worker of a cluster that is being started
 
 
 def connected(address: str) -> Client:
@@ -45,7 +46,7 @@ def _require_listener(address: str) -> None:
 
 def checked_workers(client: Client, address: str) -> dict[str, dict[str, Any]]:
     """The workers that answer, by address. Raises EngineError where there is none, or one that differs from here."""
-    deadline = time.monotonic() + CONNECT_SECONDS
+    deadline = time.monotonic() + WORKER_SECONDS
     while not (workers := client.scheduler_info(n_workers=-1)["workers"]):
         if time.monotonic() > deadline:
             raise EngineError(

@@ -28,6 +28,7 @@ def process(*command, cwd, env=None):
     child = subprocess.Popen(
         [str(word) for word in command], cwd=cwd, env=env, stdout=log, stderr=log, start_new_session=True
     )
+    child.log = Path(log.name)
     try:
         yield child
     finally:
@@ -64,11 +65,17 @@ def dask_scheduler(tmp_path_factory):
 
 @pytest.fixture
 def dask_worker(dask_scheduler, tmp_path):
-    """Start a worker: call with options, get a context manager that yields its process."""
+    """Start a worker: call with options, get a context manager that yields its process once the scheduler has it."""
 
+    @contextlib.contextmanager
     def start(*options, python=BIN / "python"):
         command = (python, "-m", "dask", "worker", dask_scheduler, "--dashboard-address", "127.0.0.1:0", *options)
-        return process(*command, cwd=tmp_path)
+        with process(*command, cwd=tmp_path) as worker:
+            deadline = time.monotonic() + 60
+            while "Registered to:" not in worker.log.read_text():
+                assert time.monotonic() < deadline and worker.poll() is None, worker.log.read_text()
+                time.sleep(0.1)
+            yield worker
 
     return start
 

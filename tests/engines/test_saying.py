@@ -27,6 +27,8 @@ class Heard(Tell):
 @pytest.fixture
 def tell(monkeypatch):
     monkeypatch.setattr(saying, "FORWARDING", saying.Forwarding())
+    monkeypatch.setattr(THEIRS, "level", logging.INFO)  # as on a worker: a driver silences it
+    THEIRS.manager._clear_cache()
     return Heard()
 
 

@@ -234,10 +234,15 @@ class SparkCluster(Processes):
             return None
 
     def executors(self):
-        """Processes of executors of this cluster, by their names."""
-        found = {}
-        for process in psutil.process_iter(["cmdline"]):
-            words = process.info["cmdline"] or []
-            if "--executor-id" in words and str(self.folder) in " ".join(words):
-                found[words[words.index("--executor-id") + 1]] = process
-        return found
+        """Processes of executors of this cluster."""
+        return executors_in(self.folder)
+
+
+def executors_in(folder):
+    """Processes of executors of the workers that work in ``folder``."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        with contextlib.suppress(psutil.Error):
+            if "--executor-id" in (process.info["cmdline"] or []) and process.cwd().startswith(f"{folder}/"):
+                found.append(process)
+    return found
