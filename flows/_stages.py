@@ -85,6 +85,8 @@ def compute(run: Callable[[Any], Made], config: Config, passes: int | None = Non
     with followed(run.__module__.rpartition(".")[2], passes), masked():
         result: Any = run(config)
     tell(result.lines())
+    for warning in getattr(result, "figures", {}).get("warnings", ()):
+        get_run_logger().warning(_short(hidden(warning)))
     return result
 
 

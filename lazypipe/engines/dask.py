@@ -19,6 +19,7 @@ from lazypipe.engines.dask_cluster import checked_workers, connected, host_of
 from lazypipe.engines.dask_gpus import GPU, as_placed, gpus_of_workers, most_gpus, require_gpus
 from lazypipe.engines.dask_local import SLOTS, local_cluster
 from lazypipe.engines.dask_losses import LOST, REMEDY, Losses, NotSent
+from lazypipe.engines.dask_sending import sent
 from lazypipe.engines.dask_watch import Watch, shown
 from lazypipe.engines.dask_worker import do_call, do_merge, do_run
 from lazypipe.engines.listening import Tell, listening, overheard
@@ -148,7 +149,7 @@ class DaskEngine:
         """Futures of ``what``, on every worker of a cluster."""
         try:
             awake = self.watch.awake() if self.watch else None
-            return self.client.scatter(what, workers=awake, broadcast=not self.host.shared, hash=False)
+            return sent(self.client, what, awake, not self.host.shared)
         except (CommClosedError, KeyError, TimeoutError) as error:  # as the scheduler finds it gone
             raise NotSent from error
 

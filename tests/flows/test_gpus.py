@@ -1,5 +1,6 @@
 """Networks and the resource GPU, seen from flows: who takes a slot, who is told, who is refused. No GPU is used."""
 
+import json
 import subprocess
 import sys
 import time
@@ -36,14 +37,16 @@ def cluster(tmp_path_factory):
             assert time.monotonic() < deadline
             time.sleep(0.2)
         worker()
-        import json
-
         yield json.loads(address.read_text())["address"], worker
     finally:
         for process in reversed(started):
             process.terminate()
         for process in reversed(started):
-            process.wait(30)
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 def workers_of(address, n, seconds=60):
@@ -59,7 +62,14 @@ def config(tiny, parameters, tmp_path):
     """A small training, with what is changed."""
     np.save(tmp_path / "labels.npy", tiny[1][:, 0] > 0)
     common = {key: value for key, value in parameters["config"].items() if key != "n_components"}
-    common |= {"labels": str(tmp_path / "labels.npy"), "hold_out": 0.25, "hidden": [4], "epochs": 2, "threads": 1}
+    common |= {
+        "labels": str(tmp_path / "labels.npy"),
+        "hold_out": 0.25,
+        "hidden": [4],
+        "epochs": 2,
+        "threads": 1,
+        "batch_size": "all",
+    }
 
     def made(address, **changed):
         engine = {"kind": "dask", "address": address, "memory": "256MiB"}
