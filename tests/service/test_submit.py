@@ -172,7 +172,7 @@ def test_an_environment_is_shipped_whole(master, package, matrix_file, reference
     environment, archive = tmp_path / "environment", tmp_path / "environment.tar.gz"
     venv.create(environment, symlinks=True, with_pip=False)
     site = next(environment.glob("lib/python*/site-packages"))
-    (site / "packages.pth").write_text(f"{PACKAGES}\n")
+    (site / "packages.pth").write_text(f"import sys; sys.path.append({str(PACKAGES)!r})\n")
     with zipfile.ZipFile(package) as sources:
         sources.extractall(site)
     subprocess.run([BIN / "venv-pack", "-q", "-p", environment, "-o", archive], check=True, cwd=tmp_path)
