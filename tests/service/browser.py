@@ -14,7 +14,7 @@ from websockets.sync.client import connect
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 WINDOW = (1400, 1000)
-START_SECONDS, ANSWER_SECONDS = 60, 30
+START_SECONDS, ANSWER_SECONDS = 120, 120
 
 
 class Page:
@@ -38,12 +38,12 @@ class Page:
         """The value of an expression in the page."""
         return self.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
 
-    def open(self, url: str, *texts: str, seconds: float = 90) -> str:
+    def open(self, url: str, *texts: str, seconds: float = 240) -> str:
         """Go to ``url`` and wait until the page shows all ``texts``; everything that it shows."""
         self.call("Page.navigate", url=url)
         return self.shows(*texts, seconds=seconds)
 
-    def shows(self, *texts: str, seconds: float = 90) -> str:
+    def shows(self, *texts: str, seconds: float = 240) -> str:
         """Wait until the page shows all ``texts``; everything that it shows."""
         deadline = time.monotonic() + seconds
         while True:

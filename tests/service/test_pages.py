@@ -93,7 +93,11 @@ def test_pages_of_prefect_show_the_run_and_its_deployment(stack, fired, pictures
         require_picture(page.picture(pictures / "prefect-artifacts.png"))
         page.open(f"{page_of}/artifacts/artifact/{report_of(stack, fired)}", "explained variance", "MLflow run")
         require_picture(page.picture(pictures / "prefect-report.png"))
-        page.open(f"{page_of}/deployments/deployment/{fired['deployment_id']}", "pca-often", "small matrix")
+        page.open(
+            f"{page_of}/deployments/deployment/{fired['deployment_id']}",
+            "pca-often",
+            f"Every {INTERVAL_SECONDS} seconds",
+        )
         require_picture(page.picture(pictures / "prefect-deployment.png"))
 
 
