@@ -17,6 +17,7 @@ from lazypipe.stores.errors import told
 
 CONNECT_SECONDS = 2
 READ_SECONDS = 20  # between two packets
+SETUP_SECONDS = 120
 ANSWER_SECONDS = 9  # for what is answered at once: sizes and lists
 RANGES_SECONDS = 600  # for the bytes of one block
 CONNECTIONS = 64
@@ -83,8 +84,10 @@ def _opened(scheme: str, uri: str) -> Any:
         ) from error
     with told(uri):
         opened = kind(skip_instance_cache=True, **OPTIONS[scheme])
-    if hasattr(opened, "retries"):
-        opened.retries = 2  # s3fs repeats what botocore has repeated already
+        if hasattr(opened, "retries"):
+            opened.retries = 2  # s3fs repeats what botocore has repeated already
+        if scheme in ("s3", "s3a"):  # apart, for the time it takes says nothing of the store
+            waited(opened, opened.set_session, SETUP_SECONDS)
     return opened
 
 

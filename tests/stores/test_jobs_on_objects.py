@@ -121,3 +121,28 @@ def test_generate_and_predict(s3, rows, tmp_path):
     done = run(tmp_path, "predict", "--model", model, "--source", s3.put(rows), "--out", out)
     assert done.returncode == 0, done.stderr
     assert s3.keys("said") == ["said.npy"]
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".csv"])
+def test_stretches_to_leave_out_come_from_a_store(suffix, s3, tmp_path):
+    from jobs._recording import excluded
+
+    path = tmp_path / f"artefacts{suffix}"
+    if suffix == ".npy":
+        np.save(path, np.array([[100, 200], [500, 600]]))
+    else:
+        path.write_text("start,stop\n100,200\n500,600\n")
+    assert excluded(s3.put(path)) == excluded(str(path)) == ((100, 200), (500, 600))
+
+
+def test_an_average_of_objects_is_that_of_the_files(s3, tmp_path):
+    values = np.random.default_rng(0).integers(-900, 900, (4000, 6)).astype(np.int16)
+    values.tofile(tmp_path / "probe.dat")
+    spikes = np.sort(np.random.default_rng(1).choice(4000, 200, replace=False))
+    np.savez(tmp_path / "spikes.npz", samples=spikes, units=spikes % 3)
+    means = []
+    for source, times in ((tmp_path / "probe.dat", tmp_path / "spikes.npz"),
+                          (s3.put(tmp_path / "probe.dat"), s3.put(tmp_path / "spikes.npz"))):  # fmt: skip
+        recording = lp.open_recording(source, n_channels=6, dtype="int16", sampling_rate=1000)
+        means.append(lp.spike_triggered_average(recording, lp.read_spikes(times), (-10, 10)).mean)
+    np.testing.assert_array_equal(means[1], means[0])
