@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import quote
 
 import mlflow
 import numpy as np
@@ -245,3 +246,25 @@ def test_a_server_that_is_ill_is_told(capsys):
         thread.join()
         ill.server_close()
     assert "the MLflow server answers 500" in said and "log" in said
+
+
+def test_a_password_in_the_store_s_address_is_nowhere_afterwards(server, place, capsys, monkeypatch):
+    secret = "open-sesame/42"
+    address = f"http://me:{quote(secret, safe='')}@127.0.0.1:{server.port}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    given = options(server)
+    at = given.index("--tracking.uri")
+    assert pca.main(given[:at] + given[at + 2 :]) == 0
+    said = capsys.readouterr()
+    assert f"browse    http://***@127.0.0.1:{server.port}" in said.out
+    figures = json.loads((place / "out" / "result.json").read_text())
+    assert figures["mlflow"]["uri"] == f"http://***@127.0.0.1:{server.port}"
+    client, run = run_of(server)
+    assert run.info.status == "FINISHED"
+    assert {"result.json", "scree.png"} <= {item.path for item in client.list_artifacts(run.info.run_id)}
+    texts = [said.out.encode(), said.err.encode()]
+    texts += [path.read_bytes() for top in (place, server.folder) for path in top.rglob("*") if path.is_file()]
+    assert len(texts) > 10
+    for form in (secret, quote(secret, safe="")):
+        assert not any(form.encode() in text for text in texts)
+    forget(server)
