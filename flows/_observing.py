@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextvars
+import logging
 import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from functools import partial
 from typing import Any, TextIO, cast
 from uuid import UUID
 
@@ -19,6 +21,7 @@ from prefect.client.orchestration import get_client
 from prefect.context import TaskRunContext
 from prefect.runtime import flow_run
 from prefect.utilities.urls import url_for
+from rich.console import Console
 
 from flows._pace import Pace
 from jobs._observed import observed
@@ -44,7 +47,7 @@ def followed(title: str, passes: int | None) -> Iterator[None]:
             context.copy().run(logger.log, event.level, "worker %s: %s", event.worker, hidden(event.text))
 
     with (
-        redirect_stderr(cast(TextIO, Unbroken(sys.stderr))),
+        alone(),
         Published(f"{title}-progress", Pace(passes), logger) as progress,
         observed(pass_on, progress, tags=tags()),
     ):
@@ -114,8 +117,20 @@ class Published:
         with suppress(Exception), get_client(sync_client=True) as client:
             state = client.read_flow_run(UUID(str(flow_run.id))).state
             if state is not None and (state.is_cancelling() or state.is_cancelled()):
-                self.logger.warning("cancelled, and the worker of this run is gone: it ends itself")
                 os.kill(os.getpid(), signal.SIGTERM)
+                self.logger.warning("cancelled, and the worker of this run is gone: it ends itself")
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """While the block lasts, what is printed and logged fails nothing, also where the worker that read it is gone."""
+    loggers = [logging.getLogger(), *logging.root.manager.loggerDict.values()]
+    for handler in [one for logger in loggers for one in getattr(logger, "handlers", ())]:
+        console = getattr(handler, "console", None)
+        if isinstance(console, Console):  # which ends the process where its pipe is broken
+            console.on_broken_pipe = partial(setattr, console, "quiet", True)  # type: ignore[method-assign]
+    with redirect_stdout(cast(TextIO, Unbroken(sys.stdout))), redirect_stderr(cast(TextIO, Unbroken(sys.stderr))):
+        yield
 
 
 class Unbroken:

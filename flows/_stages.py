@@ -16,7 +16,7 @@ from prefect.states import Completed, State
 from prefect.tasks import exponential_backoff
 
 from flows._gpus import turn
-from flows._observing import followed
+from flows._observing import alone, followed
 from jobs._config import Config, RunConfig
 from jobs._run import Result, browse
 from jobs._tables import markdown
@@ -63,7 +63,7 @@ def stages(job: Any, config: RunConfig, table: Callable[[Result], list[str]]) ->
 @task(name="check", cache_policy=NO_CACHE)
 def check(plan: Callable[[Any], Made], config: Config) -> Made:
     """Refuse what cannot work, before any data is read; the plan, which the log tells."""
-    with masked():
+    with alone(), masked():
         planned: Any = plan(config)
     tell(planned.lines())
     for note in getattr(planned, "notes", ()):

@@ -62,6 +62,7 @@ def test_a_run_that_fails_or_is_killed_is_told_once_without_its_secrets(stack, w
     config = {"source": str(tmp_path / SECRET / "missing.npy"), "n_components": 2, "engine": {"kind": "serial"}}
     ended = stack.finished(submit(stack, config, url)["id"], 300)
     assert ended["state"]["type"] == "FAILED"
+    stack.wait_for(lambda: got, 120, "the alert")  # which follows the state
     [said] = got
     assert said["flow"] == "pca" and said["run"] == ended["name"] and "missing.npy: no such file" in said["error"]
     assert said["prefect_url"].endswith(f"/runs/flow-run/{ended['id']}")

@@ -3,7 +3,7 @@
 import os
 import signal
 import subprocess
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import psutil
@@ -14,6 +14,7 @@ from flows import _vanished
 from jobs.pca import PCAConfig
 from jobs.pca import run as run_here
 
+MARK = "LAZYPIPE_TEST_POOL"  # of every process of a pool
 ENDLESS = {"tol": 1e-15, "max_passes": 1_000_000, "engine": {"kind": "serial"}}
 
 
@@ -48,7 +49,7 @@ def pool(stack, name):
                 subprocess.Popen(
                     [*PREFECT, "worker", "start", "--pool", name, "--type", "process"],
                     cwd=stack.project,
-                    env=stack.env | environment,
+                    env=stack.env | environment | {MARK: name},
                     stdout=subprocess.PIPE,  # which breaks with whoever reads it
                     stderr=log,
                 )
@@ -62,6 +63,10 @@ def pool(stack, name):
             process.kill()
             process.wait()
             process.stdout.close()
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if process.environ().get(MARK) == name:
+                    process.kill()
         stack.api.delete(f"/work_pools/{name}")
 
 
