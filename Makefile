@@ -24,10 +24,10 @@ up: .venv  ## start Prefect, MLflow, a worker and Dask on this machine (SPARK=1:
 	$(STACK) up --config conf/stack.yaml $(if $(SPARK),--spark) $(OPTIONS)
 
 status: .venv  ## whether each of them answers
-	$(STACK) status --config conf/stack.yaml
+	$(STACK) status --config conf/stack.yaml $(OPTIONS)
 
 down: .venv  ## end what `make up` started; the data stay
-	$(STACK) down --config conf/stack.yaml
+	$(STACK) down --config conf/stack.yaml $(OPTIONS)
 
 package: .venv  ## dist/lazypipe.zip, the library to ship to Spark's workers (--py-files)
 	$(BIN)/python -m lazypipe.shipping dist/lazypipe.zip
