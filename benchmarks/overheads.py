@@ -243,7 +243,7 @@ def main() -> None:
         report.setdefault("busy", {})[name] = round(before / cores(), 1)
         RESULTS.mkdir(exist_ok=True)
         file.write_text(json.dumps(report, indent=2) + "\n")
-    overheads_report.write(report, RESULTS)
+        overheads_report.write(report, RESULTS)
 
 
 if __name__ == "__main__":

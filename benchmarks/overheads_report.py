@@ -70,7 +70,6 @@ def write(report: dict[str, Any], folder: Path) -> None:
     if "engines" in report:
         text += engines(report["engines"], busy["engines"])
     (folder / "overheads.md").write_text(text)
-    print(text)
 
 
 def engines(part: dict[str, Any], busy: float) -> str:
