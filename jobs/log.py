@@ -69,6 +69,8 @@ class Source:
 
 def run(config: LogConfig) -> Logged:
     """Send what MLflow has not got; EngineError where it does not take it."""
+    if not config.tracking.enabled:
+        raise lp.ConfigError("tracking.enabled: is false, and this job does nothing but track. Leave it out.")
     out = path_of(config.result) if "://" in config.result else Path(config.result).expanduser()
     figures = record_of(out)
     if figures is None or "job" not in figures:

@@ -93,6 +93,11 @@ def test_a_damaged_record_is_told(place, capsys):
     assert "out/not_logged.json: is damaged" in capsys.readouterr().err
 
 
+def test_to_log_without_tracking_is_refused(capsys):
+    assert log.main(["--result", "out", "--tracking.enabled", "false"]) == 2
+    assert capsys.readouterr().err.startswith("ConfigError: tracking.enabled: is false")
+
+
 @pytest.fixture
 def run(place):
     """A run of a matrix, with what it is to hold."""
