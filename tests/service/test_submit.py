@@ -210,14 +210,8 @@ def test_a_flow_ships_the_package(master, bare, package, matrix_file, reference,
         "DO_NOT_TRACK": "1",
     }
     without_server = {name: value for name, value in env.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
-    done = subprocess.run(
-        [sys.executable, "-c", code, json.dumps(config)],
-        cwd=tmp_path,
-        env=without_server | shipping,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=900,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    command = [sys.executable, "-c", code, json.dumps(config)]
+    with server(*command, cwd=tmp_path, env=without_server | shipping, port="flow") as driver:
+        code = driver.wait(1800)
+    assert code == 0, (tmp_path / "flow.log").read_text()
     np.testing.assert_array_equal(np.load(tmp_path / "out" / "components.npy"), reference)
