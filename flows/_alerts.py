@@ -27,19 +27,24 @@ LONGEST = 500  # characters of the error
 PREFIX = "Flow run encountered an exception: "
 
 
-def alert(flow: Any, run: Any, state: Any) -> None:
-    """Tell that a run failed or crashed; what goes wrong meanwhile is logged in a line, and fails nothing."""
+def alert(flow: Any, flow_run: Any, state: Any) -> None:
+    """Tell that a run failed or crashed; what goes wrong meanwhile is logged in a line, and fails nothing.
+
+    A worker whose run was killed calls it by these names.
+    """
     webhook, command = os.environ.get(WEBHOOK), os.environ.get(COMMAND)
     if not webhook and not command:
         return
-    text = json.dumps(message(flow.name, run, state))
+    text = json.dumps(message(flow.name, flow_run, state))
     for send, place, name in ((post, webhook, WEBHOOK), (call, command, COMMAND)):
         if place:
             try:
                 send(place, text)
             except Exception as error:
                 what = hidden(" ".join(str(error).split()).replace(place, f"${name}"))[:200]
-                flow_run_logger(run, flow).warning(f"alert: ${name}: {type(error).__name__}: {what}. It was not sent.")
+                flow_run_logger(flow_run, flow).warning(
+                    f"alert: ${name}: {type(error).__name__}: {what}. It was not sent."
+                )
 
 
 def message(flow: str, run: Any, state: Any) -> dict[str, str | None]:
