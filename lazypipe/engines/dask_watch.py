@@ -133,10 +133,9 @@ class Watch(threading.Thread):
             known.last_seen, known.at, known.silent = worker["last_seen"], now, False
         elif now - known.at > SILENT_SECONDS and not known.silent:
             known.silent = True
-            limit = self._ttl or DEAD_SECONDS
-            until = (
-                f"taken for dead {limit:.0f} to {2 * limit:.0f} s after its last word" if self._ttl else "waited for"
-            )
+            ttl = self._ttl  # which the scheduler looks at once in as many seconds
+            after = f"{ttl:.0f} to {2 * ttl:.0f}" if ttl else f"{DEAD_SECONDS:.0f}"
+            until = f"taken for dead {after} s after its last word"
             text = f"has not been heard of for {now - known.at:.0f} s, {_tasks(worker)} on it: {until} ({address})"
             self._tell(known, logging.WARNING, text)
         if self._ttl is None and now - known.at > DEAD_SECONDS and not known.removed:
@@ -193,11 +192,15 @@ class Watch(threading.Thread):
 
     def _remove(self, address: str) -> None:
         """Have the scheduler give its tasks to others: it was told to wait for ever."""
-        restart = self.client.scheduler.restart_workers
         self.client.sync(
-            restart, workers=[address], timeout=ANSWER_SECONDS, wait_for_workers=False, on_error="return",
+            self.client.scheduler.restart_workers,
+            workers=[address],
+            timeout=ANSWER_SECONDS,
+            wait_for_workers=False,
+            on_error="return",
+            stimulus_id=f"lazypipe-silent-{time.time()}",
             callback_timeout=2 * ANSWER_SECONDS,
-        )  # fmt: skip
+        )
 
     def _give_up(self, seconds: float) -> None:
         self.failure = EngineError(

@@ -123,6 +123,20 @@ def test_a_worker_that_stands_still_for_good_is_told_and_taken_for_dead(cluster,
     assert any(text.startswith("lost") for text in heard.texts("frozen"))
 
 
+@pytest.mark.parametrize("options", [(), ("--no-nanny",)], ids=["nanny", "no nanny"])
+def test_a_scheduler_that_was_told_to_wait_for_ever_does_not(tmp_path, rows, monkeypatch, options):
+    matrix, wanted = rows
+    monkeypatch.setattr("lazypipe.engines.dask_watch.SILENT_SECONDS", 3.0)
+    monkeypatch.setattr("lazypipe.engines.dask_watch.DEAD_SECONDS", 8.0)
+    with DaskCluster(tmp_path, DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL="None") as cluster:
+        cluster.worker("steady"), cluster.worker("frozen", *options)
+        heard = Heard(8, lambda: os.kill(frozen, signal.SIGSTOP))
+        with cluster.engine(2, heard) as engine:
+            frozen = pid_of(engine, "frozen")
+            assert_same_bits(engine.fold(SlowMoments(), matrix, plan_of()), wanted)
+    assert "taken for dead 8 s after its last word" in heard.texts("frozen")[0]
+
+
 def test_a_worker_out_of_memory_is_named_with_its_task_and_the_bytes_of_the_plan(cluster, worker, rows):
     """The statistic asks for more than it has told the plan; the nanny ends the worker, four times."""
     matrix, _ = rows
