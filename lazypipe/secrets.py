@@ -80,8 +80,9 @@ def _of_environment() -> Iterator[str]:
     """Values that are secret, each as it is and as an address has it."""
     for name, value in os.environ.items():
         found = []
-        if SECRET_NAME.search(name.upper()) and not (value.startswith("/") and os.path.exists(value)):
-            found.append(value)  # the path of a key file is no secret
+        public = name.upper().endswith("_ID") or (value.startswith("/") and os.path.exists(value))
+        if SECRET_NAME.search(name.upper()) and not public:  # neither who one is nor the path of a key file is secret
+            found.append(value)
         if "://" in value and "@" in value:
             user = USER_OF_ADDRESS.search(value)
             found += [unquote(user[0].removesuffix("@").partition(":")[2])] if user else []
