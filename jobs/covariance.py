@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from jobs import _run
 from jobs._cli import command
 from jobs._config import PreparedJobConfig
 from jobs._run import Answer, Result, Work
+from jobs._tables import markdown
 from lazypipe.engines import Engine
 from lazypipe.io.matrix import Matrix
 from lazypipe.plan import Plan
@@ -64,6 +66,12 @@ def show(result: Result) -> None:
     print("\n".join([_run.memory_line(figures), *result.lines()]))
 
 
+def table(figures: Mapping[str, Any]) -> list[str]:
+    """The range of means and variances as a markdown table."""
+    rows = [(name, *(f"{value:.6g}" for value in figures[name])) for name in ("mean", "variance")]
+    return markdown([("of the columns", "smallest", "median", "largest"), *rows])
+
+
 def main(argv: list[str] | None = None) -> int:
     return command("covariance", CovarianceConfig, run, argv, show)
 
@@ -94,6 +102,7 @@ def _work(config: CovarianceConfig) -> Work:
             arrays=arrays,
             figures=figures,
             metrics={"passes": float(result.plan.passes or 1), "total_variance": float(variance.sum())},
+            note="\n".join(table(figures)),
         )
 
     return Work(

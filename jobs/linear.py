@@ -17,6 +17,7 @@ from jobs import _run
 from jobs._cli import command
 from jobs._config import JobConfig
 from jobs._run import Answer, Result, Work
+from jobs._tables import markdown
 from lazypipe.engines import Engine
 from lazypipe.io.matrix import Matrix
 from lazypipe.plan import Plan
@@ -101,6 +102,25 @@ def show(result: Result) -> None:
     print("\n".join([_run.memory_line(figures), *result.lines()]))
 
 
+def table(model: lp.LinearRegression) -> list[str]:
+    """R² and the coefficients of largest |t| as markdown tables."""
+    told = {"R²": model.r2_, "adjusted R²": model.r2_adjusted_, "R² of the validation rows": model.r2_validation_}
+    known = [(name, f"{value:.6g}") for name, value in told.items() if value is not None]
+    head = ("column", "coefficient", "standard error", "t", "p")
+    rows = [
+        (
+            str(model.columns_[i]),
+            f"{model.coef_[i]:.6g}",
+            f"{model.standard_errors_[i]:.3g}",
+            f"{model.t_values_[i]:.3g}",
+            f"{model.p_values_[i]:.2g}",
+        )
+        for i in strongest(model.t_values_, SHOWN)
+    ]
+    of_all = [("", ""), *known, ("intercept", f"{model.intercept_:.6g}")]
+    return [*markdown(of_all), "", *markdown([head, *rows])]
+
+
 def strongest(t_values: np.ndarray, n: int) -> np.ndarray:
     """Indices of the ``n`` coefficients of largest |t|, the largest first."""
     order: np.ndarray = np.argsort(-np.nan_to_num(np.abs(t_values), nan=-1.0), kind="stable")[:n]
@@ -159,6 +179,7 @@ def _answer(model: lp.LinearRegression) -> Answer:
         | {"ddof": model.ddof_, "method": model.method_, "reason": model.reason_},
         metrics=known | counts,
         pictures=lambda: {"coefficients.png": coefficients(model)},
+        note="\n".join(table(model)),
     )
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 if __name__ == "__main__":  # run as a file: jobs and lazypipe are in the folder above
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -18,6 +19,7 @@ from jobs import _run
 from jobs._cli import command
 from jobs._config import PreparedJobConfig
 from jobs._run import Answer, Result, Work
+from jobs._tables import markdown
 from lazypipe.engines import Engine
 from lazypipe.io.matrix import Matrix
 from lazypipe.io.row_store import suffix_of
@@ -92,6 +94,17 @@ def show(result: Result) -> None:
     print("\n".join([_run.memory_line(figures), *result.lines(), *notes]))
 
 
+def table(figures: Mapping[str, Any]) -> list[str]:
+    """Components, variances and residuals as a markdown table, and what a reader has to know."""
+    names = ("explained_variance", "explained_variance_ratio", "residuals", "angle_bounds")
+    head = ("component", "explained variance", "ratio", "residual", "angle ≤ (rad)")
+    rows = [
+        (str(i), f"{variance:.6g}", f"{ratio:.4f}", f"{residual:.1e}", _angle(angle))
+        for i, (variance, ratio, residual, angle) in enumerate(zip(*(figures[name] for name in names), strict=True), 1)
+    ]
+    return [*markdown([head, *rows]), "", *(f"Note: {note}" for note in figures["notes"])]
+
+
 def _angle(bound: float) -> str:
     return f"{bound:.1e}" if bound < np.pi / 2 else "unknown"  # where the next eigenvalue is not known
 
@@ -162,6 +175,7 @@ def _answer(pca: lp.PCA, history: list[PassDone]) -> Answer:
         metrics=metrics | {"explained_variance_ratio_sum": float(pca.explained_variance_ratio_.sum())},
         pictures=lambda: {"scree.png": scree(pca)} | drawn,
         projection=(pca.mean_, pca.components_, pca.scale_),
+        note="\n".join(table(figures)),
         warnings=_warnings(pca, worst),
     )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sys
 import warnings
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,6 +20,7 @@ from jobs._cli import command
 from jobs._config import Config, RunConfig
 from jobs._recording import Inputs, RecordingConfig, open_inputs
 from jobs._run import Answer, Result, Work
+from jobs._tables import aligned, markdown
 from lazypipe.engines import Engine
 from lazypipe.models.spike_triggered.record import UnitLine, group_of, lines_of, table_of
 from lazypipe.plan import Plan
@@ -37,6 +37,7 @@ REASONS = {
     "beyond_end": "beyond the end",
 }
 SHOWN = 12  # units in the summary
+REPORTED = 24  # and in the report, and on the page of the run
 LOGGED = 20  # units with metrics of their own; past about 100 metrics MLflow's pages slow down
 
 
@@ -114,7 +115,7 @@ def plan(config: StaConfig) -> Plan:
 def show(result: Result) -> None:
     """The result as a short table: a line a unit."""
     figures = result.figures
-    print("\n".join(_aligned(rows(figures, SHOWN))))
+    print("\n".join(aligned(rows(figures, SHOWN))))
     if len(figures["units"]) > SHOWN:
         print(f"... {len(figures['units']) - SHOWN:,} more units in counts.csv")
     dropped = ", ".join(f"{n:,} {REASONS.get(why, why)}" for why, n in figures["n_dropped"].items() if n)
@@ -150,9 +151,11 @@ def _cells(unit: dict[str, Any]) -> tuple[str, ...]:
     return *counts, str(unit["best_channel"]), lag, *peak
 
 
-def _aligned(table: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
+def table(figures: dict[str, Any]) -> list[str]:
+    """A line a unit as a markdown table, the rest counted."""
+    shown = rows(figures, REPORTED)
+    left = figures["n_units"] - (len(shown) - 1)
+    return [*markdown(shown), *(["", f"{left:,} more units are in counts.csv."] if left else [])]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -244,6 +247,7 @@ def _answer(
         metrics=metrics,
         pictures=lambda: {"sta.png": spike_triggered(sta, significance), "units.png": units(sta, significance)},
         tables={"counts": table_of(lines)},
+        note="\n".join(table(figures | {"config": {"significance": config.significance}})),
         groups={"sta": group_of(sta, told, significance, is_stored=config.arrays is not None)},
     )
 
