@@ -49,9 +49,10 @@ class Server:
         self.api.close()
 
     def last(self, flow: str) -> dict:
-        """The last run of a flow."""
-        found = self.post("/flow_runs/filter", flows={"name": {"any_": [flow]}}, sort="START_TIME_DESC", limit=1)
-        return found.raise_for_status().json()[0]
+        """The run of a flow that began last; those that are only scheduled have not."""
+        ended = {"state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]}}}
+        asked = {"flows": {"name": {"any_": [flow]}}, "flow_runs": ended}
+        return self.post("/flow_runs/filter", **asked, sort="START_TIME_DESC", limit=1).raise_for_status().json()[0]
 
     def artifacts(self, run: dict) -> dict[str, dict]:
         """Of a run, by key; the latest of each."""
