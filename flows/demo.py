@@ -1,6 +1,7 @@
 """``python -m flows.demo``: real digits, and a matrix of three times its memory budget, through the PCA flow.
 
-Everything is local: a temporary Prefect server, Dask inside this process, MLflow on SQLite.
+Everything is local: a temporary Prefect server (that of $PREFECT_API_URL, where it is set), Dask inside this process,
+MLflow on SQLite.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 import lazypipe as lp
+from flows.stack.reachable import require_prefect
 from jobs._cli import reported
 from jobs._config import EngineConfig
 from jobs._run import Result, browse
@@ -37,11 +39,14 @@ def main() -> int:
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "ERROR")
     try:
+        if os.environ.get("PREFECT_API_URL"):
+            require_prefect()
         sources = [
             _ready(DATA / "mnist.npy", (5_000, 784), _write_mnist),
             _ready(DATA / "wide.npy", WIDE_SHAPE, _write_wide),
         ]
-        print("Starting a Prefect server for this run ...", file=sys.stderr)
+        if not os.environ.get("PREFECT_API_URL"):
+            print("Starting a Prefect server for this run ...", file=sys.stderr)
         from flows.pca import pca
 
         results = [

@@ -9,6 +9,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from flows._alerts import alert
+from flows._naming import named
 from flows._stages import check, compute
 from jobs import predict as job
 from lazypipe.secrets import hidden
@@ -25,7 +26,7 @@ class Said:
         return [f"{self.job}   {self.what}"]
 
 
-@flow(name="predict", on_failure=[alert], on_crashed=[alert])
+@flow(name="predict", on_failure=[alert], on_crashed=[alert], flow_run_name=named)
 def predict(config: job.PredictConfig) -> Said:
     """Classes, probabilities, numbers or features of the rows of a matrix by a trained network."""
     check(plan, config)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from prefect import flow
 
 from flows._alerts import alert
+from flows._naming import named
 from flows._stages import stages, training
 from jobs import _trained
 from jobs import rbm as job
 from jobs._run import Result
 
 
-@flow(name="rbm", on_failure=[alert], on_crashed=[alert])
+@flow(name="rbm", on_failure=[alert], on_crashed=[alert], flow_run_name=named)
 def rbm(config: job.RBMConfig) -> Result:
     """Train a restricted Boltzmann machine, tracked in MLflow, with a report as an artifact."""
     return stages(job, config, table)

@@ -10,6 +10,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 
 from flows._alerts import alert
+from flows._naming import named
 from flows._stages import check, compute
 from jobs import recordings as job
 from jobs.recordings import Taken
@@ -19,7 +20,7 @@ from lazypipe.secrets import hidden
 SHOWN = 200  # recordings in the report, those that are waited for or failed first
 
 
-@flow(name="recordings", on_failure=[alert], on_crashed=[alert])
+@flow(name="recordings", on_failure=[alert], on_crashed=[alert], flow_run_name=named)
 def recordings(config: job.RecordingsConfig) -> Any:
     """Averages of every new recording of a folder around its spikes, each taken once, with a report of all of them.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import flow
 
 from flows._alerts import alert
+from flows._naming import named
 from flows._stages import stages
 from jobs import sweep as job
 from jobs._run import Result
@@ -13,7 +14,7 @@ from jobs._tables import markdown
 SHOWN = 60  # sizes and models in the report
 
 
-@flow(name="sweep", on_failure=[alert], on_crashed=[alert])
+@flow(name="sweep", on_failure=[alert], on_crashed=[alert], flow_run_name=named)
 def sweep(config: job.SweepConfig) -> Result:
     """Scores at every sample size and strength of regularization, tracked in MLflow, with a report as an artifact."""
     return stages(job, config, table)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from prefect import flow
 
 from flows._alerts import alert
+from flows._naming import named
 from flows._stages import stages
 from jobs import transform as job
 from jobs._run import Result
 
 
-@flow(name="transform", on_failure=[alert], on_crashed=[alert])
+@flow(name="transform", on_failure=[alert], on_crashed=[alert], flow_run_name=named)
 def transform(config: job.TransformConfig) -> Result:
     """Scores of a matrix on the components of a pca result, tracked in MLflow, with a report as an artifact."""
     return stages(job, config, table)

@@ -19,6 +19,8 @@ from lazypipe.sizes import MIB, parse_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
 DASK_CONFIG = ROOT / "conf" / "dask.yaml"
+# Of MLflow's processes: by default one that is silent for 5 s, as on a busy machine, is ended and started again.
+PATIENT = "--timeout-worker-healthcheck 120"
 OURS = ("PREFECT_API_URL", "PREFECT_HOME", "PREFECT_PROFILE", "PREFECT_API_DATABASE_CONNECTION_URL", "MLFLOW_RUN_ID")
 
 # MLflow's queue of evaluations would be two more processes, and its assistant lets a page run commands on this machine.
@@ -152,6 +154,7 @@ def mlflow(config: StackConfig, database: str) -> Server:
             *("--host", config.host, "--port", str(config.ports.mlflow), "--workers", str(config.mlflow_processes)),
             *("--backend-store-uri", store, "--serve-artifacts"),
             *("--artifacts-destination", str(folder / "artifacts"), "--allowed-hosts", ",".join(hosts)),
+            *("--uvicorn-opts", PATIENT),
         ),
         address=config.mlflow_uri,
         page=config.mlflow_uri,
