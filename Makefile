@@ -33,10 +33,10 @@ package: .venv  ## dist/lazypipe.zip, the library to ship to Spark's workers (--
 	$(BIN)/python -m lazypipe.shipping dist/lazypipe.zip
 
 test: .venv  ## every test but those of servers and faults (those of Spark need Java 17 or 21)
-	$(BIN)/python -m pytest --ignore=tests/service --ignore=tests/flows
+	$(BIN)/python -m pytest -m 'not service'
 
 test-service: .venv  ## tests with real servers: schedules, faults, cut links
-	$(BIN)/python -m pytest tests/service tests/flows
+	$(BIN)/python -m pytest -m service
 
 lint: .venv  ## style, types and import rules
 	$(BIN)/ruff check .

@@ -1,10 +1,13 @@
 """Engines shared by the tests: one of each kind a session."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 
 import lazypipe as lp
+
+HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="session")
@@ -51,3 +54,10 @@ def stored(empty_store, tmp_path):
     """The address of such a store in the test's folder, under the name that jobs look for."""
     shutil.copy(empty_store, tmp_path / "mlflow.db")
     return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+def pytest_collection_modifyitems(items):
+    """What lies in these folders starts servers."""
+    for item in items:
+        if {"service", "flows"} & set(item.path.relative_to(HERE).parts):
+            item.add_marker(pytest.mark.service)

@@ -20,6 +20,8 @@ from lazypipe import plan
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).parents[2]
 
+pytestmark = pytest.mark.service
+
 
 def fitted(path, engine):
     return lp.PCA(4, solver="gradient", tol=1e-3).fit(path, engine=engine)

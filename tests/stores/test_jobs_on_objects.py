@@ -13,6 +13,8 @@ from object_server import BUCKET
 import lazypipe as lp
 from lazypipe.models.pca import plan_pca
 
+pytestmark = pytest.mark.service
+
 
 @pytest.fixture
 def rows(tmp_path):
