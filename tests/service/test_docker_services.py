@@ -5,6 +5,7 @@ the compose files give it; a user of its own it has only with $LAZYPIPE_ROOTFS, 
 driver, which are then run instead of this environment's. PostgreSQL is this machine's, MinIO's place is taken by moto.
 """
 
+import contextlib
 import os
 import re
 import shlex
@@ -84,6 +85,16 @@ class Network:
         self.hosts = {name: f"10.77.0.{i}" for i, name in enumerate(self.services, 2)}
 
     def __enter__(self):
+        self.clear()
+        try:
+            self.build()
+        except BaseException:
+            self.clear()
+            raise
+        return self
+
+    def build(self):
+        """The bridge, and a namespace and a link for each service."""
         ip("link", "add", f"{PREFIX}-br", "type", "bridge")
         ip("link", "set", f"{PREFIX}-br", "up")
         lines = "127.0.0.1 localhost\n" + "".join(f"{address} {name}\n" for name, address in self.hosts.items())
@@ -99,7 +110,6 @@ class Network:
             ip("-n", space, "link", "set", "eth0", "up")
             ip("-n", space, "link", "set", "lo", "up")
         ip("address", "add", "10.77.0.1/24", "dev", f"{PREFIX}-br")  # where this test looks from
-        return self
 
     def __exit__(self, *_):
         for process in reversed(self.processes.values()):
@@ -111,14 +121,20 @@ class Network:
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait(10)
-        for name in self.hosts:
-            space = f"{PREFIX}-{name}"
+        self.clear()
+
+    def clear(self):
+        """End what lies in the namespaces and take them away, those of a test that was killed, too."""
+        for space in [f"{PREFIX}-{name}" for name in self.hosts]:
             left = subprocess.run(["ip", "netns", "pids", space], capture_output=True, text=True, check=False).stdout
             for pid in left.split():
-                os.kill(int(pid), signal.SIGKILL)
-            ip("netns", "delete", space)
-            shutil.rmtree(Path("/etc/netns") / space)
-        ip("link", "delete", f"{PREFIX}-br")
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+            subprocess.run(["ip", "netns", "delete", space], capture_output=True, check=False)
+            shutil.rmtree(Path("/etc/netns") / space, ignore_errors=True)
+        links = [f"{PREFIX}{i}" for i in range(len(self.hosts))]
+        for link in [*links, f"{PREFIX}-br"]:  # a link outlives its namespace for a moment
+            subprocess.run(["ip", "link", "delete", link], capture_output=True, check=False)
         shutil.rmtree(self.postgres, ignore_errors=True)
 
     def placed(self, text):
