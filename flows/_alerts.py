@@ -73,9 +73,11 @@ def post(webhook: str, text: str) -> None:
 
 def call(command: str, text: str) -> None:
     """Run the command, and give it the JSON."""
-    done = subprocess.run(
-        shlex.split(command), input=text, capture_output=True, text=True, timeout=SECONDS, check=False
-    )
+    words = shlex.split(command)
+    try:
+        done = subprocess.run(words, input=text, capture_output=True, text=True, timeout=SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        raise OSError(f"it did not end within {SECONDS:.0f} s") from None  # its own message holds the command
     if done.returncode:
         raise OSError(f"it ended with {done.returncode}: {done.stderr.strip()}")
 

@@ -13,8 +13,12 @@ from typing import Any, Literal, NamedTuple
 
 import lazypipe as lp
 from lazypipe.checkpoint import StateFolder, require_same
+from lazypipe.errors import DiskFullError
+from lazypipe.secrets import hidden
+from lazypipe.stores.errors import StoreError
 
 LEDGER = "ledger"
+NO_FAULT = (lp.EngineError, DiskFullError, StoreError)  # of the file: the cluster, the disk or the store failed
 
 
 class Mark(NamedTuple):
@@ -123,8 +127,8 @@ def _watched(files: Iterable[Incoming], ledger: Ledger) -> list[Entry]:
 def take(file: Incoming, ledger: Ledger, place: str, work: Callable[[Incoming, bool], Any]) -> Entry:
     """Do ``work(file, is_ours)`` and mark the file taken once it is done; failed, with the error, if it fails.
 
-    ``is_ours`` says that nothing is at ``place``, the result's, but what was made of this file. EngineError, which is
-    no fault of the file, is noted and raised again.
+    ``is_ours`` says that nothing is at ``place``, the result's, but what was made of this file. What is no fault of the
+    file (``NO_FAULT``) is noted and raised again.
     """
     entry = ledger.entries[file.name]
     is_ours = entry.result == place or not Path(place).exists()
@@ -133,7 +137,7 @@ def take(file: Incoming, ledger: Ledger, place: str, work: Callable[[Incoming, b
         ledger.put(file.name, entry)
     try:
         work(file, is_ours)
-    except lp.EngineError as error:
+    except NO_FAULT as error:
         ledger.put(file.name, replace(entry, error=one_line(error)))
         raise
     except Exception as error:
@@ -152,5 +156,5 @@ def is_given_up(entry: Entry, tries: int) -> bool:
 
 
 def one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
+    text = hidden(" ".join(str(error).split()))
     return text if isinstance(error, lp.LazypipeError) else f"{type(error).__name__}: {text}"[:300]

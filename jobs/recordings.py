@@ -163,8 +163,9 @@ def run(config: RecordingsConfig) -> Taken:
 def incoming(config: RecordingsConfig) -> list[Incoming]:
     """The recordings of the folder, whole or not, by name; refuses options that suit none."""
     folder = Path(config.folder).expanduser().absolute()
-    if "://" in config.folder:
-        raise lp.ConfigError(f"folder: {config.folder} is no local folder, which alone can be watched. Mount it.")
+    for name, why in (("folder", "can be watched"), ("out", "can hold the ledger"), ("state", "can be locked")):
+        if "://" in (given := getattr(config, name) or ""):
+            raise lp.ConfigError(f"{name}: {given} is no local folder, which alone {why}. Mount it.")
     if not folder.is_dir() and not config.make_folder:
         raise lp.DataError(f"{folder}: no such folder. Make it (--make-folder), or pass another --folder.")
     _sta(config, "recording", "spikes", "result", False)
@@ -255,9 +256,11 @@ def _sta(config: RecordingsConfig, source: str, spikes: str, out: str, overwrite
     """What the job sta is asked for; refuses, in one line, what it would."""
     names = [name for name in StaConfig.model_fields if name in RecordingsConfig.model_fields]
     values = {name: getattr(config, name) for name in names if name not in ("state", "restart")}
+    values |= {"source": source, "spikes": spikes, "out": out, "overwrite": overwrite, "reuse": not config.restart}
     try:
         return StaConfig.model_validate(
-            values | {"source": source, "spikes": spikes, "out": out, "overwrite": overwrite, "reuse": True}
+            values
+            | {"source": source, "spikes": spikes, "out": out, "overwrite": overwrite, "reuse": not config.restart}
         )
     except ValidationError as error:
         raise lp.ConfigError(explain(error, StaConfig, {})) from error

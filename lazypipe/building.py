@@ -5,8 +5,9 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import socket
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def require_writable(
 
 @contextmanager
 def held(folder: Path, refused: str, busy: str, remedy: str) -> Iterator[None]:
-    """Let one run at a time use a folder, which is made; DataError for others, and where it cannot be made."""
+    """Let one run at a time use a folder, which is made; DataError for others, told which it is, and without a folder."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
@@ -92,9 +93,13 @@ def held(folder: Path, refused: str, busy: str, remedy: str) -> Iterator[None]:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not _is_at(lock, folder / LOCK):  # it went with a store that was put in place meanwhile
             raise BlockingIOError
+        with suppress(OSError):  # a full disk: nobody is told who holds it
+            os.truncate(lock, 0)
+            os.pwrite(lock, f"process {os.getpid()} of {socket.gethostname()}".encode(), 0)
         yield
     except BlockingIOError as error:
-        raise DataError(f"{folder}: {busy}. Wait for it, or {remedy}.") from error
+        who = os.pread(lock, 200, 0).decode(errors="replace") or "it does not say which"
+        raise DataError(f"{folder}: {busy} ({who}). Wait for it, or {remedy}.") from error
     finally:
         os.close(lock)  # which unlocks it, as the end of the process does
 

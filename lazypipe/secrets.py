@@ -17,7 +17,9 @@ PASSWORD_IN_ADDRESS = (
     r"^[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*:[^/?#]*@|[^#]*[?&][^=&#]*[Pp][Aa][Ss][Ss][Ww][Oo]?[Rr]?[Dd]=)"
 )
 
-SECRET_NAME = re.compile(r"PASSWORD|PASSWD|SECRET|TOKEN(?!IZ)|CREDENTIAL|(?:^|_)KEYS?(?:_|$)|(?:API|ACCESS|PRIVATE)KEY")
+SECRET_NAME = re.compile(
+    r"PASSWORD|PASSWD|SECRET|AUTH_STRING|WEBHOOK|TOKEN(?!IZ)|CREDENTIAL|(?:^|_)KEYS?(?:_|$)|(?:API|ACCESS|PRIVATE)KEY"
+)
 USER_OF_ADDRESS = re.compile(r"(?<=://)(?:[^\s/?#'\"@:]*:(?!\d+/)[^\s'\"]*|[^\s/?#'\"]*)@")
 NAMED = re.compile(
     r"(?i)((?:[?&;][\w.-]*(?:key|sig|signature|auth)[\w.-]*|\b[\w.-]*(?:password|passwd|secret|token|credential)[\w.-]*)=)"
@@ -82,7 +84,7 @@ def _of_environment() -> Iterator[str]:
         found = []
         public = name.upper().endswith("_ID") or (value.startswith("/") and os.path.exists(value))
         if SECRET_NAME.search(name.upper()) and not public:  # neither who one is nor the path of a key file is secret
-            found.append(value)
+            found += [value, *value.partition(":")[2:]] if "AUTH_STRING" in name.upper() else [value]
         if "://" in value and "@" in value:
             user = USER_OF_ADDRESS.search(value)
             found += [unquote(user[0].removesuffix("@").partition(":")[2])] if user else []

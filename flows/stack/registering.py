@@ -8,9 +8,11 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.error import HTTPError
+from urllib.parse import quote
 
 from flows.stack.config import StackConfig
 from flows.stack.processes import MARK, last_line
+from flows.stack.reachable import login
 from flows.stack.web import ask_json
 from lazypipe.atomic import replacing
 from lazypipe.errors import EngineError
@@ -29,20 +31,20 @@ def register(config: StackConfig) -> None:
 
 def make_pool(api: str, pool: str) -> None:
     """A work pool whose flow runs are processes of the worker's machine."""
-    if missing(f"{api}/work_pools/{pool}"):
-        ask_json(f"{api}/work_pools/", {"name": pool, "type": "process"})
+    if missing(f"{api}/work_pools/{quote(pool, safe='')}"):
+        ask_json(f"{api}/work_pools/", {"name": pool, "type": "process"}, headers=login())
 
 
 def make_gpu_limit(api: str) -> None:
     """One flow run at a time trains on a GPU."""
     if missing(f"{api}/v2/concurrency_limits/{GPU_LIMIT['name']}"):
-        ask_json(f"{api}/v2/concurrency_limits/", GPU_LIMIT)
+        ask_json(f"{api}/v2/concurrency_limits/", GPU_LIMIT, headers=login())
 
 
 def missing(url: str) -> bool:
     """Whether Prefect does not know what ``url`` names."""
     try:
-        ask_json(url)
+        ask_json(url, headers=login())
     except HTTPError as error:
         if error.code == 404:
             return True

@@ -35,10 +35,10 @@ def ask(url: str, body: Any = None, seconds: float = SECONDS, headers: Mapping[s
         return Answer(answer.read(), answer.headers, sent, time.time())
 
 
-def ask_json(url: str, body: Any = None, seconds: float = SECONDS) -> Any:
+def ask_json(url: str, body: Any = None, seconds: float = SECONDS, headers: Mapping[str, str] | None = None) -> Any:
     """What comes back, as values; OSError where that fails, or it is no JSON."""
     try:
-        return json.loads(ask(url, body, seconds).content)
+        return json.loads(ask(url, body, seconds, headers).content)
     except ValueError as error:
         raise OSError(f"{url} answers no JSON") from error
 

@@ -129,8 +129,8 @@ def plan_training(
     gpus, n_here = gpus_of(options, engine), processes_here(options, engine)
     if gpus and engine.gpus == 0:
         raise EngineError(
-            f"{engine.kind}: device cuda needs a GPU, and no worker offers one. Start one with {OFFER[engine.kind]}, or "
-            f"pass device='auto' or 'cpu' (--device cpu)."
+            f"{engine.kind}: device cuda needs a GPU, and no worker offers one. Start one with {OFFER[engine.kind]}, "
+            f"or pass device='auto' or 'cpu' (--device cpu)."
         )
     if engine.gpus == 0 and options.device == "auto":
         notes = (*notes, NO_GPU)

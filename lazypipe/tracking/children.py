@@ -48,7 +48,7 @@ def create_child(client: Any, experiment_id: str, parent_id: str, child: Child, 
                 params=[Param(name, hidden(str(value))) for name, value in child.parameters.items()] if i == 0 else (),
             )
         for name, text in child.texts.items():
-            client.log_text(run_id, text, name)
+            client.log_text(run_id, hidden(text), name)
     except BaseException:
         client.set_terminated(run_id, "FAILED")
         raise

@@ -113,6 +113,7 @@ def reopened(uri: str, run_id: str, experiment: str) -> TrackedRun | None:
         if found.info.lifecycle_stage == "deleted":
             return None
         run = TrackedRun(client, uri, run_id, experiment, found.info.experiment_id)
+        run.logged = attempts.steps_logged(client, found)
     run._sent_in_part = True
     return run
 

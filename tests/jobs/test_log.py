@@ -65,6 +65,20 @@ def test_a_tracked_result_goes_to_another_store_as_a_run_of_its_own(place, capsy
     assert len(found(place, "covariance")[1]) == 1
 
 
+def test_a_run_that_was_killed_before_it_ended_gets_what_it_lacks_and_nothing_twice(place):
+    fit = ("--source", "rows.npy", "--n-components", "2", "--solver", "gradient", "--engine.kind", "serial")
+    assert pca.main([*fit, "--out", "out"]) == 0
+    client, (run,) = found(place, "pca")
+    run_id = run.info.run_id
+    client.update_run(run_id, status="RUNNING")
+    client.set_tag(run_id, "lazypipe.process", "elsewhere:1:1")
+    before = {name: len(client.get_metric_history(run_id, name)) for name in run.data.metrics}
+    assert log.main(["--result", "out"]) == 0
+    client, (run,) = found(place, "pca")
+    assert run.info.run_id == run_id and run.info.status == "FINISHED"
+    assert {name: len(client.get_metric_history(run_id, name)) for name in run.data.metrics} == before
+
+
 def test_a_network_that_was_not_tracked_brings_its_epochs_and_its_layers(place):
     np.save("labels.npy", (np.load("rows.npy")[:, 0] > 0).astype(int))
     network = ("--labels", "labels.npy", "--hold-out", "20", "--hidden", "4", "--epochs", "3")

@@ -171,7 +171,8 @@ def test_what_cannot_work_is_refused_in_a_line(jobs, tmp_path):
     assert "names the same spikes for every recording" in jobs.refused("recordings", *NOW, "--spikes", "x.npz")
     assert "--settle" in jobs.refused("recordings", *ARGUMENTS, "--settle", "-1")
     assert "needs whole windows" in jobs.refused("recordings", *NOW, "--significance", "--edges", "nan")
-    assert "is no local folder" in jobs.refused("recordings", *NOW, "--folder", "s3://bucket/incoming")
+    for option in ("--folder", "--out", "--state"):
+        assert "is no local folder" in jobs.refused("recordings", *NOW, option, "s3://bucket/incoming")
     assert jobs("recordings", *NOW).returncode == 0
     assert "was made with ddof 1, this run has 0" in jobs.refused("recordings", *NOW, "--ddof", "0")
     done = jobs("recordings", *NOW, "--state", "mine")

@@ -81,6 +81,13 @@ def test_what_is_no_secret_stays(place, monkeypatch):
     assert hidden(text) == text
 
 
+def test_logins_and_webhooks_of_the_environment_are_hidden(monkeypatch):
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", "admin:geheimnis-123")
+    monkeypatch.setenv("LAZYPIPE_ALERT_WEBHOOK", "https://hooks.example.org/T0/B0/abcdefghijkl")
+    said = hidden("admin:geheimnis-123, geheimnis-123, https://hooks.example.org/T0/B0/abcdefghijkl")
+    assert said == "***, ***, ***"
+
+
 def test_nested_values_are_hidden(planted):
     found = hidden_in({"a": [f"x {PASSWORD}", 3], "b": {"c": ("tcp://u:p@h", None)}})
     assert found == {"a": ["x ***", 3], "b": {"c": ["tcp://***@h", None]}}
