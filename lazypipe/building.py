@@ -83,7 +83,7 @@ def require_writable(
 
 @contextmanager
 def held(folder: Path, refused: str, busy: str, remedy: str) -> Iterator[None]:
-    """Let one run at a time use a folder, which is made; DataError for others, told which it is, and without a folder."""
+    """Let one run at a time use a folder, which is made; DataError tells others who does, or why it cannot be made."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
