@@ -83,7 +83,8 @@ def host_of(client: Client, workers: dict[str, dict[str, Any]], memory: int | No
     """What a plan has to know of these workers. Raises MemoryPlanError where ``memory`` does not fit in them."""
     threads = max(worker["nthreads"] for worker in workers.values())
     bases = [base for base in asked(client, list(workers), resident.base_nbytes, threads).values() if base_is(base)]
-    base = max([*bases, resident.base_nbytes(1)])
+    own = resident.base_nbytes(1)  # the driver's, which may hold much that is no concern of the workers
+    base = max(bases, default=own)
     limits = [worker["memory_limit"] for worker in workers.values() if worker["memory_limit"]]
     if memory is None:
         # Dask's nanny ends a worker at 95% of its limit, and pauses it at 80%.
@@ -99,7 +100,7 @@ def host_of(client: Client, workers: dict[str, dict[str, Any]], memory: int | No
             f"the workers' limit of {show_bytes(min(limits))}. Lower the budget, or start "
             f"workers with a larger --memory-limit."
         )
-    return Host(memory, threads, shared=False, base=base)
+    return Host(memory, threads, shared=False, base=max(base, own))
 
 
 def base_is(answer: Any) -> bool:
