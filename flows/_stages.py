@@ -23,6 +23,7 @@ from jobs._tables import markdown
 from lazypipe.errors import EngineError, LazypipeError
 from lazypipe.secrets import hidden
 from lazypipe.sizes import show_bytes
+from lazypipe.tracking import page_of
 
 # Dask tells of each start and stop of a cluster, which would fill a run's log. Read when it is imported.
 dask.config.set({"logging.distributed": "error"})
@@ -158,10 +159,9 @@ def summary(result: Result) -> list[str]:
 
 def mlflow_url(result: Result) -> str | None:
     """The page of the MLflow run, where a server has one."""
-    if not result.run_id or not result.tracking_uri.startswith("http"):
+    if not result.run_id:
         return None
-    experiment = result.figures["mlflow"]["experiment_id"]
-    return f"{result.tracking_uri.rstrip('/')}/#/experiments/{experiment}/runs/{result.run_id}"
+    return page_of(result.tracking_uri, result.figures["mlflow"]["experiment_id"], result.run_id)
 
 
 def _place(result: Result) -> str:

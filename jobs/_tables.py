@@ -7,9 +7,11 @@ from collections.abc import Sequence
 Row = Sequence[str]
 
 
-def aligned(table: Sequence[Row]) -> list[str]:
-    """Lines with all columns flush right; the first row is the head."""
+def aligned(table: Sequence[Row], left: bool = False) -> list[str]:
+    """Lines with all columns flush right, or left; the first row is the head."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    if left:
+        return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in table]
     return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
 
 

@@ -21,6 +21,7 @@ from jobs._config import Config, RunConfig
 from jobs._incoming import Entry, Incoming, Ledger, is_given_up, read_ledger, settled, take
 from jobs._messages import explain
 from jobs._recording import CuttingConfig, ReadingConfig
+from jobs._tables import aligned
 from jobs.sta import AverageConfig, StaConfig
 from lazypipe.checkpoint import StateFolder
 from lazypipe.io.recordings import FORMATS
@@ -269,10 +270,7 @@ def _sta(config: RecordingsConfig, source: str, spikes: str, out: str, overwrite
 def show(taken: Taken) -> None:
     """A line a recording. Raises DataError where one failed, once all others are told."""
     if taken.rows:
-        table = [HEAD, *(row.cells() for row in taken.rows)]
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        for cells in table:
-            print("  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip())
+        print("\n".join(aligned([HEAD, *(row.cells() for row in taken.rows)], left=True)))
     print("\n".join(taken.lines()))
     if taken.failed:
         raise lp.DataError(f"{taken.failure()} The others are done; the next run tries again.")

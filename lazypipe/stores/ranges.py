@@ -22,7 +22,6 @@ IN_FLIGHT_NBYTES = 8 * PART_NBYTES
 RANGES_NBYTES = 2 * IN_FLIGHT_NBYTES  # memory that reading takes: what is in flight, and as much while it is joined
 WASTE = 8  # of what is wanted, an eighth may be read beside it to save requests
 ATTEMPTS = 4
-LASTING = (FileNotFoundError, PermissionError)
 
 Wanted = tuple[int, np.ndarray]  # where its bytes begin, and the bytes (n,) uint8 to fill
 

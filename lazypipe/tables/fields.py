@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from lazypipe.tables.features import UNITS, Feature
 from lazypipe.tables.found import Found
-
-Categories = Literal["one-hot", "codes"]
 
 
 @dataclass(frozen=True)
