@@ -4,7 +4,7 @@ TRACKING ?= sqlite:///mlflow.db
 STACK := $(BIN)/python -m flows.stack
 OPTIONS ?=
 
-.PHONY: help demo up status down package test test-service lint ui clean
+.PHONY: help demo up status down package test test-service coverage bench lint ui clean
 
 help:  ## list what can be made
 	@grep -hE '^[a-z.]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -37,6 +37,13 @@ test: .venv  ## every test but those of servers and faults (those of Spark need 
 
 test-service: .venv  ## tests with real servers: schedules, faults, cut links
 	$(BIN)/python -m pytest -m service
+
+coverage: .venv  ## which lines of lazypipe, jobs and flows `make test` does not run
+	$(BIN)/python -m pytest -m 'not service' --cov --cov-report=term:skip-covered
+
+bench: .venv  ## lazypipe beside its peers: hours, and the table of README.md (QUICK=1: small, in minutes)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	$(BIN)/python benchmarks/bench.py $(if $(QUICK),--quick)
 
 lint: .venv  ## style, types and import rules
 	$(BIN)/ruff check .

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,11 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 def cores() -> int:
     return len(os.sched_getaffinity(0))
+
+
+def today() -> str:
+    """The date on which a benchmark runs, for its report."""
+    return datetime.now(UTC).date().isoformat()
 
 
 def describe_machine() -> str:

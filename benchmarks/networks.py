@@ -30,7 +30,7 @@ for name in ("OPENBLAS_CORETYPE", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MK
 import letters
 import network_data
 from apart import in_own_process
-from common import cores, describe_machine, earlier, versions
+from common import cores, describe_machine, earlier, today, versions
 
 VERSIONS = ("lazypipe", "torch", "numpy", "scipy", "scikit-learn")
 STAGES = ("mlp", "rbm", "mnist-mlp", "mnist-dbn", "few-labels", "codes", "processes", "gpu")
@@ -126,7 +126,7 @@ def main() -> None:
     text = network_data.write(options.folder, options.data, options.digits)
     identity = {**asked_of(options), "data": text}
     report = earlier(saved, identity) or {"identity": identity, "stages": {}}
-    report |= {"machine": describe_machine(), "versions": versions(VERSIONS), "data": text}
+    report |= {"date": today(), "machine": describe_machine(), "versions": versions(VERSIONS), "data": text}
     done = report["stages"]
     for stage in options.only or STAGES:
         if stage not in options.again and stage in done and "failure" not in done[stage]:

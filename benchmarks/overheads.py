@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 import overheads_report
-from common import cores, describe_machine, versions, warm
+from common import cores, describe_machine, today, versions, warm
 from servers import dask_cluster, environment, has_java, mlflow_server, prefect_server, spark_cluster
 
 import lazypipe as lp
@@ -229,6 +229,7 @@ def main() -> None:
     file = RESULTS / "overheads.json"
     report = json.loads(file.read_text()) if file.exists() else {}
     report |= {
+        "date": today(),
         "machine": describe_machine(),
         "versions": versions(PACKAGES),
         "small": SMALL,

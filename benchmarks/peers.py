@@ -28,7 +28,7 @@ import contenders_covariance  # noqa: F401  (registers its contenders)
 import contenders_pca  # noqa: F401
 import numpy as np
 from apart import in_own_process
-from common import covariance64, describe_machine, gemm_rate, versions, warm
+from common import covariance64, describe_machine, gemm_rate, today, versions, warm
 from contenders import CONTENDERS, Contender, contend
 
 K = 10
@@ -143,7 +143,12 @@ def main() -> None:
     if options.draw:
         return write(json.loads(saved.read_text()), options.results)
     options.results.mkdir(parents=True, exist_ok=True)
-    report: dict[str, Any] = {"machine": describe_machine(), "versions": versions(VERSIONS), "limit": options.limit}
+    report: dict[str, Any] = {
+        "date": today(),
+        "machine": describe_machine(),
+        "versions": versions(VERSIONS),
+        "limit": options.limit,
+    }
     print(report["machine"], report["versions"], sep="\n")
     for kind in ("tall", "wide"):
         if options.only and not any(CONTENDERS[name].kind == kind for name in options.only):

@@ -33,7 +33,7 @@ import httpx
 import numpy as np
 import psutil
 import soak_report
-from common import cores, describe_machine, versions
+from common import cores, describe_machine, today, versions
 from servers import ROOT, environment, free_port
 
 from flows.stack import processes
@@ -251,7 +251,8 @@ def main() -> int:
     options = parser.parse_args()
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what was started goes
-    report = {"machine": describe_machine(), "versions": versions(("prefect", "mlflow", "dask", "numpy")),
+    report = {"date": today(), "machine": describe_machine(),
+              "versions": versions(("prefect", "mlflow", "dask", "numpy")),
               "asked": {"minutes": options.minutes, "runs": options.runs, "at_once": AT_ONCE}}  # fmt: skip
     folder = Path(tempfile.mkdtemp(dir=options.folder, prefix="soak-"))
     folder.chmod(0o755)  # PostgreSQL's user has to come through

@@ -39,7 +39,7 @@ import contenders_spikes  # noqa: F401  (registers its contenders)
 import numpy as np
 from apart import in_own_process
 from averages import CONTENDERS, Contender, contend, read_job, save_exact
-from common import cores, describe_machine, warm
+from common import cores, describe_machine, today, warm
 from recordings import MARGIN, Recording
 
 PREPARING = 600  # seconds that a contender may take before and after what is timed
@@ -311,7 +311,8 @@ def main() -> None:
         return write(json.loads(saved.read_text()), options.results)
     options.results.mkdir(parents=True, exist_ok=True)
     report: dict[str, Any] = {
-        "machine": describe_machine(), "versions": versions(sys.executable), "peers": versions(options.peers_python),
+        "date": today(), "machine": describe_machine(),
+        "versions": versions(sys.executable), "peers": versions(options.peers_python),
         "limit": options.limit, "memory": options.memory, "workers": options.workers, "recordings": [],
     }  # fmt: skip
     print(report["machine"], report["versions"], report["peers"], sep="\n", flush=True)

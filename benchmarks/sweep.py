@@ -35,7 +35,7 @@ import numpy as np
 import optima
 import sweep_rates
 from apart import in_own_process
-from common import describe_machine, earlier, versions
+from common import describe_machine, earlier, today, versions
 from grids import CONTENDERS, SMALL, contend, read_job
 from numpy.lib.format import open_memmap
 
@@ -241,7 +241,7 @@ def main() -> None:
     text = write_letters(options)
     identity = {**identity_of(options), "letters": text}
     report = earlier(saved, identity) or {"identity": identity, "stages": {}}
-    report |= {"machine": describe_machine(), "versions": versions(VERSIONS), "letters": text}
+    report |= {"date": today(), "machine": describe_machine(), "versions": versions(VERSIONS), "letters": text}
     done, fresh = report["stages"], set(options.again)
     for stage in stages_of(options):
         if options.only and stage not in options.only:
