@@ -11,6 +11,7 @@ from importlib import import_module
 from lazypipe.engines import resident
 from lazypipe.engines.base import Engine
 from lazypipe.errors import ConfigError
+from lazypipe.extras import require_packages
 from lazypipe.progress import Progress
 from lazypipe.sizes import parse_bytes
 
@@ -56,6 +57,8 @@ def open_engine(
         raise ConfigError(f"memory: {memory} is too small to work in. Give at least {MIN_MEMORY}.")
     if workers is not None and workers < 1:
         raise ConfigError(f"workers: {workers} is not a number of tasks. Give 1 or more, or leave it out.")
+    if kind == "spark":
+        require_packages("the engine spark needs", "spark", "pyspark")
     resident.return_large_arrays()
     module, name = ENGINES[kind].split(":")
     return getattr(import_module(module), name)(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +53,7 @@ def open_matrix(source: str | AnyPath | np.ndarray | Matrix, column: str | None 
     path = path_of(source)
     if not path.exists():
         raise DataError(f"{path}: no such file or directory. Check the path.")
-    matrix: Matrix = import_module(_format_of(path).module).open_source(path, column)
+    matrix: Matrix = _format_of(path).load().open_source(path, column)
     return matrix
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from importlib import import_module
+from typing import Any, TypeVar
 
 from lazypipe.errors import DataError
+from lazypipe.extras import require_packages
 from lazypipe.io.sources import one_line
 from lazypipe.stores import AnyPath
 
@@ -19,6 +21,14 @@ class Format:
     suffixes: tuple[str, ...]
     magic: bytes | None = None  # how a file begins
     inside: tuple[str, ...] = ()  # what a directory holds, as glob patterns
+    needs: tuple[str, ...] = ()  # an extra of lazypipe, and the packages in it that read the format
+
+    def load(self, package: str = "") -> Any:
+        """The module, of ``package`` where one is given. Raises ConfigError where what it needs is not installed."""
+        if self.needs:
+            extra, *packages = self.needs
+            require_packages(f"{self.suffixes[0]} files need", extra, *packages)
+        return import_module(f"{package}.{self.module}" if package else self.module)
 
 
 AnyFormat = TypeVar("AnyFormat", bound=Format)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -33,7 +32,7 @@ FORMATS = (
     Format("spikeglx", (".meta",)),
     Format("npy", (".npy",), magic=b"\x93NUMPY"),
     Format("arrow", (".arrow", ".feather", ".ipc"), magic=b"ARROW1"),
-    Format("hdf5", (".h5", ".hdf5", ".nwb"), magic=b"\x89HDF\r\n\x1a\n"),
+    Format("hdf5", (".h5", ".hdf5", ".nwb"), magic=b"\x89HDF\r\n\x1a\n", needs=("neuro", "h5py")),
     Format("zarr", (".zarr",), inside=("zarr.json", ".zarray", ".zgroup")),
 )
 
@@ -98,7 +97,7 @@ def _open_one(source: Any, options: Options) -> Recording:
             raise DataError(f"{path}: no such file or directory. Check the path.") from error
         except (OSError, ValueError) as error:
             raise DataError(f"{path}: cannot be read ({one_line(error)}). Check path and rights.") from error
-        module = import_module(f"{__name__}.{_format_of(path, options).module}")
+        module = _format_of(path, options).load(__name__)
         return options.applied_to(module.open_source(path, options))
     elif all(hasattr(source, name) for name in ("uri", "shape", "dtype", "open", "reader_nbytes")):
         if source.sparse:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ FORMATS = (
     SpikeFormat("npy", (".npy",), magic=b"\x93NUMPY", takes=("counts",)),
     SpikeFormat("arrow", (".arrow", ".feather", ".ipc"), magic=b"ARROW1", takes=COLUMNS),
     SpikeFormat("parquet", (".parquet", ".pq"), magic=b"PAR1", inside=("*.parquet", "*.pq"), takes=COLUMNS),
-    SpikeFormat("nwb", (".nwb",), magic=b"\x89HDF\r\n\x1a\n"),
+    SpikeFormat("nwb", (".nwb",), magic=b"\x89HDF\r\n\x1a\n", needs=("neuro", "h5py")),
     SpikeFormat("phy", (), inside=("spike_times.npy",), takes=("groups",)),
     TEXT,
 )
@@ -95,7 +94,7 @@ def read_spikes(
         raise DataError(f"{path}: no such file or directory. Check the path.")
     format = _format_of(path)
     _require_taken(options, format.takes, str(path))
-    spikes: Spikes = import_module(f"lazypipe.io.spikes.{format.module}").read(path, options)
+    spikes: Spikes = format.load("lazypipe.io.spikes").read(path, options)
     return spikes
 
 
