@@ -62,7 +62,7 @@ def test_every_import_is_declared() -> None:
         "llvmlite",
         "py4j",
         "pydantic_core",
-    }  # come with dask, numba, pyspark and pydantic
+    }  # come with others
     assert imported("lazypipe", "jobs", "flows") - set(sys.stdlib_module_names) - known == set()
 
 
