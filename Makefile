@@ -14,7 +14,7 @@ help:  ## list what can be made
 .venv/.complete: constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[demo,nets,postgres,s3,test]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[demo,dev,nets,neuro,postgres,s3,spark]'
 	@touch $@
 
 demo: .venv  ## PCA of MNIST and of a generated 2,000 x 200,000 matrix, as tracked flows

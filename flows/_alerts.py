@@ -20,11 +20,14 @@ from prefect.logging.loggers import flow_run_logger
 from prefect.utilities.urls import url_for
 
 from lazypipe.secrets import hidden
+from lazypipe.tracking import page_of
 
 WEBHOOK, COMMAND = "LAZYPIPE_ALERT_WEBHOOK", "LAZYPIPE_ALERT_COMMAND"
 SECONDS = 10.0
 LONGEST = 500  # characters of the error
 PREFIX = "Flow run encountered an exception: "
+EXPERIMENTS = {"recordings": "sta"}  # of flows whose runs are those of another job
+LOOKED_AT = 200  # runs of a flow run
 
 
 def alert(flow: Any, flow_run: Any, state: Any) -> None:
@@ -82,8 +85,11 @@ def call(command: str, text: str) -> None:
         raise OSError(f"it ended with {done.returncode}: {done.stderr.strip()}")
 
 
-def mlflow_url(run: Any, job: str) -> str | None:
-    """The page of the MLflow run of a flow run, where a tracking server has one."""
+def mlflow_url(run: Any, flow: str) -> str | None:
+    """The page of the MLflow run of a flow run, where a tracking server has one.
+
+    Of several, as a flow of recordings has, that of the last one which did not finish, else of the last one.
+    """
     config = (run.parameters or {}).get("config")
     config = config if isinstance(config, Mapping) else getattr(config, "model_dump", dict)()
     tracking = config.get("tracking") or {}
@@ -95,13 +101,17 @@ def mlflow_url(run: Any, job: str) -> str | None:
     api = f"{uri}/api/2.0/mlflow"
     try:
         with httpx.Client(timeout=SECONDS / 2, auth=auth) as client:
-            wanted = {"experiment_name": tracking.get("experiment") or job}
+            wanted = {"experiment_name": tracking.get("experiment") or EXPERIMENTS.get(flow, flow)}
             experiment = client.get(f"{api}/experiments/get-by-name", params=wanted).raise_for_status().json()
             number = experiment["experiment"]["experiment_id"]
-            query = {"experiment_ids": [number], "filter": f"tags.`prefect.flow_run_id` = '{run.id}'", "max_results": 1}
-            runs = client.post(f"{api}/runs/search", json=query).raise_for_status().json().get("runs", [])
+            query = {
+                "experiment_ids": [number],
+                "filter": f"tags.`prefect.flow_run_id` = '{run.id}'",
+                "order_by": ["attributes.start_time DESC"],
+                "max_results": LOOKED_AT,
+            }
+            found = client.post(f"{api}/runs/search", json=query).raise_for_status().json().get("runs", [])
+            runs = sorted((one["info"] for one in found), key=lambda info: info["status"] == "FINISHED")
     except (httpx.HTTPError, ValueError, KeyError):
         return None
-    address = urlsplit(uri)
-    place = address._replace(netloc=address.netloc.rpartition("@")[2]).geturl()
-    return f"{place}/#/experiments/{number}/runs/{runs[0]['info']['run_id']}" if runs else None
+    return page_of(uri, number, runs[0]["run_id"]) if runs else None

@@ -17,7 +17,7 @@ from prefect.flows import Flow, load_flow_from_entrypoint
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from jobs._config import read_yaml
-from jobs._messages import field_names, nearest
+from jobs._messages import nearest
 from jobs.recordings import RecordingsConfig, state_of
 from lazypipe.errors import ConfigError
 
@@ -111,7 +111,8 @@ def checked(path: Path) -> Checked:
     if not isinstance(given, list) or not given:
         return Checked([], [*faults, f"{path}: deployments: is no list of deployments. Write '- name: ...' below it"])
     found: list[Deployment] = []
-    places: dict[tuple[str, str], str] = {}
+    names: set[str] = set()
+    owners: dict[str, str] = {}  # of state folders
     for i, value in enumerate(given):
         name = value.get("name") if isinstance(value, Mapping) else None
         where = f"{path}: {name or f'deployments[{i}]'}"
@@ -122,21 +123,22 @@ def checked(path: Path) -> Checked:
             continue
         found.append(deployment)
         mine = [line for field, one in deployment.all_schedules() for line in _of_schedule(field, one)]
-        mine += _twice(deployment, places)
-        mine += _of_flow(deployment, path.parent, places)
+        mine += _twice(deployment)
+        mine += _of_flow(deployment, path.parent, names, owners)
         faults += [f"{where}: {line}" for line in mine]
     return Checked(found, faults)
 
 
-def lines(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
-    """Each fault as ``field: what is wrong``."""
+def lines(error: ValidationError, kind: Any, place: str = "") -> Iterator[str]:
+    """Each fault as ``field: what is wrong``; ``kind`` is the type that was asked for, ``place`` where it stands."""
     for item in error.errors(include_url=False):
         loc = [str(part) for part in item["loc"]]
-        name = "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in loc).removeprefix(".")
+        below = "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in loc)
+        name = f"{place}{below}".removeprefix(".")
         if item["type"] == "missing":
             yield f"{name}: is missing"
         elif item["type"] == "extra_forbidden":
-            known = field_names(_inner(model, loc[:-1]), ())
+            known = _names(kind, loc[:-1])
             yield f"{name}: unknown name{nearest(loc[-1], known) or _some(known)}"
         else:
             said = str(item["ctx"]["error"]) if item["type"] == "value_error" else item["msg"]
@@ -149,15 +151,18 @@ def _some(known: Iterable[str]) -> str:
     return f"; known: {', '.join(names)}" if len(names) <= 8 else ""
 
 
-def _inner(model: type[BaseModel], loc: list[str]) -> type[BaseModel]:
-    """The model of the field at ``loc``, also in a list or where None is allowed, too."""
+def _names(kind: Any, loc: list[str]) -> list[str]:
+    """Of the fields of the model at ``loc``, also in a list or where None is allowed, too."""
+    model = _model_of(kind)
     for part in loc:
-        if part.isdigit() or part not in model.model_fields:
-            continue
-        for kind in _kinds(model.model_fields[part].annotation):
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
-                model = kind
-    return model
+        if model is not None and part in model.model_fields:
+            model = _model_of(model.model_fields[part].annotation) or model
+    return list(model.model_fields) if model else []
+
+
+def _model_of(annotation: Any) -> type[BaseModel] | None:
+    models = [kind for kind in _kinds(annotation) if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    return models[-1] if models else None
 
 
 def _kinds(annotation: Any) -> Iterator[Any]:
@@ -189,12 +194,8 @@ def _of_schedule(field: str, schedule: Schedule) -> Iterator[str]:
             yield f"{field}.anchor_date: {schedule.anchor_date!r} is no date. Write it as 2026-01-31T02:00:00"
 
 
-def _twice(deployment: Deployment, places: dict[tuple[str, str], str]) -> Iterator[str]:
-    """What Prefect would take for one."""
-    full = f"{deployment.entrypoint.rpartition(':')[2]}/{deployment.name}"
-    if ("deployment", full) in places:
-        yield f"name: there are two deployments {full}. Give one another name"
-    places["deployment", full] = deployment.name
+def _twice(deployment: Deployment) -> Iterator[str]:
+    """Schedules that Prefect would take for one."""
     seen = set()
     for field, schedule in deployment.all_schedules():
         when = schedule.model_dump_json(exclude={"slug", "active"})
@@ -203,42 +204,61 @@ def _twice(deployment: Deployment, places: dict[tuple[str, str], str]) -> Iterat
         seen.add(when)
 
 
-def _of_flow(deployment: Deployment, folder: Path, places: dict[tuple[str, str], str]) -> Iterator[str]:
+def _of_flow(deployment: Deployment, folder: Path, names: set[str], owners: dict[str, str]) -> Iterator[str]:
+    """What does not fit the flow; ``names`` and ``owners`` are those of the deployments before, and get this one's."""
     try:
         flow = _flow(deployment.entrypoint, folder)
     except ConfigError as error:
         yield f"entrypoint: {error}"
         return
-    wanted = inspect.signature(flow.fn).parameters
-    hints = typing.get_type_hints(flow.fn)
-    for name in deployment.parameters:
-        if name not in wanted:
-            yield f"parameters.{name}: unknown parameter{nearest(name, wanted) or _some(wanted)}"
+    name = f"{flow.name}/{deployment.name}"  # what Prefect knows it by
+    if name in names:
+        yield f"name: there are two deployments {name}. Give one another name"
+    names.add(name)
+    yield from _missing(deployment, inspect.signature(flow.fn).parameters)
+    yield from _of_values("parameters", deployment.parameters, flow, folder, name, owners)
     for field, schedule in deployment.all_schedules():
-        for name in schedule.parameters:
-            if name not in wanted:
-                yield f"{field}.parameters.{name}: unknown parameter{nearest(name, wanted)}"
-    for name in wanted:
-        if name not in deployment.parameters:
-            yield f"parameters.{name}: is missing"
+        for line in _of_values(f"{field}.parameters", schedule.parameters, flow, folder, name, owners):
+            why = ": a schedule's parameter takes the place of all of the deployment's"
+            yield line + why * line.endswith(": is missing")
+
+
+def _missing(deployment: Deployment, wanted: Mapping[str, inspect.Parameter]) -> Iterator[str]:
+    """Parameters that a run would lack: those of its schedule come on top of the deployment's."""
+    schedules = deployment.all_schedules()
+    for name, parameter in wanted.items():
+        if parameter.default is not parameter.empty or name in deployment.parameters:
             continue
-        model = hints[name]
+        lacking = [field for field, schedule in schedules if name not in schedule.parameters]
+        for place in [f"{field}." for field in lacking] if len(lacking) < len(schedules) else [""]:
+            yield f"{place}parameters.{name}: is missing"
+
+
+def _of_values(
+    place: str, values: Mapping[str, Any], flow: Flow[..., Any], folder: Path, owner: str, owners: dict[str, str]
+) -> Iterator[str]:
+    """Parameters that the flow does not know, or not with such a value, and states of another deployment."""
+    wanted, hints = inspect.signature(flow.fn).parameters, typing.get_type_hints(flow.fn)
+    for name, value in values.items():
+        if name not in wanted:
+            yield f"{place}.{name}: unknown parameter{nearest(name, wanted) or _some(wanted)}"
+            continue
+        kind = hints.get(name, Any)
         try:
-            config = TypeAdapter(model).validate_python(deployment.parameters[name])
+            config = TypeAdapter(kind).validate_python(value)
         except ValidationError as error:
-            yield from (f"parameters.{name}.{line}" for line in lines(error, model))
-            continue
-        yield from _state_twice(config, f"parameters.{name}", folder, deployment.name, places)
+            yield from lines(error, kind, f"{place}.{name}")
+        else:
+            yield from _state_twice(config, f"{place}.{name}", folder, owner, owners)
 
 
-def _state_twice(config: Any, field: str, folder: Path, name: str, places: dict[tuple[str, str], str]) -> Iterator[str]:
+def _state_twice(config: Any, field: str, folder: Path, owner: str, owners: dict[str, str]) -> Iterator[str]:
     """Two deployments with one state folder would take each other's for their own, or find it locked."""
     state = state_of(config) if isinstance(config, RecordingsConfig) else getattr(config, "state", None)
     if state is None or "://" in str(state):
         return
-    place = str((folder / Path(state).expanduser()).resolve())
-    other = places.setdefault(("state", place), name)
-    if other != name:
+    other = owners.setdefault(str((folder / Path(state).expanduser()).resolve()), owner)
+    if other != owner:
         yield f"{field}.state: {state} is the state folder of {other}, too. Give each deployment its own"
 
 

@@ -20,7 +20,7 @@ from flows._observing import alone, followed
 from jobs._config import Config, RunConfig
 from jobs._run import Result, browse
 from jobs._tables import markdown
-from lazypipe.errors import EngineError, LazypipeError
+from lazypipe.errors import EngineError, LazypipeError, RefusedError
 from lazypipe.secrets import hidden
 from lazypipe.sizes import show_bytes
 from lazypipe.tracking import page_of
@@ -37,9 +37,14 @@ Made = TypeVar("Made")
 
 
 async def engine_failed(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
-    """Whether a stage failed for its cluster: then another try may help, else it never does."""
+    """Whether a stage failed for its cluster: then another try may help, else it never does.
+
+    Nor does it where the cluster refused the work, unless it had failed before: then it may not be whole again yet.
+    """
     try:
         await state.aresult()
+    except RefusedError:
+        return run.run_count > 1
     except EngineError:
         return True
     except BaseException:
@@ -47,23 +52,37 @@ async def engine_failed(task: Task[..., Any], run: TaskRun, state: State[Any]) -
     return False
 
 
+TRIED_AGAIN: dict[str, Any] = {
+    "retries": RETRIES,
+    "retry_delay_seconds": exponential_backoff(RETRY_SECONDS),
+    "retry_jitter_factor": JITTER,
+    "retry_condition_fn": engine_failed,
+    "cache_policy": NO_CACHE,
+}
+
+
 def stages(job: Any, config: RunConfig, table: Callable[[Result], list[str]]) -> Any:
     """Check, compute and report a job, whose module has ``plan(config)`` and ``run(config)``; its result.
 
-    Where that is one that was there already, the flow's state says so.
+    Where that is one that was there already, the flow ends after the check, and its state says so.
     """
     plan = check(job.plan, config)
+    if isinstance(plan, Result):
+        return unchanged(plan)
     with turn(plan, config):
         result = compute(job.run, config, plan.passes)
-    if result.reused:
+    if result.reused:  # another run has made it meanwhile
         return unchanged(result)
     report(result, plan.lines(), table(result))
     return result
 
 
-@task(name="check", cache_policy=NO_CACHE)
+@task(name="check", **TRIED_AGAIN)
 def check(plan: Callable[[Any], Made], config: Config) -> Made:
-    """Refuse what cannot work, before any data is read; the plan, which the log tells."""
+    """Refuse what cannot work, before any data is read; the plan, or the result that is there, which the log tells.
+
+    Tried again only where the engine failed.
+    """
     with alone(), masked():
         planned: Any = plan(config)
     tell(planned.lines())
@@ -73,14 +92,7 @@ def check(plan: Callable[[Any], Made], config: Config) -> Made:
     return planned
 
 
-@task(
-    name="compute",
-    retries=RETRIES,
-    retry_delay_seconds=exponential_backoff(RETRY_SECONDS),
-    retry_jitter_factor=JITTER,
-    retry_condition_fn=engine_failed,
-    cache_policy=NO_CACHE,
-)
+@task(name="compute", **TRIED_AGAIN)
 def compute(run: Callable[[Any], Made], config: Config, passes: int | None = None) -> Made:
     """The job itself, on its engine; tried again only where the engine failed."""
     with followed(run.__module__.rpartition(".")[2], passes), masked():

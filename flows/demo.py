@@ -15,9 +15,10 @@ import numpy as np
 
 import lazypipe as lp
 from flows.stack.reachable import require_prefect
-from jobs._cli import reported
+from jobs._cli import piped, reported
 from jobs._config import EngineConfig
 from jobs._run import Result, browse
+from jobs._tables import aligned
 from jobs.pca import PCAConfig
 from lazypipe.atomic import replacing
 from lazypipe.console import ConsoleProgress
@@ -31,6 +32,7 @@ N_COMPONENTS = 10
 WIDE_SHAPE = (2_000, 200_000)  # float32: 1.6 GB
 
 
+@piped
 def main() -> int:
     """Make the data where they are missing, run the flow on both, and tell what came out."""
     # Read by Prefect when it is imported, which is why that happens below.
@@ -69,8 +71,9 @@ def main() -> int:
 
 def table(results: list[Result]) -> list[str]:
     """Both runs side by side, the way to the folders, and to the MLflow UI."""
-    head = ("source", "shape", "components", "variance", "residual", "passes", "peak", "planned", "seconds")
-    rows = [head]
+    rows: list[tuple[str, ...]] = [
+        ("source", "shape", "components", "variance", "residual", "passes", "peak", "planned", "seconds")
+    ]
     for result in results:
         figures = result.figures
         n_rows, n_columns = figures["source"]["shape"]
@@ -87,9 +90,7 @@ def table(results: list[Result]) -> list[str]:
                 f"{figures['seconds']:.1f}",
             )
         )
-    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    lines.insert(1, "  ".join("-" * width for width in widths))
+    lines = aligned(rows, ruled=True)
     for result in results:
         ratios = " ".join(f"{ratio:.3f}" for ratio in result.figures["explained_variance_ratio"])
         lines.append(f"{Path(result.figures['source']['uri']).name}: share of the variance by component: {ratios}")

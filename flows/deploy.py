@@ -6,14 +6,14 @@ has been silent for long, as its machine may be gone.
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
 from pathlib import Path
 from urllib.error import HTTPError
 
-from jobs._cli import reported
+from flows.stack.reachable import require_prefect
+from jobs._cli import Parser, piped, reported
 from lazypipe.errors import ConfigError, EngineError, LazypipeError
 from lazypipe.secrets import hidden
 
@@ -21,14 +21,15 @@ FILE = "prefect.yaml"
 SECONDS = 300
 
 
+@piped
 def main(argv: list[str] | None = None) -> int:
     """The exit code: 0, or 2 with a line for each fault."""
-    parser = argparse.ArgumentParser("python -m flows.deploy", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--check", action="store_true", help="check the file, and register nothing")
+    parser = Parser(prog="python -m flows.deploy", description=__doc__)
+    parser.add_argument("--check", action="store_true", default=False, help="check the file, and register nothing")
     parser.add_argument("--file", metavar="FILE", default=FILE, help=f"another file (default: {FILE})")
-    options = parser.parse_args(argv)
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")  # read by Prefect when it is imported, which is below
     try:
+        options = parser.parse_args(argv)
         return deploy(Path(options.file), options.check)
     except (LazypipeError, KeyboardInterrupt) as error:
         return reported(error, debug=False)
@@ -36,6 +37,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def deploy(path: Path, only_check: bool) -> int:
     """Tell every fault of the file; without one, register its deployments."""
+    api = "" if only_check else require_prefect().rstrip("/")  # before Prefect is imported, which takes seconds
     from flows._project import checked
 
     found = checked(path)
@@ -47,10 +49,8 @@ def deploy(path: Path, only_check: bool) -> int:
     if only_check:
         return 0
     from flows._vanished import make_automation
-    from flows.stack.reachable import require_prefect
     from flows.stack.registering import make_gpu_limit, make_pool
 
-    api = require_prefect().rstrip("/")
     try:
         for pool in dict.fromkeys(deployment.work_pool.name for deployment in found.deployments):
             make_pool(api, pool)

@@ -13,6 +13,7 @@ from flows._alerts import alert
 from flows._naming import named
 from flows._stages import check, compute
 from jobs import recordings as job
+from jobs._tables import markdown
 from jobs.recordings import Taken
 from lazypipe.errors import DataError
 from lazypipe.secrets import hidden
@@ -49,9 +50,7 @@ def report(taken: Taken, folder: str) -> None:
 def table(taken: Taken) -> list[str]:
     """What became of each recording as a markdown table, and how many there are of each status."""
     rows = sorted(taken.rows, key=lambda row: row.status == "taken")
-    lines = [
-        f"| {' | '.join(cells)} |" for cells in (job.HEAD, ("---", "--:", "---", "---"), *map(_cells, rows[:SHOWN]))
-    ]
+    lines = markdown([job.HEAD, *map(_cells, rows[:SHOWN])], ("---", "--:", "---", "---"))
     more = [f"{len(rows) - SHOWN:,} more that were taken before are not shown."] if len(rows) > SHOWN else []
     return [*taken.lines(), "", *lines, "", *more]
 

@@ -6,13 +6,14 @@ import sys
 from importlib import import_module
 
 from jobs import JOBS
-from jobs._cli import nearest, reported
+from jobs._cli import nearest, piped, reported
 from lazypipe.errors import ConfigError
 
 USAGE = "usage: python -m jobs NAME [--config FILE] [--option value ...]\n\njobs:\n{jobs}\n\n{more}"
 MORE = "python -m jobs NAME --help tells the options of one job; --debug shows tracebacks."
 
 
+@piped
 def main(argv: list[str] | None = None) -> int:
     """Hand the command line to the job it names; return the exit code."""
     arguments = sys.argv[1:] if argv is None else argv

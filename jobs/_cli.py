@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import os
 import re
+import select
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from functools import wraps
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin
+from typing import Annotated, Any, Literal, NoReturn, ParamSpec, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -22,7 +25,12 @@ from jobs._messages import nearest, option
 from lazypipe.errors import ConfigError, LazypipeError
 from lazypipe.secrets import hidden
 
-__all__ = ["command", "nearest", "reported"]
+__all__ = ["Parser", "command", "nearest", "parse", "piped", "reported", "terminated"]
+
+PROGRAM = "python -m jobs"
+NOBODY_READS = 128 + signal.SIGPIPE
+
+Given = ParamSpec("Given")
 
 
 class _Formatter(argparse.HelpFormatter):
@@ -36,7 +44,7 @@ class _Formatter(argparse.HelpFormatter):
         )
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """argparse that raises ConfigError where it would exit, and takes -149,1 and -1e-3 for values, as it does -149."""
 
     def __init__(self, **options: Any):
@@ -47,6 +55,45 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigError(f"{message[0].lower() + message[1:]}. See {self.prog} --help.")
 
 
+def piped(main: Callable[Given, int]) -> Callable[Given, int]:
+    """A ``main`` that ends without a word, and as by SIGPIPE, where nobody reads what it prints: ``| head -1``."""
+
+    @wraps(main)
+    def run(*given: Given.args, **named: Given.kwargs) -> int:
+        try:
+            code = main(*given, **named)
+        except SystemExit as end:  # of --help, or SIGTERM
+            if _printed() or end.code:
+                raise
+            return NOBODY_READS
+        except BrokenPipeError:
+            if not _reader_has_gone():
+                raise
+            _printed()
+            return NOBODY_READS
+        return code if _printed() else code or NOBODY_READS
+
+    return run
+
+
+def _printed() -> bool:
+    """Whether what was printed went out; what is left of it goes nowhere, else Python would tell at its end."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
+
+
+def _reader_has_gone() -> bool:
+    """Whether stdout is the pipe that broke, and not one to another machine."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return bool(poll.poll(0))
+
+
+@piped
 def command(
     name: str,
     model: type[ConfigType],
@@ -60,7 +107,7 @@ def command(
     SIGTERM exits with 143."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     debug = "--debug" in arguments
-    signal.signal(signal.SIGTERM, _terminated)
+    signal.signal(signal.SIGTERM, terminated)
     sys.excepthook = _told_by_traceback
     try:
         result = run(parse(name, model, arguments))
@@ -80,7 +127,7 @@ def command(
     return 0
 
 
-def _terminated(*_: object) -> NoReturn:
+def terminated(*_: object) -> NoReturn:
     """End as after Ctrl-C: what is half-written goes, the tracked run is marked."""
     raise SystemExit(128 + signal.SIGTERM)
 
@@ -101,9 +148,14 @@ def reported(error: BaseException, debug: bool) -> int:
     return 130 if isinstance(error, KeyboardInterrupt) else 2
 
 
-def parse(name: str, model: type[ConfigType], arguments: list[str]) -> ConfigType:
-    """The config that ``arguments`` ask for; ConfigError names an unknown option and the nearest one."""
-    parser = _parser(name, model)
+def parse(
+    name: str, model: type[ConfigType], arguments: list[str], program: str = PROGRAM, what: str | None = None
+) -> ConfigType:
+    """The config that ``arguments`` ask for; ConfigError names an unknown option and the nearest one.
+
+    ``what`` is the command, in a sentence of its help; without it the config tells.
+    """
+    parser = _parser(f"{program} {name}", model, what)
     known, unknown = parser.parse_known_args([_kebab(argument) for argument in arguments])
     if unknown:
         options = [flag for action in parser._actions for flag in action.option_strings]
@@ -118,10 +170,10 @@ def parse(name: str, model: type[ConfigType], arguments: list[str]) -> ConfigTyp
     return resolve(model, options_given, path, parts)
 
 
-def _parser(name: str, model: type[Config]) -> _Parser:
-    parser = _Parser(
-        prog=f"python -m jobs {name}",
-        description=model.__doc__,
+def _parser(program: str, model: type[Config], what: str | None) -> Parser:
+    parser = Parser(
+        prog=program,
+        description=what or model.__doc__,
         epilog=f"Defaults < --config FILE <{' --engine FILE <' if 'engine' in model.model_fields else ''} options.",
     )
     parser.add_argument("--config", metavar="FILE", help="YAML file with any of the options below")

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from jobs._messages import explain
 from lazypipe.errors import ConfigError
@@ -24,6 +32,13 @@ def _checked_size(text: str) -> str:
 
 
 MemorySize = Annotated[str, AfterValidator(_checked_size)]
+
+
+def restart_of_a_state(value: bool, info: ValidationInfo) -> bool:
+    """For the field ``restart`` after ``state``."""
+    if value and info.data.get("state") is None:
+        raise ValueError("there is no state to forget; give state, or leave restart out")
+    return value
 
 
 def _refuse_passwords(schema: dict[str, Any]) -> None:
@@ -45,8 +60,10 @@ class Config(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _without_password(cls, value: Any) -> Any:
+    def _plain_text(cls, value: Any) -> Any:
         for one in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(one, str) and "\0" in one:
+                raise ValueError("holds a NUL character, which no path or name can have. Take it out")
             if isinstance(one, str) and holds_password(one):
                 raise ValueError(
                     "holds a password, which would be logged. Leave it out, and set it in the environment (of MLflow: "
@@ -97,7 +114,7 @@ class RunConfig(Config):
     """What the jobs that compute something have in common."""
 
     out: str | None = Field(
-        None, description="folder for result.json and the arrays; without it results/JOB-<UTC time>"
+        None, min_length=1, description="folder for result.json and the arrays; without it results/JOB-<UTC time>"
     )
     overwrite: bool = Field(False, description="replace the result folder if it exists")
     reuse: bool = Field(
@@ -129,14 +146,17 @@ class PreparedJobConfig(JobConfig):
         "raise", description="what a NaN is: an error, a reason to leave its row out, or a gap for the column's mean"
     )
     row_weights: str | None = Field(
-        None, description=".npy (rows,) of weights, 0 or above; a row of weight 2 counts as two rows"
+        None, min_length=1, description=".npy (rows,) of weights, 0 or above; a row of weight 2 counts as two rows"
     )
     state: str | None = Field(
         None,
+        min_length=1,
         description="folder that keeps the state: after a kill the job goes on where it was, on data with more rows it "
         "reads (covariance) or needs (pca) little more than what is new",
     )
     restart: bool = Field(False, description="forget what the state folder holds, and start over")
+
+    _restarts = field_validator("restart")(restart_of_a_state)
 
 
 ConfigType = TypeVar("ConfigType", bound=Config)
@@ -170,22 +190,42 @@ def resolve(
         raise ConfigError(explain(error, model, origin)) from error
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a name that is there twice, of which YAML takes the last without a word."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                if key.value in seen:
+                    raise yaml.MarkedYAMLError(problem=f"{key.value} is there twice", problem_mark=key.start_mark)
+                seen.add(key.value)
+        return node
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file; an empty file is an empty mapping."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        if isinstance(values, dict):
+            list(leaves(values))  # RecursionError where a mapping lies in itself
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "not UTF-8 text"
         raise ConfigError(f"{path}: cannot be read: {why}. Check the path.") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "bad syntax"
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "bad syntax"
         raise ConfigError(f"{path}: is not YAML{where}: {problem}.") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path}: a value in it lies in itself, or too deep in others. Write it flatter.") from error
     if values is None:
         return {}
-    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+    if not isinstance(values, dict):
         raise ConfigError(f"{path}: must hold 'name: value' lines, found a {type(values).__name__}.")
+    if odd := [key for key in values if not isinstance(key, str)]:
+        raise ConfigError(f"{path}: {odd[0]!r} is no name. Write 'name: value' lines.")
     return values
 
 

@@ -5,13 +5,15 @@ What became of them stands in a ledger, one state of a state folder, that is sav
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import lazypipe as lp
+from jobs._key import as_they_are, files_of
 from lazypipe.checkpoint import StateFolder, require_same
 from lazypipe.errors import DiskFullError
 from lazypipe.secrets import hidden
@@ -19,14 +21,6 @@ from lazypipe.stores.errors import StoreError
 
 LEDGER = "ledger"
 NO_FAULT = (lp.EngineError, DiskFullError, StoreError)  # of the file: the cluster, the disk or the store failed
-
-
-class Mark(NamedTuple):
-    """What can be seen of files without reading them; another one means that they changed."""
-
-    nbytes: int
-    mtime_ns: int  # the latest
-    n_files: int
 
 
 @dataclass(frozen=True)
@@ -37,31 +31,36 @@ class Incoming:
     path: Path
     companions: tuple[Path, ...] = ()
 
-    def mark(self) -> Mark | None:
-        """Of all its files; None where one is missing."""
-        files = [file for place in (self.path, *self.companions) for file in _files(place)]
+    @property
+    def places(self) -> tuple[Path, ...]:
+        return self.path, *self.companions
+
+    def mark(self) -> str | None:
+        """What can be seen of all its files without reading them; None where one is missing.
+
+        Another mark means that they changed.
+        """
         try:
-            found = [file.stat() for file in files]
-        except FileNotFoundError:
+            return as_they_are(self.places) if all(place.exists() for place in self.places) else None
+        except FileNotFoundError:  # it went meanwhile
             return None
-        return Mark(sum(one.st_size for one in found), max(one.st_mtime_ns for one in found), len(found))
+
+    def older_mark(self) -> str:
+        """The same as an older ledger has it: size of all, latest change, number."""
+        found = [status for place in self.places for _, status in files_of(place)]
+        found += [place.stat() for place in self.places if place.is_dir()]
+        return json.dumps([sum(s.st_size for s in found), max((s.st_mtime_ns for s in found), default=0), len(found)])
 
     def nbytes(self) -> int:
         """Of the file itself, 0 where it is gone."""
-        return sum(file.stat().st_size for file in _files(self.path) if file.is_file())
-
-
-def _files(place: Path) -> Iterator[Path]:
-    if place.is_dir():
-        yield from (file for file in place.rglob("*") if not file.is_dir())
-    yield place
+        return sum(status.st_size for _, status in files_of(self.path))
 
 
 @dataclass(frozen=True)
 class Entry:
     """What the ledger knows of a file: how it was, since when, and what became of it."""
 
-    mark: Mark
+    mark: str
     seen: float  # seconds since 1970 when it was first seen so
     status: Literal["waiting", "taken", "failed"] = "waiting"
     result: str = ""
@@ -73,13 +72,15 @@ class Entry:
 class Ledger:
     """The entries of a state folder that is held. ``made_with`` is what all of them must have been made with."""
 
-    def __init__(self, folder: StateFolder, made_with: Mapping[str, Any]):
+    def __init__(self, folder: StateFolder, made_with: Mapping[str, Any], files: Iterable[Incoming]):
         self.folder, self.made_with = folder, made_with
         self.entries = read_ledger(folder, made_with)
+        self.put(up_to_date(self.entries, files))
 
-    def put(self, name: str, entry: Entry) -> None:
-        if self.entries.get(name) != entry:
-            self.entries[name] = entry
+    def put(self, entries: Mapping[str, Entry]) -> None:
+        """Note these, by name, and save the ledger, once, where that changes it."""
+        if any(self.entries.get(name) != entry for name, entry in entries.items()):
+            self.entries |= entries
             self.folder.save(
                 LEDGER, {"made_with": self.made_with, "files": {n: asdict(e) for n, e in self.entries.items()}}, {}
             )
@@ -91,7 +92,19 @@ def read_ledger(folder: StateFolder, made_with: Mapping[str, Any]) -> dict[str, 
     if state is None:
         return {}
     require_same(folder.path, state.header["made_with"], made_with)
-    return {name: Entry(**fields | {"mark": Mark(*fields["mark"])}) for name, fields in state.header["files"].items()}
+    marks = {name: fields["mark"] for name, fields in state.header["files"].items()}
+    marks |= {name: json.dumps(mark) for name, mark in marks.items() if not isinstance(mark, str)}  # an older ledger
+    return {name: Entry(**fields | {"mark": marks[name]}) for name, fields in state.header["files"].items()}
+
+
+def up_to_date(entries: Mapping[str, Entry], files: Iterable[Incoming]) -> dict[str, Entry]:
+    """These, with the mark of today for that of an older ledger where it is still that of the file."""
+    found = dict(entries)
+    for file in files:
+        entry = entries.get(file.name)
+        if entry and entry.mark.startswith("[") and entry.mark == file.older_mark():
+            found[file.name] = replace(entry, mark=file.mark() or entry.mark)
+    return found
 
 
 def settled(
@@ -116,11 +129,12 @@ def settled(
 def _watched(files: Iterable[Incoming], ledger: Ledger) -> list[Entry]:
     """The entry of each file as it is now: a new one where it changed, which keeps the place of its result."""
     now = time.time()
+    new = {}
     for file in files:
-        mark, entry = file.mark() or Mark(0, 0, 0), ledger.entries.get(file.name)
+        mark, entry = file.mark() or "", ledger.entries.get(file.name)
         if entry is None or entry.mark != mark or entry.seen > now:
-            new = Entry(mark, now, result=entry.result, times=entry.times) if entry else Entry(mark, now)
-            ledger.put(file.name, new)
+            new[file.name] = Entry(mark, now, result=entry.result, times=entry.times) if entry else Entry(mark, now)
+    ledger.put(new)
     return [ledger.entries[file.name] for file in files]
 
 
@@ -134,11 +148,11 @@ def take(file: Incoming, ledger: Ledger, place: str, work: Callable[[Incoming, b
     is_ours = entry.result == place or not Path(place).exists()
     if is_ours:
         entry = replace(entry, result=place)
-        ledger.put(file.name, entry)
+        ledger.put({file.name: entry})
     try:
         work(file, is_ours)
     except NO_FAULT as error:
-        ledger.put(file.name, replace(entry, error=one_line(error)))
+        ledger.put({file.name: replace(entry, error=one_line(error))})
         raise
     except Exception as error:
         done = replace(entry, status="failed", tries=entry.tries + 1, error=one_line(error))
@@ -146,7 +160,7 @@ def take(file: Incoming, ledger: Ledger, place: str, work: Callable[[Incoming, b
         done = replace(entry, status="taken", result=place, times=entry.times + 1, tries=0, error="")
     if file.mark() != entry.mark:
         done = replace(entry, status="waiting", error="it changed while it was read")
-    ledger.put(file.name, done)
+    ledger.put({file.name: done})
     return done
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 
 import lazypipe as lp
 from jobs._config import Config
-from lazypipe.stores import path_of
+from lazypipe.stores import AnyPath, path_of
 from lazypipe.tracking import Data
 
 # Fields that name what is read.
@@ -49,22 +49,23 @@ def inputs_of(config: Config, name: str) -> list[str]:
 
 
 def _fingerprint(source: str) -> str:
-    """Of path, size and time of change of a file, or of each below a folder."""
-    digest = hashlib.sha256(source.encode())
-    for line in _files(source):
-        digest.update(f"\n{line}".encode())
-    return digest.hexdigest()[:LENGTH]
-
-
-def _files(source: str) -> Iterator[str]:
+    """Of the files of a source; a .bin of SpikeGLX has its .meta beside it."""
     path = path_of(source)
-    found: list[Any] = [path, path.with_suffix(METADATA)] if path.suffix else [path]
-    if path.is_dir():
-        found = sorted(path.rglob("*"))
+    return as_they_are((path, path.with_suffix(METADATA)) if path.suffix else (path,), source)
+
+
+def as_they_are(places: Iterable[AnyPath], *words: str) -> str:
+    """A short hash of path, size and time of change of all files there, and of ``words``. Nothing of them is read."""
+    lines = [f"{file} {status.st_size} {status.st_mtime_ns}" for place in places for file, status in files_of(place)]
+    return hashlib.sha256("\n".join([*words, *lines]).encode()).hexdigest()[:LENGTH]
+
+
+def files_of(place: AnyPath) -> Iterator[tuple[AnyPath, Any]]:
+    """Each file with its status: ``place``, or all below it where it is a folder; what is missing is passed over."""
+    found: list[Any] = sorted(place.rglob("*")) if place.is_dir() else [place]
     for file in found:
         if file.is_file():
-            status = file.stat()
-            yield f"{file} {status.st_size} {status.st_mtime_ns}"
+            yield file, file.stat()
 
 
 @cache

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from lazypipe.errors import DataError
+from jobs._work import command_to_log
+from lazypipe.atomic import replacing
+from lazypipe.errors import DataError, LazypipeError
+from lazypipe.results import RECORD
 from lazypipe.secrets import hidden
-from lazypipe.stores import AnyPath, Place
+from lazypipe.stores import AnyPath
 from lazypipe.stores.errors import told
 from lazypipe.stores.filesystems import answer
-from lazypipe.stores.uploads import upload
 from lazypipe.tracking import Record, TrackedRun, is_away, said
 from lazypipe.tracking.record import ARRAYS, NAME
 
@@ -29,7 +29,7 @@ def finish(run: TrackedRun, record: Record, out: AnyPath) -> list[str]:
     error = run.finish(record, out)
     if error is None:
         return []
-    keep(out, run, record)  # at once: whatever happens while it waits
+    _keep(out, run, record)  # at once: whatever happens while it waits
     store = hidden(run.uri)
     if is_away(error):
         print(
@@ -41,12 +41,19 @@ def finish(run: TrackedRun, record: Record, out: AnyPath) -> list[str]:
     if error is None:
         forget(out)
         return []
-    keep(out, run, record)
+    lost = _keep(out, run, record)
     did = "did not answer" if is_away(error) else "did not take all"
-    return [
-        f"{store}: MLflow {did} ({said(error)}). What was not logged is in {out / NAME}; send it with "
-        f"python -m jobs log --result {out}"
-    ]
+    where = f"cannot be kept ({lost}); {RECORD} has most of it" if lost else f"is in {out / NAME}"
+    return [f"{store}: MLflow {did} ({said(error)}). What was not logged {where}; send it with {command_to_log(out)}"]
+
+
+def _keep(out: AnyPath, run: TrackedRun, record: Record) -> str:
+    """Keep it, or say why that cannot be: the result is there, and its run has not failed for it."""
+    try:
+        keep(out, run, record)
+    except (LazypipeError, OSError) as error:
+        return said(error)
+    return ""
 
 
 def keep(out: AnyPath, run: TrackedRun, record: Record) -> None:
@@ -72,6 +79,16 @@ def kept(out: AnyPath) -> tuple[Record, Mapping[str, str]] | None:
         ) from error
 
 
+def run_waiting(out: AnyPath) -> str | None:
+    """The id of the run that something beside a result is still to be sent to; None where there is nothing."""
+    if not (out / NAME).exists():
+        return None
+    try:
+        return str(json.loads((out / NAME).read_text(encoding="utf-8"))["run"]["run_id"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "unknown"
+
+
 def forget(out: AnyPath) -> None:
     """Take away what has been sent."""
     for name in (NAME, ARRAYS):
@@ -80,14 +97,8 @@ def forget(out: AnyPath) -> None:
 
 def write_whole(path: AnyPath, content: bytes) -> None:
     """Write a small file of a result, whole or not at all."""
-    if isinstance(path, Place):
-        with tempfile.TemporaryDirectory(prefix="lazypipe-file-") as folder:
-            Path(folder, path.name).write_bytes(content)
-            upload(Path(folder, path.name), path)
-        return
-    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
-    partial.write_bytes(content)
-    os.replace(partial, path)
+    with replacing(path, overwrite=True) as partial:
+        partial.write_bytes(content)
 
 
 def _remove(path: AnyPath) -> None:

@@ -8,28 +8,34 @@ from typing import Any
 import lazypipe as lp
 from jobs._config import JobConfig, RunConfig
 from jobs._key import INPUTS, inputs_of, run_key
+from jobs._late import run_waiting
 from jobs._reuse import find_result
-from jobs._work import Result, Work
+from jobs._work import Result, Work, command_to_log
 from lazypipe import tracking
-from lazypipe.results import require_free, result_folder
+from lazypipe.atomic import require_free
+from lazypipe.results import result_folder
 from lazypipe.stores import AnyPath, path_of
 from lazypipe.tracking import Data
+from lazypipe.tracking.record import NAME as UNLOGGED
 
 BESIDE = ("tiles", "scores", "arrays")  # fields that name what the work writes beside the result folder
 
 
 @dataclass(frozen=True)
 class Opened:
-    """What is known before the work: where its result goes, the source, their key, and a result that is there."""
+    """What is known before the work: where its result goes, the source, their key, and what there is to mind."""
 
     out: AnyPath
     data: Data
     key: str
-    reused: Result | None = None
+    warnings: tuple[str, ...] = ()
 
 
-def open_run(config: RunConfig, work: Work) -> Opened:
-    """The result folder, which may be written, and the source; libraries are loaded for the plan to count."""
+def open_run(config: RunConfig, work: Work) -> Opened | Result:
+    """The result folder, which may be written, and the source; or the result that is there, where that was asked for.
+
+    Libraries are loaded for the plan to count.
+    """
     if config.reuse and getattr(config, "restart", False):
         raise lp.ConfigError("reuse: with restart, which asks to compute anew. Give one of the two.")
     if not config.reuse:
@@ -41,29 +47,44 @@ def open_run(config: RunConfig, work: Work) -> Opened:
         data = lp.open_matrix(config.source, column=config.column)
     key = run_key(work.name, config, data)
     if config.reuse:
-        others = tuple(given for name in BESIDE if (given := getattr(config, name, None)))
-        found = find_result(work.name, config.out, key, others)
+        found = find_result(work.name, config.out, key, beside(config))
         if found is not None:
-            return Opened(found[0], data, key, _as_result(work.name, *found))
+            return _as_result(work.name, *found)
         out = _free(config, work)
     _load_libraries(config)
-    return Opened(out, data, key)
+    return Opened(out, data, key, _warnings(out) if config.overwrite else ())
+
+
+def beside(config: RunConfig) -> dict[str, str]:
+    """What the work writes beside the result folder, by the field that names it."""
+    return {name: given for name in BESIDE if (given := getattr(config, name, None))}
 
 
 def _free(config: RunConfig, work: Work) -> AnyPath:
     """The result folder; DataError or ConfigError where it, or what is written beside it, may not be written."""
     out = result_folder(config.out, work.name, config.overwrite)
     _require_apart(config, out)
-    for name in BESIDE:
-        if given := getattr(config, name, None):
-            require_free(given, config.overwrite)
+    for given in beside(config).values():
+        require_free(given, config.overwrite)
     return out
+
+
+def _warnings(out: AnyPath) -> tuple[str, ...]:
+    """What is lost with a result that is replaced."""
+    run = run_waiting(out)
+    if run is None:
+        return ()
+    return (
+        f"{out}: is replaced, and {UNLOGGED} in it, which MLflow has not got yet of run {run}. To keep that, stop here "
+        f"and send it first: {command_to_log(out)}",
+    )
 
 
 def _as_result(job: str, out: AnyPath, figures: dict[str, Any]) -> Result:
     """A result that is there already."""
     run = figures["mlflow"] or {}
-    return Result(job, out, figures, None, run.get("run_id"), run.get("uri", ""), reused=True)
+    unlogged = "" if run_waiting(out) is None else str(out / UNLOGGED)
+    return Result(job, out, figures, None, run.get("run_id"), run.get("uri", ""), reused=True, unlogged=unlogged)
 
 
 def _load_libraries(config: RunConfig) -> None:

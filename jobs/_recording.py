@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, field_validator
 
 import lazypipe as lp
 from jobs._config import Config
@@ -65,6 +66,15 @@ class CuttingConfig(Config):
         description="stretches that no window may touch, such as artefacts, as start,stop in samples, stop not in it: "
         "100,200 5000,6000, or a .npy or .csv file of two columns",
     )
+
+    @field_validator("window")
+    @classmethod
+    def _holds_samples(cls, value: tuple[Number, Number]) -> tuple[Number, Number]:
+        start, stop = value
+        if start >= stop:
+            told = f"{start:g} {stop:g}"
+            raise ValueError(f"{told} holds no sample; its start must be before its stop, which is not in it")
+        return value
 
 
 class WindowsConfig(CuttingConfig, NamesConfig):
@@ -162,18 +172,42 @@ def open_inputs(config: RecordingConfig) -> Inputs:
     if start_time is None:  # of samples there is none
         in_time = config.times in IN_TIME or (config.times is None and is_in_seconds(config.spikes))
         start_time = recording.start_time if in_time else 0.0
-    spikes = lp.read_spikes(
+    read = partial(
+        lp.read_spikes,
         config.spikes,
         times=config.times,
         sampling_rate=recording.sampling_rate,
         start_time=start_time,
-        units=config.units,
         counts=config.counts,
         unit_column=config.unit_column,
         time_column=config.time_column,
         groups=config.groups,
     )
+    spikes = read(units=config.units)
+    if config.units and not len(spikes.samples):
+        _require_units(config.units, read(units=None))
+    _require_spikes_within(spikes, recording)
     return Inputs(recording, spikes, excluded(config.exclude))
+
+
+def _require_units(asked: tuple[int | str, ...], spikes: Spikes) -> None:
+    """ConfigError where there are spikes, and none is of a unit that was asked for."""
+    there = spikes.unit_ids.tolist()
+    if there and not set(there) & set(asked):
+        shown = ", ".join(map(str, there[:8])) + (", ..." if len(there) > 8 else "")
+        raise lp.ConfigError(
+            f"units: none of {', '.join(map(str, asked))} is in {spikes.uri}, which has {shown}. Give some of those."
+        )
+
+
+def _require_spikes_within(spikes: Spikes, recording: Recording) -> None:
+    """DataError where every spike lies beyond the end, so that nothing could come out."""
+    n = len(spikes.samples)
+    if n and spikes.samples.min() >= recording.stop:
+        raise lp.DataError(
+            f"{spikes.uri}: all of its {n:,} spikes lie beyond the end of {recording.uri} (sample {recording.stop:,}). "
+            f"Check that the two belong together, and their sampling rates."
+        )
 
 
 def excluded(intervals: str | tuple[tuple[int, int], ...] | None) -> tuple[tuple[int, int], ...]:

@@ -12,16 +12,19 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import PurePath
+from pathlib import Path
 from typing import Any
 
 import lazypipe as lp
 from jobs._config import EngineConfig, RunConfig
 from jobs._late import finish
 from jobs._observed import observers
-from jobs._opening import Opened, open_run
-from jobs._trace import BytesRead, tags_of, trace_of
+from jobs._opening import Opened, beside, open_run
+from jobs._reuse import written
+from jobs._trace import BytesRead, trace_of
+from jobs._tracked import name_of, tracked
 from jobs._work import Answer, Result, Work, browse
 from lazypipe import tracking
 from lazypipe.atomic import require_space
@@ -29,7 +32,7 @@ from lazypipe.console import ConsoleProgress
 from lazypipe.engines import Engine
 from lazypipe.plan import Plan
 from lazypipe.progress import Event, PassDone, Progress
-from lazypipe.results import save_result
+from lazypipe.results import Group, save_result
 from lazypipe.secrets import hidden, hidden_in
 from lazypipe.sizes import show_bytes
 from lazypipe.stores import path_of
@@ -51,22 +54,27 @@ def open_engine(config: EngineConfig, progress: Progress | None = None) -> Engin
     )
 
 
-def plan(config: RunConfig, work: Work) -> Plan:
-    """What the job would take; checks source, output folder and engine too, and reads no data."""
+def plan(config: RunConfig, work: Work) -> Plan | Result:
+    """What the job would take; checks source, output folder and engine too, and reads no data.
+
+    Or the result that it would give, where that is there and was asked for: then no engine is opened.
+    """
     opened = open_run(config, work)
+    if isinstance(opened, Result):
+        return opened
     with open_engine(config.engine) as engine, _collected() as told:
         planned = work.plan(opened.data, engine)
-    if opened.reused is None:
-        require_space(path_of(work.store or opened.out), planned.output_nbytes)
-    _warn(told)
+    require_space(path_of(work.store or opened.out), planned.output_nbytes)
+    _warn([*opened.warnings, *told])
     return planned
 
 
 def carry_out(config: RunConfig, work: Work) -> Result:
     """Do the work of ``config``, save it, log it; or give the result that is there, where that was asked for."""
     opened = open_run(config, work)
-    if opened.reused is not None:
-        return opened.reused
+    if isinstance(opened, Result):
+        return opened
+    _warn(opened.warnings)  # while there is time to stop
     out, data = opened.out, opened.data
     history: list[PassDone] = []
     reading = BytesRead()
@@ -75,7 +83,7 @@ def carry_out(config: RunConfig, work: Work) -> Result:
         if isinstance(event, PassDone):
             history.append(event)
 
-    with ExitStack() as tracked:  # the run is open for longer than the engine, whose workers need not wait for it
+    with ExitStack() as stack:  # the run is open for longer than the engine, whose workers need not wait for it
         with ConsoleProgress(work.name) as console:
             progress = Progress((console, remember, reading, *observers().listeners))
             with open_engine(config.engine, progress) as engine:
@@ -85,7 +93,7 @@ def carry_out(config: RunConfig, work: Work) -> Result:
                     require_space(out, planned.output_nbytes)
                 console.expected_passes = planned.passes
                 trace: dict[str, Any] = hidden_in(trace_of(opened.key, data, engine))
-                run = _tracked(tracked, config, work.name, opened, planned, trace)
+                run = _begun(stack, config, work.name, opened, planned, trace)
                 if run is not None:
                     progress.listeners.append(run)
                     trace["attempts"] = run.attempt
@@ -102,7 +110,8 @@ def carry_out(config: RunConfig, work: Work) -> Result:
                 }
                 if answer.figures.get("passes") is not None:
                     measured["passes"] = answer.figures["passes"]
-                pictures = _titled(answer.pictures(), f"{work.name} of {_name(data.uri)}")
+                pictures = _titled(answer.pictures(), f"{work.name} of {name_of(data)}")
+                tables = hidden_in(answer.tables)
                 figures = {
                     "job": work.name,
                     "history": [
@@ -124,7 +133,7 @@ def carry_out(config: RunConfig, work: Work) -> Result:
                         "dtype": str(data.dtype),
                         "fingerprint": data.fingerprint(),
                     },
-                    "warnings": told,
+                    "warnings": [*opened.warnings, *told],
                     "config": config.model_dump(mode="json"),
                     "mlflow": None if run is None else run.describe(),
                     "trace": trace | measured,
@@ -142,19 +151,24 @@ def carry_out(config: RunConfig, work: Work) -> Result:
                     "finished": datetime.now(UTC).isoformat(timespec="seconds"),
                 }
                 figures = hidden_in(figures)
-                save_result(
-                    out, config.overwrite, figures, answer.arrays, pictures, answer.tables, answer.groups, answer.files
-                )
+                groups = {name: _without_secrets(group) for name, group in answer.groups.items()}
+
+                def record(folder: Path) -> dict[str, Any]:
+                    """Once all else is in the folder."""
+                    figures["written"] = written(folder, figures["files"], beside(config), isinstance(out, Path))
+                    return figures
+
+                save_result(out, config.overwrite, record, answer.arrays, pictures, tables, groups, answer.files)
         if run is not None:
-            record = _record(answer, measured, ["result.json", *pictures, *(f"{name}.csv" for name in answer.tables)])
-            figures["warnings"] = [*figures["warnings"], *finish(run, record, out)]
-    _warn(figures["warnings"])
+            files = ["result.json", *pictures, *(f"{name}.csv" for name in tables)]
+            figures["warnings"] = [*figures["warnings"], *finish(run, _record(answer, measured, files), out)]
+    _warn(figures["warnings"][len(opened.warnings) :])
     uri = hidden(config.tracking.store()) if run else ""
     return Result(work.name, out, figures, answer.model, run.run_id if run else None, uri)
 
 
 def memory_line(figures: dict[str, Any]) -> str:
-    """Measured and planned memory, and time, as a line of a job's summary."""
+    """Measured and planned memory as a line of a job's summary."""
     peak, planned = figures["peak_memory_bytes"], figures["plan"]["peak_bytes"]
     return f"memory    peak {show_bytes(peak)}, planned {show_bytes(planned)}"
 
@@ -180,26 +194,15 @@ def _warn(told: Iterable[str]) -> None:
         print(f"Warning: {warning}", file=sys.stderr)
 
 
-def _tracked(
-    tracked: ExitStack, config: RunConfig, name: str, opened: Opened, plan: Plan, trace: dict[str, str]
+def _begun(
+    stack: ExitStack, config: RunConfig, name: str, opened: Opened, plan: Plan, trace: dict[str, Any]
 ) -> tracking.TrackedRun | None:
-    """The MLflow run, ended with ``tracked``; None where none is wanted."""
+    """The MLflow run, ended with ``stack``; None where none is wanted."""
     if not config.tracking.enabled:
         return None
-    parameters = config.model_dump(mode="json", exclude={"tracking"})
-    planned = {"solver": plan.solver, "passes": plan.passes, "peak_bytes": plan.peak_bytes}
-    parameters |= {"plan": {key: value for key, value in planned.items() if value is not None}}
-    return tracked.enter_context(
-        tracking.tracked_run(
-            config.tracking.store(),
-            config.tracking.experiment or name,
-            parameters,
-            opened.data,
-            name=f"{name} of {_name(hidden(opened.data.uri))}",
-            tags=tags_of(name, trace),
-            key=opened.key,
-        )
-    )
+    asked = config.model_dump(mode="json")
+    run = tracked(config.tracking, name, asked, plan.to_dict(), opened.data, trace, opened.key)
+    return stack.enter_context(run)
 
 
 def _record(answer: Answer, measured: dict[str, Any], files: list[str]) -> Record:
@@ -222,6 +225,5 @@ def _titled(pictures: dict[str, Any], title: str) -> dict[str, Any]:
     return pictures
 
 
-def _name(uri: str) -> str:
-    """The last part of a path or an address."""
-    return PurePath(uri).name or uri
+def _without_secrets(group: Group) -> Group:
+    return replace(group, attributes=hidden_in(group.attributes))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import lazypipe as lp
 from jobs._key import code_hash
@@ -33,15 +35,17 @@ def trace_of(key: str, data: Data, engine: Engine) -> dict[str, str]:
     }
 
 
-def tags_of(job: str, trace: dict[str, str]) -> dict[str, str]:
-    """The same as tags of an MLflow run, under the names that MLflow and Prefect have for them."""
+def tags_of(job: str, trace: Mapping[str, Any]) -> dict[str, str]:
+    """The same as tags of an MLflow run, under the names that MLflow and Prefect have for them; no numbers."""
     tags = {"mlflow.source.name": f"python -m jobs {job}", "mlflow.source.type": "JOB"}
     for name, value in trace.items():
+        if not isinstance(value, str):
+            continue
         if name == "commit":
             tags["mlflow.source.git.commit"] = value
         elif "." in name:
             tags[name] = value
-        elif name != "key":  # told by whoever looks for it
+        else:
             tags[f"lazypipe.{name}"] = value
     return tags
 

@@ -253,7 +253,7 @@ def answer(
 
 
 def network_of(network: lp.MLP, divide_by: float) -> dict[str, Any]:
-    """Arguments of TrackedRun.log_network."""
+    """Arguments of tracking.log_network."""
     return {
         "layers": [(coef.T, bias) for coef, bias in zip(network.coefs_, network.intercepts_, strict=True)],
         "activation": network.activation,

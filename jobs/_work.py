@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +32,7 @@ class Answer:
     groups: dict[str, Group] = field(default_factory=dict)  # name -> arrays that go to one Zarr group
     files: dict[str, Callable[[Path], Any]] = field(default_factory=dict)  # name -> what writes it
     projection: tuple[np.ndarray, np.ndarray, np.ndarray | None] | None = None  # mean, components, scale
-    network: dict[str, Any] | None = None  # arguments of TrackedRun.log_network
+    network: dict[str, Any] | None = None  # arguments of tracking.log_network
     series: Sequence[Point] = ()  # metrics that have several steps
     note: str = ""  # what MLflow shows above all else, as markdown
     children: Callable[[], Iterable[Child]] = tuple  # runs below the run
@@ -65,6 +66,7 @@ class Result:
     run_id: str | None = None
     tracking_uri: str = ""
     reused: bool = False  # it was there already: nothing was computed, and there is no model
+    unlogged: str = ""  # the file beside it, if MLflow has not got all of it
 
     def lines(self) -> list[str]:
         """Where the result is, and how to look at the run."""
@@ -74,12 +76,22 @@ class Result:
                 f"mlflow    run {self.run_id}, experiment {self.figures['mlflow']['experiment']}",
                 f"browse    {browse(self.tracking_uri)}",
             ]
+        if self.unlogged:
+            lines.append(
+                f"unlogged  MLflow has not got all of it; what it lacks is in {self.unlogged}: send it with "
+                f"{command_to_log(self.out)}"
+            )
         return lines
 
     def unchanged(self) -> str:
         """Why nothing was computed."""
         finished = self.figures["finished"]
         return f"unchanged same data, config and code as {self.out} (finished {finished}): nothing to do"
+
+
+def command_to_log(out: AnyPath) -> str:
+    """What sends a result to MLflow."""
+    return f"python -m jobs log --result {shlex.quote(str(out))}"
 
 
 def browse(uri: str) -> str:

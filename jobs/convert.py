@@ -104,8 +104,7 @@ def show(matrix: Matrix | Converted) -> None:
 
 def show_table(made: Converted) -> None:
     """What was written, and what each column was."""
-    for line in aligned(table(made.fields)):
-        print(line.rstrip())
+    print("\n".join(aligned(table(made.fields))))
     if len(made.fields) > LINES_SHOWN:
         print(f"and {len(made.fields) - LINES_SHOWN:,} more")
     if made.n_dropped:
@@ -122,7 +121,7 @@ def show_table(made: Converted) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    return command("convert", ConvertConfig, lambda config: show(run(config)), argv)
+    return command("convert", ConvertConfig, run, argv, show)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ class CovarianceConfig(PreparedJobConfig):
     scale: bool = Field(False, description="divide by the standard deviations: the correlation")
     tiles: str | None = Field(
         None,
+        min_length=1,
         description="write the covariance as tiles of its upper triangle to this .zarr, for more columns than memory "
         "holds; killed and started again, the job goes on with the tiles that are missing",
     )
@@ -39,12 +40,12 @@ class CovarianceConfig(PreparedJobConfig):
 
 def run(config: CovarianceConfig) -> Result:
     """Compute, save ``mean`` (D,) and ``covariance`` (D, D; as tiles where asked), and log the run."""
-    return _run.carry_out(config, _work(config))
+    return _run.carry_out(config, work_of(config))
 
 
-def plan(config: CovarianceConfig) -> Plan:
+def plan(config: CovarianceConfig) -> Plan | Result:
     """What ``run`` would take, from metadata alone."""
-    return _run.plan(config, _work(config))
+    return _run.plan(config, work_of(config))
 
 
 def show(result: Result) -> None:
@@ -76,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
     return command("covariance", CovarianceConfig, run, argv, show)
 
 
-def _work(config: CovarianceConfig) -> Work:
+def work_of(config: CovarianceConfig) -> Work:
     options = {name: getattr(config, name) for name in ("ddof", "center", "scale", "nan", "row_weights")}
 
     def compute(matrix: Matrix, engine: Engine, history: list[PassDone]) -> Answer:

@@ -88,7 +88,7 @@ def run(config: DBNConfig) -> Result:
     return _run.carry_out(config, _work(config))
 
 
-def plan(config: DBNConfig) -> Plan:
+def plan(config: DBNConfig) -> Plan | Result:
     """What ``run`` would take, from labels and metadata."""
     return _run.plan(config, _work(config))
 

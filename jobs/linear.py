@@ -76,12 +76,12 @@ class LinearConfig(JobConfig):
 
 def run(config: LinearConfig) -> Result:
     """Fit, save ``coef``, ``standard_errors``, ``t_values``, ``p_values``, ``columns`` (D,), and log the run."""
-    return _run.carry_out(config, _work(config))
+    return _run.carry_out(config, work_of(config))
 
 
-def plan(config: LinearConfig) -> Plan:
+def plan(config: LinearConfig) -> Plan | Result:
     """What ``run`` would take, from metadata alone."""
-    return _run.plan(config, _work(config))
+    return _run.plan(config, work_of(config))
 
 
 def show(result: Result) -> None:
@@ -131,7 +131,7 @@ def main(argv: list[str] | None = None) -> int:
     return command("linear", LinearConfig, run, argv, show)
 
 
-def _work(config: LinearConfig) -> Work:
+def work_of(config: LinearConfig) -> Work:
     model = lp.LinearRegression(
         config.ridge, fit_intercept=config.fit_intercept, ddof=config.ddof, method=config.method
     )

@@ -20,12 +20,12 @@ from jobs._cli import command
 from jobs._config import Config, TrackingConfig
 from jobs._late import PATIENCE, forget, keep, kept, write_whole
 from jobs._reuse import record_of
-from jobs._trace import tags_of
+from jobs._tracked import tracked
 from jobs._work import browse
 from lazypipe import tracking
 from lazypipe.results import RECORD
 from lazypipe.secrets import hidden
-from lazypipe.stores import AnyPath, path_of
+from lazypipe.stores import AnyPath, on_disk, path_of
 from lazypipe.tracking import Model, Record, TrackedRun
 
 SHOWN = (".png", ".csv")  # files of a result that MLflow gets, besides result.json
@@ -89,14 +89,8 @@ def run(config: LogConfig) -> Logged:
         return _sent(found, record, out, figures)
     source = figures["source"]
     data = Source(source["uri"], tuple(source["shape"]), np.dtype(source["dtype"]), source["fingerprint"])
-    parameters = {name: value for name, value in figures["config"].items() if name != "tracking"}
-    planned = {name: figures["plan"].get(name) for name in ("solver", "passes", "peak_bytes")}
-    parameters["plan"] = {name: value for name, value in planned.items() if value is not None}
-    trace = {name: str(value) for name, value in (figures.get("trace") or {}).items() if isinstance(value, str)}
-    tags = tags_of(figures["job"], trace) | ({"lazypipe.key": trace["key"]} if "key" in trace else {})
-    name = f"{figures['job']} of {Path(data.uri).name}"
-    experiment = config.tracking.experiment or figures["job"]
-    with tracking.tracked_run(uri, experiment, parameters, data, name=name, tags=tags) as fresh:
+    trace = figures.get("trace") or {}
+    with tracked(config.tracking, figures["job"], figures["config"], figures["plan"], data, trace) as fresh:
         return _sent(fresh, record, out, figures)
 
 
@@ -138,14 +132,19 @@ def _series(history: list[dict[str, Any]]) -> list[tracking.Point]:
 def _model(out: AnyPath, figures: dict[str, Any]) -> Model | None:
     """Components of a pca, layers of a network."""
     files = figures.get("files", ())
-    if figures["job"] == "pca" and "components.npy" in files and isinstance(out, Path):
+    if figures["job"] == "pca" and "components.npy" in files:
         names = [name for name in ("mean", "components", "scale") if f"{name}.npy" in files]
-        return Model("projection", {name: np.load(out / f"{name}.npy") for name in names})
-    if figures["job"] in NETWORKS and isinstance(out, Path):
+        return Model("projection", {name: _array(out / f"{name}.npy") for name in names})
+    if figures["job"] in NETWORKS:
         from jobs._trained import network_of
 
         return Model("network", network_of(lp.MLP.load(out / "model.safetensors"), figures["config"]["divide_by"]))
     return None
+
+
+def _array(path: AnyPath) -> np.ndarray:
+    with on_disk(path) as local:
+        return np.asarray(np.load(local, allow_pickle=False))
 
 
 def show(logged: Logged) -> None:

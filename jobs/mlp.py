@@ -42,7 +42,7 @@ def run(config: MLPConfig) -> Result:
     return _run.carry_out(config, _work(config))
 
 
-def plan(config: MLPConfig) -> Plan:
+def plan(config: MLPConfig) -> Plan | Result:
     """What ``run`` would take, from labels and metadata."""
     return _run.plan(config, _work(config))
 

@@ -55,18 +55,18 @@ class PCAConfig(PreparedJobConfig):
         "allele counts 0, 1, 2",
     )
     scores: str | None = Field(
-        None, description="also write the scores of the source, to this .zarr, or .parquet folder"
+        None, min_length=1, description="also write the scores of the source, to this .zarr, or .parquet folder"
     )
 
 
 def run(config: PCAConfig) -> Result:
     """Fit, save ``components`` (k, D), ``mean`` (D,) and the variances (k,), and log the run."""
-    return _run.carry_out(config, _work(config))
+    return _run.carry_out(config, work_of(config))
 
 
-def plan(config: PCAConfig) -> Plan:
+def plan(config: PCAConfig) -> Plan | Result:
     """What ``run`` would take, from metadata alone."""
-    return _run.plan(config, _work(config))
+    return _run.plan(config, work_of(config))
 
 
 def show(result: Result) -> None:
@@ -113,7 +113,7 @@ def main(argv: list[str] | None = None) -> int:
     return command("pca", PCAConfig, run, argv, show)
 
 
-def _work(config: PCAConfig) -> Work:
+def work_of(config: PCAConfig) -> Work:
     fields = ("n_components", "solver", "tol", "max_passes", "step", "seed", "center", "nan", "row_weights")
     step = 1.0 if config.step == "fixed" else config.step
     scale = {"none": False, "unit": True, "genotype": "genotype"}[config.scale]

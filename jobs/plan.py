@@ -9,17 +9,18 @@ from typing import Any
 if __name__ == "__main__":  # run as a file: jobs and lazypipe are in the folder above
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from jobs import covariance, dbn, linear, mlp, pca, rbm, sta, sweep, transform
+from jobs import dbn, mlp, rbm, sweep, transform
 from jobs._cli import command, nearest, reported
+from jobs._paper import COVARIANCE, LINEAR, PCA, STA, Paper
 from lazypipe.errors import ConfigError
 
-# job: (its config, what plans it)
-PLANNED: dict[str, tuple[Any, Any]] = {
-    "pca": (pca.PCAConfig, pca.plan),
-    "covariance": (covariance.CovarianceConfig, covariance.plan),
+# job: what plans it on paper, too; else its config, and what plans it
+PLANNED: dict[str, Paper | tuple[Any, Any]] = {
+    "pca": PCA,
+    "covariance": COVARIANCE,
     "transform": (transform.TransformConfig, transform.plan),
-    "linear": (linear.LinearConfig, linear.plan),
-    "sta": (sta.StaConfig, sta.plan),
+    "linear": LINEAR,
+    "sta": STA,
     "sweep": (sweep.SweepConfig, sweep.plan),
     "mlp": (mlp.MLPConfig, mlp.plan),
     "rbm": (rbm.RBMConfig, rbm.plan),
@@ -29,7 +30,13 @@ USAGE = f"usage: python -m jobs plan {{{','.join(PLANNED)}}} [the options of tha
 EXAMPLES = """Memory, tasks, passes and the size of the result, from metadata alone.
 
   python -m jobs plan pca --source data/wide.npy --n-components 5 --engine.memory 256MiB
-  python -m jobs plan covariance --source data/wide.npy --tiles cov.zarr"""
+  python -m jobs plan covariance --source data/wide.npy --tiles cov.zarr
+
+With --workers also the time and memory that a model predicts on so many, for data that are there or on paper.
+
+  python -m jobs plan pca --shape 1000000,10000000 --engine.memory 8GiB --workers 100
+  python -m jobs plan sta --duration 100h --n-channels 5000 --sampling-rate 30000 --window -30 60 --workers 100"""
+ON_PAPER = ("--workers", "--shape", "--duration", "--machine")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -43,7 +50,16 @@ def main(argv: list[str] | None = None) -> int:
         jobs = ", ".join(PLANNED)
         error = ConfigError(f"{name}: cannot be planned{nearest(name, PLANNED)}. Name one of {jobs} first.")
         return reported(error, debug="--debug" in arguments)
-    model, plan = PLANNED[name]
+    planned = PLANNED[name]
+    if isinstance(planned, Paper):
+        return command(
+            f"plan {name}", planned.model, lambda asked: print("\n".join(planned.lines(asked))), arguments[1:]
+        )
+    if given := [word for word in arguments[1:] if word.split("=")[0] in ON_PAPER]:
+        told = ", ".join(name for name, planned in PLANNED.items() if isinstance(planned, Paper))
+        error = ConfigError(f"{given[0]}: there is no model of the time of {name}, only of {told}. Leave it out.")
+        return reported(error, debug="--debug" in arguments)
+    model, plan = planned
     return command(f"plan {name}", model, lambda config: print("\n".join(plan(config).lines())), arguments[1:])
 
 

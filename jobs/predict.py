@@ -16,9 +16,12 @@ from jobs._cli import command
 from jobs._config import MatrixConfig
 from lazypipe.atomic import replacing
 from lazypipe.io import Matrix
+from lazypipe.io.row_store import is_source
+from lazypipe.io.sources import require_there
 from lazypipe.stores import AnyPath, path_of
 
 MODEL = "model.safetensors"
+REMEDY = f"Pass the result folder of an mlp, dbn or rbm job, or its {MODEL}."
 
 
 class PredictConfig(MatrixConfig):
@@ -48,16 +51,28 @@ def run(config: PredictConfig) -> np.ndarray | Matrix:
     """Write the predictions, whole or not at all."""
     from lazypipe.nets.stack import is_stack
 
-    path = path_of(config.model)
-    path = path / MODEL if path.is_dir() else path
-    if is_stack(path):
+    path = _file_of(config.model)
+    if is_stack(path, REMEDY):
         return _features(config, path)
     model = lp.MLP.load(path)
     matrix = lp.open_matrix(config.source, column=config.column)
+    if is_source(path_of(config.out), matrix):
+        raise lp.DataError(f"{config.out}: is the source itself. Write elsewhere.")
     with replacing(path_of(config.out), config.overwrite) as partial, open(partial, "wb") as file:
         said = model.predict_proba(matrix) if config.probabilities else model.predict(matrix)
         np.save(file, said)
     return said
+
+
+def _file_of(model: str) -> AnyPath:
+    """The file of a network, in a result folder or by itself."""
+    path = path_of(model)
+    file = path / MODEL if path.is_dir() else path
+    if not file.exists():
+        what = "no such file or directory" if file is path else f"holds no {MODEL}"
+        raise lp.DataError(f"{path}: {what}. {REMEDY}")
+    require_there(file)
+    return file
 
 
 def _features(config: PredictConfig, path: AnyPath) -> Matrix:

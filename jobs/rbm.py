@@ -49,7 +49,7 @@ def run(config: RBMConfig) -> Result:
     return _run.carry_out(config, _work(config))
 
 
-def plan(config: RBMConfig) -> Plan:
+def plan(config: RBMConfig) -> Plan | Result:
     """What ``run`` would take, from metadata alone."""
     return _run.plan(config, _work(config))
 

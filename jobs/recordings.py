@@ -18,7 +18,7 @@ import lazypipe as lp
 from jobs import sta
 from jobs._cli import command
 from jobs._config import Config, RunConfig
-from jobs._incoming import Entry, Incoming, Ledger, is_given_up, read_ledger, settled, take
+from jobs._incoming import Entry, Incoming, Ledger, is_given_up, read_ledger, settled, take, up_to_date
 from jobs._messages import explain
 from jobs._recording import CuttingConfig, ReadingConfig
 from jobs._tables import aligned
@@ -126,7 +126,7 @@ def plan(config: RecordingsConfig) -> Taken:
     """What is there and what a run would look at; refuses what cannot work, and changes nothing."""
     files = incoming(config)
     folder = StateFolder(state_of(config))
-    entries = {} if config.restart else read_ledger(folder, _made_with(config))
+    entries = {} if config.restart else up_to_date(read_ledger(folder, _made_with(config)), files)
     return Taken(tuple(_row(file, entries.get(file.name), config) for file in files))
 
 
@@ -141,7 +141,7 @@ def run(config: RecordingsConfig) -> Taken:
     new: list[str] = []
     failed: list[str] = []
     with StateFolder(state_of(config), config.restart) as folder:
-        ledger = Ledger(folder, _made_with(config))
+        ledger = Ledger(folder, _made_with(config), files)
         ready = [
             file
             for file in settled(files, ledger, config.settle)
@@ -259,10 +259,7 @@ def _sta(config: RecordingsConfig, source: str, spikes: str, out: str, overwrite
     values = {name: getattr(config, name) for name in names if name not in ("state", "restart")}
     values |= {"source": source, "spikes": spikes, "out": out, "overwrite": overwrite, "reuse": not config.restart}
     try:
-        return StaConfig.model_validate(
-            values
-            | {"source": source, "spikes": spikes, "out": out, "overwrite": overwrite, "reuse": not config.restart}
-        )
+        return StaConfig.model_validate(values)
     except ValidationError as error:
         raise lp.ConfigError(explain(error, StaConfig, {})) from error
 
@@ -277,7 +274,7 @@ def show(taken: Taken) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    return command("recordings", RecordingsConfig, lambda config: show(run(config)), argv)
+    return command("recordings", RecordingsConfig, run, argv, show)
 
 
 if __name__ == "__main__":

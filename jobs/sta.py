@@ -17,7 +17,7 @@ from pydantic import Field, ValidationInfo, field_validator
 import lazypipe as lp
 from jobs import _run
 from jobs._cli import command
-from jobs._config import Config, RunConfig
+from jobs._config import Config, RunConfig, restart_of_a_state
 from jobs._recording import Inputs, RecordingConfig, open_inputs
 from jobs._run import Answer, Result, Work
 from jobs._tables import aligned, markdown
@@ -91,25 +91,29 @@ class StaConfig(RunConfig, AverageConfig, RecordingConfig):
 
     state: str | None = Field(
         None,
+        min_length=1,
         description="folder that keeps the sums so far: after a kill the job goes on where it was, and on a recording "
         "that grew it reads the new samples alone",
     )
     restart: bool = Field(False, description="forget what the state folder holds, and start over")
     arrays: str | None = Field(
         None,
+        min_length=1,
         description="write mean and standard deviation to this .zarr as they are made, where they are larger than "
         "memory; killed and started again, the job goes on with what is missing",
     )
 
+    _restarts = field_validator("restart")(restart_of_a_state)
+
 
 def run(config: StaConfig) -> Result:
     """Average, save ``sta.zarr`` (mean, std and sem: units x lags x channels) and ``counts.csv``, and log the run."""
-    return _run.carry_out(config, _work(config))
+    return _run.carry_out(config, work_of(config))
 
 
-def plan(config: StaConfig) -> Plan:
+def plan(config: StaConfig) -> Plan | Result:
     """What ``run`` would take, from metadata and the spikes."""
-    return _run.plan(config, _work(config))
+    return _run.plan(config, work_of(config))
 
 
 def show(result: Result) -> None:
@@ -162,7 +166,9 @@ def main(argv: list[str] | None = None) -> int:
     return command("sta", StaConfig, run, argv, show)
 
 
-def _work(config: StaConfig) -> Work:
+def work_of(config: StaConfig) -> Work:
+    import zarr  # noqa: F401  # which the result is written with: before the plan counts the memory of libraries
+
     windows: dict[str, Any] = {name: getattr(config, name) for name in ("window_unit", "edges", "weights", "nan")}
     options = windows | {name: getattr(config, name) for name in ("spread", "ddof", "chunk_length", "state")}
     options |= {"dtype": config.result_dtype, "out": config.arrays}

@@ -11,12 +11,12 @@ from typing import Annotated, Any, Literal
 if __name__ == "__main__":  # run as a file: jobs and lazypipe are in the folder above
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 import lazypipe as lp
 from jobs import _run
 from jobs._cli import command
-from jobs._config import RunConfig
+from jobs._config import RunConfig, restart_of_a_state
 from jobs._examples import ExamplesConfig, Inputs, open_inputs
 from jobs._run import Answer, Result, Work
 from jobs._sweep import Mean, as_rows, best_of_each_size, children, curves, means_of
@@ -145,12 +145,7 @@ class SweepConfig(RunConfig, ExamplesConfig):
     )
     restart: bool = Field(False, description="forget what the state folder holds of these data, and start over")
 
-    @field_validator("restart")
-    @classmethod
-    def _of_a_state(cls, value: bool, info: ValidationInfo) -> bool:
-        if value and info.data.get("state") is None:
-            raise ValueError("there is no state to forget; give state, or leave restart out")
-        return value
+    _restarts = field_validator("restart")(restart_of_a_state)
 
 
 def run(config: SweepConfig) -> Result:
@@ -158,7 +153,7 @@ def run(config: SweepConfig) -> Result:
     return _run.carry_out(config, _work(config))
 
 
-def plan(config: SweepConfig) -> Plan:
+def plan(config: SweepConfig) -> Plan | Result:
     """What ``run`` would take, from labels and metadata."""
     return _run.plan(config, _work(config))
 

@@ -39,7 +39,7 @@ def run(config: TransformConfig) -> Result:
     return _run.carry_out(config, _work(config))
 
 
-def plan(config: TransformConfig) -> Plan:
+def plan(config: TransformConfig) -> Plan | Result:
     """What ``run`` would take, from metadata alone."""
     return _run.plan(config, _work(config))
 

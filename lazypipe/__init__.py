@@ -28,6 +28,7 @@ _HOMES = {
     "MemoryPlanError": "errors",
     "NotFittedError": "errors",
     "PlanError": "errors",
+    "RefusedError": "errors",
     "open_matrix": "io",
     "convert": "io.convert",
     "generate": "io.generate",

@@ -14,6 +14,7 @@ from lazypipe.errors import LazypipeError as LazypipeError
 from lazypipe.errors import MemoryPlanError as MemoryPlanError
 from lazypipe.errors import NotFittedError as NotFittedError
 from lazypipe.errors import PlanError as PlanError
+from lazypipe.errors import RefusedError as RefusedError
 from lazypipe.io import open_matrix as open_matrix
 from lazypipe.io.convert import convert as convert
 from lazypipe.io.generate import generate as generate

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lazypipe.errors import DataError, DiskFullError
 from lazypipe.sizes import show_bytes
-from lazypipe.stores import AnyPath, Place, StoreError, stands, upload
+from lazypipe.stores import AnyPath, Place, StoreError, is_remote, path_of, stands, upload
 from lazypipe.stores.uploads import require_writable
 
 CAUSES: dict[int | None, str] = {  # None: NumPy tells no number
@@ -27,6 +27,7 @@ CAUSES: dict[int | None, str] = {  # None: NumPy tells no number
     errno.EROFS: "the file system is read-only. Write elsewhere",
     errno.ENOTDIR: "a folder of the path is a file. Write elsewhere",
     errno.EEXIST: "a folder of the path is a file. Write elsewhere",
+    errno.ENAMETOOLONG: "a name of the path is too long. Shorten it",
 }
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -47,9 +48,8 @@ def replacing(path: AnyPath, overwrite: bool = False, n_bytes: int | None = None
             yield partial
         return
     path = Path(path).absolute()
-    if not overwrite:
-        require_free(path)
-    partial = path.with_name(f".{path.name}.partial-{socket.gethostname()}-{os.getpid()}")
+    require_free(path, overwrite)
+    partial = _partial_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_stale(path)
@@ -69,15 +69,13 @@ def replacing(path: AnyPath, overwrite: bool = False, n_bytes: int | None = None
 @contextmanager
 def _staged(place: Place, overwrite: bool, n_bytes: int | None) -> Iterator[Path]:
     """Yield a path in the temporary folder; upload what was written there. It is deleted in any case."""
-    require_writable(place)
-    if not overwrite:
-        require_free(place)
+    require_free(place, overwrite)
     try:
         folder = staging_of(place)
         _remove_stale(folder)
         if n_bytes is not None:
             require_space(place, n_bytes)
-        own = folder.with_name(f".{folder.name}.partial-{socket.gethostname()}-{os.getpid()}")
+        own = _partial_of(folder)
         own.mkdir(parents=True)
     except OSError as error:
         raise DataError(
@@ -115,17 +113,35 @@ def is_there(path: AnyPath) -> bool:
     return stands(path) if isinstance(path, Place) else os.path.lexists(path)
 
 
-def require_free(path: AnyPath) -> None:
-    """Raise DataError where ``path`` is there already."""
-    if is_there(path):
-        raise DataError(f"{path}: exists. Pass overwrite=True (--overwrite) to replace it.")
+def require_free(path: str | AnyPath, overwrite: bool = False) -> None:
+    """Raise DataError where ``path`` is there already and not to be replaced, or nothing can be written there."""
+    place = path_of(path) if is_remote(path) else Path(str(path)).expanduser()
+    if isinstance(place, Place):
+        require_writable(place)
+    if not overwrite and is_there(place):
+        raise DataError(f"{place}: exists. Pass --overwrite (overwrite=True) to replace it, or another name.")
+    if isinstance(place, Path):
+        require_makeable(place)
+
+
+def require_makeable(path: Path) -> None:
+    """Raise DataError where no file or folder can be made at ``path``, as far as that can be told beforehand."""
+    try:
+        with suppress(FileNotFoundError):
+            os.lstat(_partial_of(path.absolute()))
+        above = next(folder for folder in path.absolute().parents if folder.exists())
+        if not os.access(above, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        if error.errno not in CAUSES:
+            raise
+        raise DataError(f"{path}: cannot be written: {CAUSES[error.errno]}.") from error
 
 
 def require_replaceable(path: AnyPath, overwrite: bool, is_own: Callable[[AnyPath], bool], kind: str) -> None:
     """Raise DataError where ``path`` is there and not to be replaced, or is no store of ``kind``."""
-    if not overwrite:
-        require_free(path)
-    elif is_there(path) and not is_own(path):
+    require_free(path, overwrite)
+    if overwrite and is_there(path) and not is_own(path):
         raise DataError(f"{path}: is no store of {kind}, so it is not replaced. Write elsewhere.")
 
 
@@ -161,6 +177,11 @@ def room_at(path: AnyPath) -> str:
     if isinstance(path, Place):
         return f"{path}, by way of {tempfile.gettempdir()}, which all workers have to share; {free} of disk free there"
     return f"{path}; {free} of disk free"
+
+
+def _partial_of(path: Path) -> Path:
+    """Where what goes to ``path`` is written first."""
+    return path.with_name(f".{path.name}.partial-{socket.gethostname()}-{os.getpid()}")
 
 
 def _move(partial: Path, path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from lazypipe.atomic import require_replaceable, require_space, staging_of
 from lazypipe.errors import DataError
-from lazypipe.stores import AnyPath, Place, is_remote, path_of, upload, uploads
+from lazypipe.stores import AnyPath, Place, is_remote, path_of, upload
 
 LOCK = ".lock"
 SHARED = "Write to a folder that all workers share (to a store: set TMPDIR to one)."
@@ -76,8 +76,6 @@ def require_writable(
             return False
         return True
 
-    if isinstance(out, Place):
-        uploads.require_writable(out)
     require_replaceable(out, overwrite, is_own, kind)
 
 

@@ -45,6 +45,10 @@ class EngineError(LazypipeError, RuntimeError):
     """A cluster cannot be reached, or cannot run the work."""
 
 
+class RefusedError(EngineError):
+    """A cluster as it is cannot run the work as it is asked for: another try does not help, a change does."""
+
+
 class DivergedError(LazypipeError, ArithmeticError):
     """A training whose loss is not finite any more."""
 

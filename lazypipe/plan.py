@@ -18,6 +18,7 @@ from lazypipe.io.matrix import Matrix
 from lazypipe.sizes import GIB, KIB, MIB, show_bytes
 from lazypipe.stats.base import Axis, Statistic
 from lazypipe.stores import is_remote
+from lazypipe.work import NO_WORK, Work, work_of_fold
 
 BLOCK_NBYTES = 8 * MIB  # near the share of the last-level cache that one core has
 VIEW_NBYTES = 32 * MIB  # of a map, which no cache has to hold
@@ -62,6 +63,11 @@ class FoldPlan:
     bytes_read: int
     shared: bool = True
     gpus: int = 0  # that each task needs, on a cluster that places by them
+    work: Work = NO_WORK
+
+    def doing(self, **work: Any) -> FoldPlan:
+        """The same with those fields of its work."""
+        return replace(self, work=replace(self.work, **work))
 
     @property
     def mapped(self) -> bool:
@@ -247,7 +253,8 @@ def _with_step(
     read = matrix.nbytes * length // whole
     n_live = live_states_of(len(cut))
     plan = FoldPlan(
-        title, statistic.axis, step, cut, mapped, state, n_live, task, reserved, 1, read, host.shared
+        title, statistic.axis, step, cut, mapped, state, n_live, task, reserved, 1, read, host.shared,
+        work=work_of_fold(statistic, matrix, cut, step, mapped > 0),
     )  # fmt: skip
     return fitted(plan, matrix.uri, host)
 
@@ -283,7 +290,7 @@ def or_say_what_fits(make: Callable[[Host], PlanType], host: Host, remedy: str) 
             except MemoryPlanError:
                 continue
             raise MemoryPlanError(f"{error} It fits in memory={show_bytes(_round_up(memory))!r}; {remedy}") from None
-        raise
+        raise MemoryPlanError(f"{error} No machine has so much: {remedy.removeprefix('or ')}") from None
 
 
 def runs_that_fit(n_runs: int, state_nbytes: int, nbytes: int) -> int:

@@ -15,10 +15,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-import zarr
-from zarr.codecs import Crc32cCodec
 
-from lazypipe.atomic import is_there, replacing
+from lazypipe.atomic import is_there, replacing, require_makeable
 from lazypipe.errors import DataError
 from lazypipe.sizes import MIB
 from lazypipe.stores import AnyPath, Place, is_remote, path_of, uploads
@@ -72,11 +70,11 @@ class Group:
 def result_folder(out: str | Path | None, job: str, overwrite: bool) -> AnyPath:
     """Where the result goes: ``out``, or ``results/JOB-<UTC time>``.
 
-    Raises DataError if it is taken, or if ``overwrite`` would replace something that is no result.
+    Raises DataError if it is taken, cannot be made, or if ``overwrite`` would replace something that is no result.
     """
     if out is None:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        return Path("results") / f"{job}-{now.removesuffix('+00:00').replace(':', '').replace('-', '')}Z"
+        out = Path("results") / f"{job}-{now.removesuffix('+00:00').replace(':', '').replace('-', '')}Z"
     place = path_of(out) if is_remote(out) else Path(out).expanduser()
     if isinstance(place, Place):
         uploads.require_writable(place)
@@ -87,22 +85,15 @@ def result_folder(out: str | Path | None, job: str, overwrite: bool) -> AnyPath:
             raise DataError(
                 f"{place}: is no result of a job (it holds no {RECORD}), so it is not replaced. Pass another --out."
             )
+    if isinstance(place, Path):
+        require_makeable(place)
     return place
-
-
-def require_free(path: str | Path, overwrite: bool) -> None:
-    """Raise DataError where an output beside the result folder is there already and not to be replaced."""
-    place = path_of(path) if is_remote(path) else Path(path).expanduser()
-    if isinstance(place, Place):
-        uploads.require_writable(place)
-    if not overwrite and is_there(place):
-        raise DataError(f"{place}: exists. Pass --overwrite to replace it, or another name.")
 
 
 def save_result(
     out: AnyPath,
     overwrite: bool,
-    record: Mapping[str, Any],
+    record: Mapping[str, Any] | Callable[[Path], Mapping[str, Any]],
     arrays: Mapping[str, np.ndarray],
     pictures: Mapping[str, Any],
     tables: Mapping[str, Table] | None = None,
@@ -111,8 +102,9 @@ def save_result(
 ) -> None:
     """Write ``record`` as JSON, and beside it each array, matplotlib figure, table (.csv) and group (.zarr).
 
-    ``files`` are written by what they name. All are moved into place at once; in an object store ``result.json`` comes
-    when all others are there. The first row of a table is its head.
+    ``files`` are written by what they name; a ``record`` that is called is given the folder that all of them are in.
+    All are moved into place at once; in an object store ``result.json`` comes when all others are there. The first row
+    of a table is its head.
     """
     tables, groups, files = tables or {}, groups or {}, files or {}
     n_bytes = sum(array.nbytes for array in arrays.values()) + sum(group.nbytes for group in groups.values())
@@ -129,11 +121,15 @@ def save_result(
             write(folder / name)
         for name, picture in pictures.items():
             picture.savefig(folder / name)
-        (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        told = record(folder) if callable(record) else record
+        (folder / RECORD).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
 
 
 def write_group(path: Path, group: Group) -> None:
     """Write a Zarr group, its arrays row by row; each chunk with its checksum."""
+    import zarr  # which takes a quarter of a second, and few results have a group
+    from zarr.codecs import Crc32cCodec
+
     root = zarr.create_group(str(path), attributes=dict(group.attributes))
     for name, stored in group.arrays.items():
         is_text = stored.dtype.kind in "UT"

@@ -13,9 +13,12 @@ def parse_bytes(text: str | int) -> int:
     units |= {"KIB": KIB, "MIB": MIB, "GIB": GIB, "TIB": 2**40}
     number = text.strip().rstrip("BKMGTIbkmgti ")
     try:
-        return int(float(number) * units[text.strip()[len(number) :].strip().upper()])
-    except (KeyError, ValueError):
-        raise ConfigError(f"memory: {text!r} is no size. Write it as 512MiB, 2GiB or 4GB.") from None
+        size = int(float(number) * units[text.strip()[len(number) :].strip().upper()])
+    except (KeyError, ValueError, OverflowError):
+        size = -1
+    if size < 0:
+        raise ConfigError(f"memory: {text!r} is no size. Write it as 512MiB, 2GiB or 4GB.")
+    return size
 
 
 def show_bytes(n: float) -> str:

@@ -1,8 +1,10 @@
 """Engines shared by the tests: one of each kind a session."""
 
 import shutil
+import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import lazypipe as lp
@@ -56,8 +58,24 @@ def stored(empty_store, tmp_path):
     return f"sqlite:///{tmp_path}/mlflow.db"
 
 
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """A matrix of 60 x 8, and its file."""
+    rows = (np.random.default_rng(0).normal(size=(60, 8)) * np.arange(8, 0, -1)).astype(np.float32)
+    path = tmp_path_factory.mktemp("tiny") / "rows.npy"
+    np.save(path, rows)
+    return path, rows
+
+
 def pytest_collection_modifyitems(items):
     """What lies in these folders starts servers."""
     for item in items:
         if {"service", "flows"} & set(item.path.relative_to(HERE).parts):
             item.add_marker(pytest.mark.service)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """SIGTERM, as of a CI whose time is over, ends tests as Ctrl-C does: with the servers that they started."""
+    if item.get_closest_marker("service"):
+        signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -14,6 +14,7 @@ import scipy.sparse
 import lazypipe as lp
 from lazypipe import tracking
 from lazypipe.progress import EpochDone, PassDone, StepsDone
+from lazypipe.tracking import Record
 from lazypipe.tracking.training import next_sending
 
 RNG = np.random.default_rng(0)
@@ -63,6 +64,10 @@ def open_run(store):
     return tracking.tracked_run(f"sqlite:///{store}/mlflow.db", "mlp", {}, lp.open_matrix(store / "rows.npy"))
 
 
+def log_network(run, given, **options):
+    tracking.log_network(run.uri, run.run_id, given, **options)
+
+
 CLASSIFIER = layers(16, 12, 3)
 RBMS = layers(16, 8, 5)
 
@@ -71,16 +76,17 @@ RBMS = layers(16, 8, 5)
 def run(store):
     """A run with four models."""
     with open_run(store) as run:
-        run.log_network(
+        log_network(
+            run,
             CLASSIFIER,
             classes=np.array(["cat", "dog", "emu"], object),
             divide_by=255,
             example=PIXELS,
             name="classifier",
         )
-        run.log_network(CLASSIFIER, classes=[7, 8, 9], name="numbers")
-        run.log_network(RBMS, activation="sigmoid", output="sigmoid", divide_by=255, name="features")
-        run.log_network(layers(16, 4), output="linear", activation="tanh", name="values")
+        log_network(run, CLASSIFIER, classes=[7, 8, 9], name="numbers")
+        log_network(run, RBMS, activation="sigmoid", output="sigmoid", divide_by=255, name="features")
+        log_network(run, layers(16, 4), output="linear", activation="tanh", name="values")
     return run
 
 
@@ -146,7 +152,7 @@ def test_the_model_tells_what_it_takes_and_gives(run):
 
 def test_a_wide_network_is_logged_without_an_example(store):
     with open_run(store) as run:
-        run.log_network(layers(5000, 2), classes=[0, 1], example=np.zeros((3, 5000)))
+        log_network(run, layers(5000, 2), classes=[0, 1], example=np.zeros((3, 5000)))
     model = load(run, "model")
     assert "left out" in model.metadata.metadata["input_example"]
     assert model.predict(np.zeros((2, 5000))).shape == (2,)
@@ -172,15 +178,14 @@ def test_the_code_of_a_model_needs_neither_lazypipe_nor_torch(store, run):
         (layers(4, 2), {"classes": [1, 2], "output": "linear"}, "of linear outputs"),
     ],
 )
-def test_layers_that_make_no_network_are_refused(given, options, said, store):
-    run = tracking.TrackedRun(None, "", "", "", "")
+def test_layers_that_make_no_network_are_refused(given, options, said):
     with pytest.raises(lp.ConfigError, match=said):
-        run.log_network(given, **options)
+        tracking.log_network("", "", given, **options)
 
 
 def test_no_layers_are_refused():
     with pytest.raises(lp.ConfigError, match="log_network: there is no layer"):
-        tracking.TrackedRun(None, "", "", "", "").log_network([])
+        tracking.log_network("", "", [])
 
 
 @pytest.fixture
@@ -217,7 +222,9 @@ def test_steps_and_epochs_are_metrics_by_step(store):
         run(StepsDone("rbm 1", 10, {"reconstruction_error": 3.0}))
         run(StepsDone("", 20, {"loss": 0.5, "learning_rate": 0.1}))
         run(EpochDone("", 1, 2, 40, {"train_loss": 0.4, "validation_loss": float("nan"), "seconds": 2.5}))
-        run.log_metrics({"seconds": 60.0})
+        record = Record()
+        record.add_metrics({"seconds": 60.0})
+        assert run.finish(record, store) is None
     assert history(run, "rbm 1/reconstruction_error") == [(10, 3.0)]
     assert history(run, "loss") == [(20, 0.5)]
     assert history(run, "train_loss") == [(40, 0.4)]

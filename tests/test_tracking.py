@@ -1,5 +1,6 @@
 """Runs in a real MLflow store: what is asked, on which data, how it went, and the model that comes back."""
 
+import http.client
 import json
 import os
 import time
@@ -8,11 +9,21 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import requests
+import sqlalchemy
+import urllib3
+from mlflow.protos.databricks_pb2 import (
+    INTERNAL_ERROR,
+    INVALID_PARAMETER_VALUE,
+    PERMISSION_DENIED,
+    REQUEST_LIMIT_EXCEEDED,
+    TEMPORARILY_UNAVAILABLE,
+)
 
 import lazypipe as lp
 from lazypipe import figures, tracking
 from lazypipe.progress import PassDone
-from lazypipe.tracking import Child
+from lazypipe.tracking import Child, Model, Record
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +46,12 @@ def logged(store):
         pca = lp.PCA(n_components=3).fit(matrix, engine=engine)
         for event in history:
             run(event)
-        run.log_metrics({"seconds": 1.5, "converged": 1.0})
+        record = Record(model=Model("projection", {"mean": pca.mean_, "components": pca.components_}))
+        record.add_metrics({"seconds": 1.5, "converged": 1.0})
         for name, figure in (("scree", figures.scree(pca)), ("convergence", figures.convergence(history, 1e-6))):
             figure.savefig(store / f"{name}.png")
-            run.log_file(store / f"{name}.png")
-        run.log_projection(pca.mean_, pca.components_)
+            record.files.append(f"{name}.png")
+        assert run.finish(record, store) is None
     mlflow.set_tracking_uri(uri)
     return mlflow.get_run(run.run_id), matrix, pca
 
@@ -101,7 +113,7 @@ def test_a_million_columns_log_in_seconds(store):
     matrix = lp.open_matrix(store / "rows.npy")
     begun = time.monotonic()
     with tracking.tracked_run(uri, "wide", {}, matrix) as run:
-        run.log_projection(np.zeros(10**6, np.float32), np.ones((2, 10**6), np.float32))
+        tracking.log_projection(uri, run.run_id, np.zeros(10**6, np.float32), np.ones((2, 10**6), np.float32))
     mlflow.set_tracking_uri(uri)
     model = mlflow.pyfunc.load_model(f"runs:/{run.run_id}/model")
     assert model.predict(np.ones((1, 10**6), np.float32)).tolist() == [[1e6, 1e6]]
@@ -150,11 +162,12 @@ def below(run):
 def test_children_are_runs_below_the_run(store):
     uri = f"sqlite:///{store}/mlflow.db"
     with tracking.tracked_run(uri, "sweep", {}, lp.open_matrix(store / "rows.npy")) as run:
-        run.log_note("More rows: **they help**.")
-        run.log_metrics({"seconds": 2.0}, [("validation_accuracy", 0.7, 50), ("validation_accuracy", 0.8, 1000)])
-        run.log_child(child("size 50", note="Steps are strengths.", seconds=2.5))
-        run.log_child(child("size 200", failed="all rows are of class 0"))
-        run.log_child(child("size 1,000", n_points=2500))
+        record = Record(tags=tracking.note("More rows: **they help**."))
+        record.add_metrics({"seconds": 2.0}, [("validation_accuracy", 0.7, 50), ("validation_accuracy", 0.8, 1000)])
+        record.children.append(child("size 50", note="Steps are strengths.", seconds=2.5))
+        record.children.append(child("size 200", failed="all rows are of class 0"))
+        record.children.append(child("size 1,000", n_points=2500))
+        assert run.finish(record, store) is None
     mlflow.set_tracking_uri(uri)
     parent = mlflow.get_run(run.run_id)
     assert parent.data.tags["mlflow.note.content"] == "More rows: **they help**."
@@ -214,7 +227,7 @@ def test_an_attempt_after_one_that_failed_replaces_its_children_and_models(store
     arguments = (uri, "again", {"size": 3, "engine": {"kind": "dask"}}, matrix)
     with pytest.raises(lp.EngineError), tracking.tracked_run(*arguments, key="0123", name="fit of rows") as first:
         first.log_child(child("size 50"))
-        first.log_projection(np.zeros(6), np.eye(6)[:2])
+        tracking.log_projection(uri, first.run_id, np.zeros(6), np.eye(6)[:2])
         first(PassDone(1, 0.5))
         raise lp.EngineError("the cluster is gone")
     changed = (uri, "again", {"size": 3, "engine": {"kind": "serial"}}, matrix)
@@ -223,7 +236,7 @@ def test_an_attempt_after_one_that_failed_replaces_its_children_and_models(store
         second(PassDone(1, 0.5))
         second(PassDone(2, 0.25))
         second.log_child(child("size 50"))
-        second.log_projection(np.zeros(6), np.eye(6)[:2])
+        tracking.log_projection(uri, second.run_id, np.zeros(6), np.eye(6)[:2])
     assert second.run_id == first.run_id
     (found,) = below(second)
     assert found.info.status == "FINISHED" and found.info.run_id == second.children[0]
@@ -254,5 +267,57 @@ def test_the_environment_is_as_before_a_model_was_logged(store, monkeypatch):
         else:
             monkeypatch.setenv("MLFLOW_TRACKING_URI", before)
         with tracking.tracked_run(uri, "pca", {}, lp.open_matrix(store / "rows.npy")) as run:
-            run.log_projection(np.zeros(6), np.eye(6)[:2])
+            tracking.log_projection(uri, run.run_id, np.zeros(6), np.eye(6)[:2])
         assert os.environ.get("MLFLOW_TRACKING_URI") == before
+
+
+def mlflow_error(code):
+    return mlflow.exceptions.MlflowException("no", error_code=code)
+
+
+def http_error(status):
+    answer = requests.Response()
+    answer.status_code = status
+    return requests.exceptions.HTTPError("no", response=answer)
+
+
+AWAY = {
+    "no route": OSError("no route to host"),
+    "refused": ConnectionRefusedError(111, "Connection refused"),
+    "timeout": TimeoutError("timed out"),
+    "requests": requests.exceptions.ReadTimeout("read timed out"),
+    "urllib3": urllib3.exceptions.NewConnectionError(None, "no"),
+    "half an answer": http.client.IncompleteRead(b"half"),
+    "database": sqlalchemy.exc.OperationalError("select", None, Exception("server closed the connection")),
+    "database locked": mlflow_error(TEMPORARILY_UNAVAILABLE),
+    "500": mlflow_error(INTERNAL_ERROR),
+    "429": mlflow_error(REQUEST_LIMIT_EXCEEDED),
+    "503 of a proxy": http_error(503),
+    "not there at the start": lp.EngineError("http://127.0.0.1:9: no MLflow store answers"),
+}
+THERE = {
+    "a bug": ZeroDivisionError(),
+    "a bad value": ValueError("nan"),
+    "400": mlflow_error(INVALID_PARAMETER_VALUE),
+    "403": mlflow_error(PERMISSION_DENIED),
+    "403 of a proxy": http_error(403),
+    "a file that is gone": FileNotFoundError(2, "No such file or directory", "out/scree.png"),
+    "a bad statement": sqlalchemy.exc.ProgrammingError("select", None, Exception("no such column")),
+    "a bad address": lp.ConfigError("mlflow.db: is no tracking store"),
+}
+
+
+@pytest.mark.parametrize("case", AWAY)
+def test_a_store_that_is_away_or_ill_may_take_it_later(case):
+    assert tracking.is_away(AWAY[case])
+
+
+@pytest.mark.parametrize("case", THERE)
+def test_what_has_nothing_to_do_with_a_connection_is_not_tried_again(case):
+    assert not tracking.is_away(THERE[case])
+
+
+def test_a_page_has_an_address_that_a_browser_opens():
+    page = tracking.page_of("https://me:open-sesame@host:5000/mlflow/", "7", "0123")
+    assert page == "https://host:5000/mlflow/#/experiments/7/runs/0123"
+    assert tracking.page_of("sqlite:///mlflow.db", "7", "0123") is None

@@ -7,18 +7,16 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Collection
-from typing import NoReturn
 
 from flows.stack import folder as folders
 from flows.stack import web
 from flows.stack.clocks import complaint
 from flows.stack.config import StackConfig
 from flows.stack.down import down
-from flows.stack.options import parse
 from flows.stack.servers import environment, servers, shown
 from flows.stack.status import seen, table
 from flows.stack.up import up
-from jobs._cli import reported
+from jobs._cli import parse, piped, reported, terminated
 from jobs._messages import nearest
 from lazypipe.errors import ConfigError, LazypipeError
 
@@ -35,6 +33,7 @@ USAGE = """usage: python -m flows.stack VERB [--config FILE] [--option value ...
 python -m flows.stack up --help tells the options: folder, ports, sizes."""
 
 
+@piped
 def main(argv: list[str] | None = None) -> int:
     """Carry out a verb; return the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -53,19 +52,18 @@ def main(argv: list[str] | None = None) -> int:
         return reported(error, debug)
 
 
-def terminated(*_: object) -> NoReturn:
-    """End as after Ctrl-C: what was started goes."""
-    raise SystemExit(128 + signal.SIGTERM)
+def _config(verb: str, what: str, arguments: list[str]) -> StackConfig:
+    return parse(verb, StackConfig, arguments, "python -m flows.stack", what)
 
 
 def _up(arguments: list[str]) -> int:
-    config, _ = parse("up", "Start every server that does not run yet, and wait until all answer.", arguments)
+    config = _config("up", "Start every server that does not run yet, and wait until all answer.", arguments)
     return _start(config, ())
 
 
 def _alone(arguments: list[str]) -> int:
     name = arguments[0] if arguments and not arguments[0].startswith("-") else ""
-    config, _ = parse(f"start {name or 'NAME'}", "Start one server, and what it needs.", arguments[bool(name) :])
+    config = _config(f"start {name or 'NAME'}", "Start one server, and what it needs.", arguments[bool(name) :])
     if name not in KINDS:
         what = f"{name}: no such server{nearest(name, KINDS)}" if name else "start: which server is missing"
         raise ConfigError(f"{what}. Servers: {', '.join(KINDS)}.")
@@ -84,7 +82,7 @@ def _start(config: StackConfig, kinds: Collection[str]) -> int:
 
 
 def _status(arguments: list[str]) -> int:
-    config, _ = parse("status", "Whether each server answers.", arguments)
+    config = _config("status", "Whether each server answers.", arguments)
     found = seen(config.place)
     if not found:
         print(f"{config.place}: nothing was started here. Start it with `{called('up', config)}`.")
@@ -99,7 +97,7 @@ def _status(arguments: list[str]) -> int:
 
 
 def _down(arguments: list[str]) -> int:
-    place = parse("down", "End what was started here; the data stay.", arguments)[0].place
+    place = _config("down", "End what was started here; the data stay.", arguments).place
     ended = down(place)
     print(f"{place}: " + (f"ended {', '.join(ended)}." if ended else "nothing runs here."))
     return 0
@@ -112,7 +110,7 @@ def called(verb: str, config: StackConfig) -> str:
 
 
 def _commands(arguments: list[str]) -> int:
-    config, _ = parse("commands", "Print what `up` runs, to be run by hand.", arguments)
+    config = _config("commands", "Print what `up` runs, to be run by hand.", arguments)
     common = environment(config)
     print("# in every shell")
     for name, value in common.items():
@@ -130,7 +128,7 @@ def _commands(arguments: list[str]) -> int:
 
 
 def _env(arguments: list[str]) -> int:
-    config, _ = parse("env", "Print the lines that let a shell use the servers.", arguments)
+    config = _config("env", "Print the lines that let a shell use the servers.", arguments)
     config = folders.saved(config.place) or config
     for name, value in shown(config).items():
         print(f"export {name}={shlex.quote(value)}")

@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from jobs._config import Config, MemorySize
+from jobs._values import words
 
 Port = Annotated[int, Field(ge=1024, le=65535)]
 
@@ -54,7 +55,7 @@ class StackConfig(Config):
     pool: str = Field("lazypipe", min_length=1, description="work pool of the worker")
     flow_runs: int = Field(2, ge=1, description="flow runs at once in the worker")
     mlflow_processes: int = Field(2, ge=1, le=64, description="processes that answer for MLflow")
-    allowed_hosts: tuple[str, ...] = Field(
+    allowed_hosts: Annotated[tuple[str, ...], BeforeValidator(words)] = Field(
         (), description="names under which MLflow may be called, beside those of this machine"
     )
     patience: float = Field(240, gt=0, description="seconds until every server must answer")

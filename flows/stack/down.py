@@ -20,7 +20,7 @@ def down(place: Path) -> list[str]:
     """End all that runs, those that need others first; the names of what was ended."""
     if not place.is_dir():
         return []
-    with folders.held(place, "down"):
+    with folders.held(place):
         ended = end(place, list(processes.records(place).values()))
         # Of an `up` that was killed before it wrote them down, or flow runs of a worker that was killed.
         left = processes.marked(place)

@@ -2,38 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from flows.stack.config import StackConfig
+from lazypipe import building
 from lazypipe.atomic import replacing
-from lazypipe.errors import ConfigError
 
-LOCK = ".lock"
 CONFIG = "stack.json"
 
 
-@contextmanager
-def held(folder: Path, verb: str) -> Iterator[None]:
-    """Let one command at a time change a stack; ConfigError tells the process that holds it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise ConfigError(f"{folder}: cannot hold a stack: {error.strerror}. Pass another --folder.") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.truncate(lock, 0)
-        os.write(lock, f"process {os.getpid()} ({verb})".encode())
-        yield
-    except BlockingIOError as error:
-        who = os.pread(lock, 100, 0).decode(errors="replace") or "another process"
-        raise ConfigError(f"{folder}: {who} holds this stack. Wait for it, or pass another --folder.") from error
-    finally:
-        os.close(lock)  # which unlocks it, as the end of the process does
+def held(folder: Path) -> AbstractContextManager[None]:
+    """Let one command at a time change a stack; DataError tells the process that holds it."""
+    return building.held(folder, "cannot hold a stack", "another command holds this stack", "pass another --folder")
 
 
 def save(config: StackConfig) -> None:

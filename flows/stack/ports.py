@@ -15,7 +15,7 @@ from lazypipe.errors import ConfigError
 TAKEN = "is taken"
 
 
-def require_free(servers: Iterable[Server], host: str) -> None:
+def require_unused(servers: Iterable[Server], host: str) -> None:
     """Raise ConfigError, naming port, holder and option, unless every port can be listened on."""
     wanted: dict[int, str] = {}
     for server in servers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from flows.stack import folder as folders
 from flows.stack import processes
 from flows.stack.servers import Server, servers
 from flows.stack.up import NO_ANSWER
+from jobs._tables import aligned
 from lazypipe.sizes import show_bytes
 
 
@@ -34,7 +36,9 @@ def seen(place: Path) -> list[Seen]:
     known = processes.records(place)
     if config is None or not known:
         return []
-    return [look(known[server.name], server) for server in servers(config) if server.name in known]
+    asked = [server for server in servers(config) if server.name in known]
+    with ThreadPoolExecutor(max(1, len(asked))) as threads:  # one that is silent takes seconds
+        return list(threads.map(lambda server: look(known[server.name], server), asked))
 
 
 def look(record: processes.Record, server: Server) -> Seen:
@@ -62,12 +66,9 @@ def memory_of(process: psutil.Process) -> int:
 
 def table(found: Sequence[Seen]) -> list[str]:
     """A line a server."""
-    head = ("server", "state", "pid", "memory", "since", "address")
-    rows = [head]
+    rows: list[tuple[str, ...]] = [("server", "state", "pid", "memory", "since", "address")]
     for one in found:
         since = datetime.fromtimestamp(one.since).strftime("%Y-%m-%d %H:%M") if one.since else "-"
         memory = show_bytes(one.memory) if one.memory else "-"
         rows.append((one.name, one.state, str(one.pid), memory, since, one.address))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]
+    return aligned(rows, left=True, ruled=True)

@@ -30,11 +30,11 @@ def up(config: StackConfig, kinds: Collection[str] = ()) -> bool:
     """Start what does not run yet, all of it or those ``kinds`` and what they need; whether there was something.
 
     Where that fails, what was started now is ended; where only the deployments are at fault, the servers stay.
-    ConfigError for a port that is taken, a folder that another command holds; EngineError for a server that ends or
-    does not answer.
+    ConfigError for a port that is taken, DataError for a folder that another command holds; EngineError for a server
+    that ends or does not answer.
     """
     place = config.place
-    with folders.held(place, "up"):
+    with folders.held(place):
         known = processes.records(place)
         running = {name for name, record in known.items() if record.process()}
         require_same(config, running)
@@ -45,7 +45,7 @@ def up(config: StackConfig, kinds: Collection[str] = ()) -> bool:
         why = postgres.chosen(config).why
         if why and any(server.kind in postgres.DATABASES for server in missing):
             print(f"Warning: {SQLITE.format(why=why)}", file=sys.stderr)
-        ports.require_free(missing, config.host)
+        ports.require_unused(missing, config.host)
         folders.save(config)
         starting = Starting(config, wanted, running)
         try:

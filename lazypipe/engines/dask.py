@@ -86,6 +86,7 @@ class DaskEngine:
                 losses.add(error)
 
     def _fold(self, statistic: Statistic, matrix: Matrix, plan: FoldPlan) -> Any:
+        workers = self._workers()
         statistic_there, matrix_there = self._send([statistic, matrix])
         leaves = self.client.map(
             do_run,
@@ -95,13 +96,20 @@ class DaskEngine:
             mapped=plan.mapped,
             tell=self._tell,
             resources=self._slot(plan),
+            workers=workers,
             pure=False,
         )
         level = list(leaves)
         while len(level) > 1:  # merges go before leaves, so that few states wait
             level = [
                 self.client.submit(
-                    do_merge, statistic_there, level[i : i + FAN_IN], self._tell, pure=False, priority=10
+                    do_merge,
+                    statistic_there,
+                    level[i : i + FAN_IN],
+                    self._tell,
+                    workers=workers,
+                    pure=False,
+                    priority=10,
                 )
                 for i in range(0, len(level), FAN_IN)
             ]
@@ -128,12 +136,14 @@ class DaskEngine:
         return None if self.host.shared else sum(gpus_of_workers(self.client))
 
     def _map(self, function: Callable[[Task], Result], tasks: Sequence[Task], plan: FoldPlan) -> Iterator[Result]:
+        workers = self._workers()
         futures = self.client.map(
             do_call,
             tasks,
             function=self._send(function),
             tell=self._tell,
             resources=self._slot(plan),
+            workers=workers,
             pure=False,
         )
         ready: dict[int, Result] = {}
@@ -152,6 +162,10 @@ class DaskEngine:
             return sent(self.client, what, awake, not self.host.shared)
         except (CommClosedError, KeyError, TimeoutError) as error:  # as the scheduler finds it gone
             raise NotSent from error
+
+    def _workers(self) -> list[str] | None:
+        """Who may get the tasks that are sent now; None: everyone."""
+        return self.watch.allowed() if self.watch else None
 
     def _slot(self, plan: FoldPlan) -> dict[str, float] | None:
         if self.host.shared:

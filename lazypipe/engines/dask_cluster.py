@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 import time
 from typing import Any
 
@@ -12,36 +11,37 @@ from distributed import Client
 from lazypipe.engines import resident
 from lazypipe.engines.base import DEFAULT_MEMORY
 from lazypipe.engines.dask_watch import ANSWER_SECONDS, SILENT_SECONDS, START_AGAIN
+from lazypipe.engines.knocking import knock
 from lazypipe.engines.versions import ASK, require_same_versions
-from lazypipe.errors import EngineError, MemoryPlanError
+from lazypipe.errors import EngineError, MemoryPlanError, RefusedError
 from lazypipe.plan import Host
 from lazypipe.sizes import MIB, show_bytes
 
-LISTEN_SECONDS = 3
 CONNECT_SECONDS = 5
 WORKER_SECONDS = 8  # for the first worker of a cluster that is being started
 
 
 def connected(address: str) -> Client:
-    """A client of the scheduler at ``address``. Raises EngineError where none answers."""
+    """A client of the scheduler at ``address``. Raises EngineError where none answers, RefusedError where none can."""
     for name in ("distributed", "distributed.client", "distributed.utils"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what fails is raised, not logged
     try:
         _require_listener(address)
         return Client(address, timeout=CONNECT_SECONDS)
     except (OSError, TimeoutError, ValueError) as error:
-        raise EngineError(
+        is_none = isinstance(error, ValueError)  # it is no address: of another scheme, or without a port
+        raise (RefusedError if is_none else EngineError)(
             f"dask: no scheduler answers at {address} ({type(error).__name__}). Start one with "
             f"`dask scheduler`, or leave the address out to work on this machine."
         ) from error
 
 
 def _require_listener(address: str) -> None:
-    """Raise OSError at once where nobody listens: Dask itself keeps trying until its time is up."""
+    """Raise OSError where nobody listens, and where nobody speaks: Dask itself waits for a silent one for ever."""
     scheme, _, place = address.partition("://")
     host, _, port = place.rpartition(":")
     if scheme in ("tcp", "tls") and port.isdigit():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=LISTEN_SECONDS).close()
+        knock(host.strip("[]"), int(port), b"" if scheme == "tcp" else None)
 
 
 def checked_workers(client: Client, address: str) -> dict[str, dict[str, Any]]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from distributed import Client, Future, as_completed
 
 from lazypipe.engines.placed import show_gpus
-from lazypipe.errors import EngineError
+from lazypipe.errors import EngineError, RefusedError
 
 GPU = "GPU"  # the resource that workers with one are started with
 LOOK_SECONDS = 0.2
@@ -28,9 +28,12 @@ def most_gpus(client: Client) -> int:
 
 
 def require_gpus(client: Client, address: str, gpus: int, since: str = "") -> None:
-    """Raise EngineError where no worker has so many: the scheduler would keep a task waiting without a word."""
+    """Raise RefusedError where no worker has so many: the scheduler would keep a task waiting without a word.
+
+    EngineError where there was one that had: it may come back. ``since`` says when it was seen last.
+    """
     if most_gpus(client) < gpus:
-        raise EngineError(
+        raise (EngineError if since else RefusedError)(
             f"dask: no worker at {address} offers {show_gpus(gpus)}{since}. Start one where there is, with "
             f'`dask worker {address} --nthreads 1 --resources {GPU}={gpus}`, or work without: device="cpu".'
         )

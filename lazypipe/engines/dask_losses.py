@@ -29,7 +29,8 @@ class NotSent(Exception):
     """A worker died while something was sent to it."""
 
 
-LOST = (CancelledError, NotSent)
+STRANGE = (ImportError, AttributeError, TypeError)  # what a worker of other versions may answer to our tasks
+LOST = (CancelledError, NotSent, *STRANGE)
 
 
 class Losses:
@@ -42,10 +43,15 @@ class Losses:
         self._last = ""  # of those workers
 
     def add(self, error: BaseException, n_given: int = 0) -> None:
-        """Wait a little before another try. Raises EngineError where there is no sense in one."""
+        """Wait a little before another try. Raises EngineError, or ``error``, where there is no sense in one."""
         watch, client = self.engine.watch, self.engine.client
         if watch is not None and watch.failure is not None:
             raise watch.failure from error
+        failed = isinstance(error, STRANGE)
+        if watch is not None and (watch.finds_strangers() if failed else watch.is_outdated()):
+            return  # they get no task of the next try
+        if failed:
+            raise error
         self._n += 1
         self._suspect(n_given)
         deadline = time.monotonic() + CONNECT_SECONDS

@@ -21,7 +21,7 @@ from dask.utils import parse_timedelta
 from distributed import Client, Future
 
 from lazypipe.engines.versions import ASK, require_same_versions
-from lazypipe.errors import EngineError
+from lazypipe.errors import EngineError, RefusedError
 from lazypipe.progress import WorkerSaid
 from lazypipe.sizes import show_bytes
 
@@ -62,10 +62,16 @@ class Watch(threading.Thread):
         self.failure: EngineError | None = None  # why tasks were cancelled
         self.exceeded: dict[str, int] = {}  # bytes of a worker when its nanny ended it for them, by address
         self.last_lost: tuple[str, frozenset[str]] | None = None  # a worker, and the keys of the tasks on it
+        self.strangers: frozenset[str] = frozenset()  # addresses of workers of other versions than the driver's
+        self._avoided: frozenset[str] = frozenset()  # those that the tasks sent last know of
+        self._asked_for: list[str] | None = None  # the workers that these may go to; None: all
+        self._unasked: set[str] = set()  # who came, and has not told its versions yet
+        self._turn = threading.Lock()
         self._known: dict[str, Known] = {}
         self._lost: set[str] = set()  # names
         self._names: dict[str, str] = {}  # of all there were
-        self._seen = time.monotonic()  # when there was a worker
+        self._seen = self._answered = time.monotonic()  # when there was a worker, and a word of the scheduler
+        self._mute = False  # whether that is told
         self._over = threading.Event()
         self._ttl: float | None = None
 
@@ -89,11 +95,38 @@ class Watch(threading.Thread):
         return self._names.get(address, address)
 
     def awake(self) -> list[str] | None:
-        """The addresses of workers that answer; None where all do."""
+        """The addresses of workers of our versions that answer; None where all do."""
         known = dict(self._known)
-        return [address for address, one in known.items() if not one.silent] if any(
-            one.silent for one in known.values()
-        ) else None  # fmt: skip
+        awake = [address for address, one in known.items() if not one.silent and address not in self.strangers]
+        return awake if len(awake) < len(known) else None
+
+    def allowed(self) -> list[str] | None:
+        """The addresses that tasks sent now may go to, all but strangers; None where there are none of these.
+
+        Waits for a worker that may be started again. Raises EngineError where none is.
+        """
+        deadline = time.monotonic() + NONE_SECONDS
+        while True:
+            self._avoided = self.strangers
+            found = [address for address in dict(self._known) if address not in self._avoided]
+            self._asked_for = found if self._avoided else None
+            if found or not self._avoided:
+                return self._asked_for
+            if time.monotonic() > deadline:
+                raise self._none_left(NONE_SECONDS)
+            time.sleep(0.1)
+
+    def is_outdated(self) -> bool:
+        """Whether the tasks sent last may be with a stranger, or wait for workers that have all gone."""
+        there = dict(self._known).keys() - self.strangers
+        gone = self._asked_for is not None and bool(there) and there.isdisjoint(self._asked_for)
+        return gone or bool(self.strangers - self._avoided)
+
+    def finds_strangers(self) -> bool:
+        """Whether tasks failed where a stranger may have had them: looked up at once."""
+        with suppress(Exception):  # of a scheduler that is gone
+            self._look(time.monotonic())
+        return self.is_outdated()
 
     def run(self) -> None:
         while not self._over.wait(LOOK_SECONDS):
@@ -102,19 +135,47 @@ class Watch(threading.Thread):
                 self._look(time.monotonic())
 
     def _look(self, now: float) -> None:
-        if self.client.status != "running":
-            return
-        workers = dict(self.client.scheduler_info(n_workers=-1)["workers"])
-        for address in self._known.keys() - workers.keys():
-            self.client.unsubscribe_topic(address)
-            del self._known[address]
-        for address, worker in workers.items():
-            self._look_at(now, address, worker)
-        if workers:
-            self._seen = now
-            self.failure = None
-        elif now - self._seen > NONE_SECONDS and self.client.futures:
-            self._give_up(now - self._seen)
+        with self._turn:
+            workers = self._workers()
+            if workers is None:
+                return
+            for address in self._known.keys() - workers.keys():
+                self.client.unsubscribe_topic(address)
+                del self._known[address]
+            self.strangers = self.strangers.intersection(workers)
+            self._unasked.intersection_update(workers)
+            for address, worker in workers.items():
+                self._look_at(now, address, worker)
+            self._ask_versions()
+            if workers.keys() - self.strangers:
+                self._seen = now
+                self.failure = None
+                if self.client.futures and self.is_outdated():
+                    self._cancel()  # and the engine sends them again
+            elif now - self._seen > NONE_SECONDS and self.client.futures:
+                self.failure = self._none_left(now - self._seen)
+                self._cancel()
+
+    def _workers(self) -> dict[str, dict[str, Any]] | None:
+        """What the scheduler knows of its workers; None where it does not answer, which is told."""
+        if self.client.status == "closed":
+            return None
+        try:
+            if self.client.status != "running":
+                raise TimeoutError
+            found = self.client.sync(self.client.scheduler.identity, n_workers=-1, callback_timeout=ANSWER_SECONDS)
+        except (OSError, TimeoutError):
+            seconds = time.monotonic() - self._answered
+            if seconds > SILENT_SECONDS and not self._mute:
+                self._mute = True
+                text = f"the scheduler has not answered for {seconds:.0f} s: it stands still, or the way to it is cut"
+                self._say(WorkerSaid(self.address, logging.WARNING, text))
+            return None
+        seconds, self._answered = time.monotonic() - self._answered, time.monotonic()
+        if self._mute:
+            self._mute = False
+            self._say(WorkerSaid(self.address, logging.INFO, f"the scheduler answers again after {seconds:.0f} s"))
+        return dict(found["workers"])
 
     def _look_at(self, now: float, address: str, worker: dict[str, Any]) -> None:
         known = self._known.get(address)
@@ -151,14 +212,24 @@ class Watch(threading.Thread):
         known.paused = paused
 
     def _greet(self, address: str, name: str) -> None:
-        """One that comes while there is work is asked for its versions, too."""
         back = name in self._lost
         self._lost.discard(name)
+        self._unasked.add(address)
         self._tell(self._known[address], logging.INFO, f"{'came back' if back else 'joined'} ({address})")
-        try:
-            require_same_versions("dask", self.ask(eval, ASK, workers=[address]), START_AGAIN)
-        except EngineError as error:
-            self._tell(self._known[address], logging.ERROR, str(error))
+
+    def _ask_versions(self) -> None:
+        """Those that come while there is work are asked for their versions, too; strangers get none of it."""
+        for address in list(self._unasked):
+            try:
+                with suppress(TimeoutError):  # it is asked again
+                    found = self.ask(eval, ASK, workers=[address])
+                    self._unasked.discard(address)
+                    require_same_versions("dask", found, START_AGAIN)
+            except RefusedError as error:
+                self.strangers |= {address}
+                self._tell(self._known[address], logging.WARNING, f"gets no task of this run. {error}")
+            except EngineError as error:
+                self._tell(self._known[address], logging.WARNING, str(error))
 
     def ask(self, function: Callable[..., Any], *arguments: Any, workers: list[str] | None = None) -> dict[str, Any]:
         """What ``function`` gives on workers that answer soon, or the exception that it raises there, by address."""
@@ -202,11 +273,13 @@ class Watch(threading.Thread):
             callback_timeout=2 * ANSWER_SECONDS,
         )
 
-    def _give_up(self, seconds: float) -> None:
-        self.failure = EngineError(
-            f"dask: no worker is left at {self.address}, since {seconds:.0f} s. Look at their logs, and start some "
-            f"with `dask worker {self.address} --nthreads 1`."
+    def _none_left(self, seconds: float) -> EngineError:
+        return EngineError(
+            f"dask: no worker{' of our versions' if self.strangers else ''} is left at {self.address}, since "
+            f"{seconds:.0f} s. Look at their logs, and start some with `dask worker {self.address} --nthreads 1`."
         )
+
+    def _cancel(self) -> None:
         self.client.cancel([Future(key, self.client) for key in list(self.client.futures)], force=True)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from lazypipe.errors import EngineError
+from lazypipe.errors import RefusedError
 
 
 def show_gpus(n: int) -> str:
@@ -19,7 +19,7 @@ def given_gpu() -> int | None:
 
     Raises
     ------
-    EngineError : Spark's discovery script names GPUs by something else than their index.
+    RefusedError : Spark's discovery script names GPUs by something else than their index.
     """
     pyspark = sys.modules.get("pyspark")  # in a worker of Spark it is there
     context = pyspark.TaskContext.get() if pyspark else None
@@ -28,7 +28,7 @@ def given_gpu() -> int | None:
         return None
     address = found.addresses[0]
     if not address.isdigit():
-        raise EngineError(
+        raise RefusedError(
             f"spark: the GPU of this task is called {address!r}, which is no index. Have the script of "
             f"spark.worker.resource.gpu.discoveryScript print what nvidia-smi --query-gpu=index gives."
         )

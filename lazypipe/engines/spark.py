@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from typing import Any
@@ -22,8 +21,9 @@ from lazypipe.engines.listening import Tell, overheard
 from lazypipe.engines.listening_tcp import listening_at
 from lazypipe.engines.memory import OutOfMemory, refused_memory, show_allowed, show_task
 from lazypipe.engines.spark_gpus import Patience, executors_gpus, placed
+from lazypipe.engines.spark_java import end, java_told
+from lazypipe.engines.spark_jobs import Ends, Look, run_job, shared_with
 from lazypipe.engines.spark_session import (
-    POLL_SECONDS,
     is_local,
     last_line,
     open_session,
@@ -32,13 +32,14 @@ from lazypipe.engines.spark_session import (
     require_master,
     require_same_workers,
 )
+from lazypipe.engines.spark_still import Stillness
 from lazypipe.engines.spark_watch import Watch
 from lazypipe.engines.spark_worker import Shared, attempt
 from lazypipe.engines.tasks import fold_run, merge_in_order
 from lazypipe.errors import EngineError, LazypipeError
 from lazypipe.io.matrix import Matrix
 from lazypipe.plan import FAN_IN, FoldPlan, Host
-from lazypipe.progress import Progress, Shares, StageDone, StageStarted, TaskDone
+from lazypipe.progress import Progress, StageDone, StageStarted, WorkerSaid
 from lazypipe.sizes import MIB, parse_bytes
 from lazypipe.stats.base import Statistic
 
@@ -62,11 +63,11 @@ class SparkEngine:
         self.context = self.session.sparkContext
         self._open = ExitStack()
         try:
-            require_executors(self.context)
-            require_same_workers(self.context)
-            self._tell = self._open.enter_context(self.listen())  # of the workers' logs
-            key = self._tell.key
-            self._watch = None if self._local else Watch(self.context, lambda event: overheard(key, event))
+            with java_told(self.context, "its start"):
+                require_executors(self.context, progress.emit)
+                require_same_workers(self.context)
+                self._tell = self._open.enter_context(self.listen())  # of the workers' logs
+                self._watch = None if self._local else Watch(self.context, self._say)
         except BaseException:
             self._stop()
             raise
@@ -88,65 +89,40 @@ class SparkEngine:
         while -(-len(plan.runs) // size) > most:
             size *= FAN_IN
         parts = [plan.runs[i : i + size] for i in range(0, len(plan.runs), size)]
-        shared = self.context.broadcast((statistic, matrix))
         mapped = plan.mapped
+        with java_told(self.context, f'"{plan.title}"'), shared_with(self.context, (statistic, matrix)) as shared:
 
-        def fold_part(runs: tuple[Run, ...]) -> Any:
-            statistic, matrix = shared.value
-            return merge_in_order(statistic, (fold_run(statistic, matrix, run, mapped) for run in runs))
+            def fold_part(runs: tuple[Run, ...]) -> Any:
+                statistic, matrix = shared.value
+                return merge_in_order(statistic, (fold_run(statistic, matrix, run, mapped) for run in runs))
 
-        try:
             cut = tuple(Run(i, part[0].start, part[-1].stop, part[0].step) for i, part in enumerate(parts))
             states = self._collect(fold_part, parts, replace(plan, runs=cut))
-            return statistic.finish(merge_in_order(statistic, states))
-        finally:
-            shared.destroy()
+        return statistic.finish(merge_in_order(statistic, states))
 
     def map(self, function: Callable[[Task], Result], tasks: Sequence[Task], plan: FoldPlan) -> Iterator[Result]:
-        shared = self.context.broadcast(function)
-        try:
-            yield from self._collect(Shared(shared), tasks, plan)
-        finally:
-            shared.destroy()
+        with java_told(self.context, f'"{plan.title}"'), shared_with(self.context, function) as shared:
+            results = self._collect(Shared(shared), tasks, plan)
+        yield from results
 
     def _collect(self, function: Callable[[Any], Any], tasks: Sequence[Any], plan: FoldPlan) -> list[Any]:
         """The results in order, a Spark task each, with progress while they are made."""
-        group = f"lazypipe-{id(tasks)}-{time.monotonic_ns()}"
         tell = self._tell
         work = self.context.parallelize(tasks, len(tasks)).map(lambda task: attempt(function, task, tell))
-        patience = None
+        looks: list[Look] = [Ends(self.progress, len(tasks), plan.runs)]
         if plan.gpus and not self._local:
             work = placed(work, plan.gpus)
-            patience = Patience(self.context, plan.gpus)
+            looks.append(Patience(self.context, plan.gpus, self._say))
+        if self._watch is not None:
+            looks.append(self._watch)
+        looks.append(Stillness(self.context, self._say, lambda i: show_task(plan, i, len(tasks))))
 
         self.progress.emit(StageStarted(plan.title, len(tasks), plan.bytes_read))
-        begun, shares = time.monotonic(), Shares(plan.runs, len(tasks))
-
-        def collect() -> list[Any]:
-            self.context.setJobGroup(group, plan.title, interruptOnCancel=True)
-            return work.collect()
-
-        with ThreadPoolExecutor(1) as thread:
-            future = thread.submit(collect)
-            told = 0
-            try:
-                while not future.done():
-                    time.sleep(POLL_SECONDS)
-                    done = min(self._n_done(group), len(tasks))
-                    if done > told:
-                        share = [shares.add(i) for i in range(told, done)][-1]  # as if they ended in order
-                        told = done
-                        self.progress.emit(TaskDone(done, len(tasks), share))
-                    if patience is not None:
-                        patience.check(group)
-                    if self._watch is not None:
-                        self._watch.look()
-                results = future.result()
-            except (Py4JJavaError, PySparkException) as error:
-                raise self._failed(error, plan, len(tasks)) from error
-            except BaseException:
-                self.context.cancelJobGroup(group)
-                raise
+        begun = time.monotonic()
+        try:
+            results = run_job(self.context, plan.title, len(tasks), work.collect, looks)
+        except (Py4JJavaError, PySparkException) as error:
+            raise self._failed(error, plan, len(tasks)) from error
         for i, result in enumerate(results):
             if isinstance(result, OutOfMemory):
                 raise refused_memory("spark", result, plan, i, len(tasks), self.host.base)
@@ -179,15 +155,8 @@ class SparkEngine:
         host = conf.get("spark.driver.host")
         return listening_at(self.progress, host, conf.get("spark.driver.bindAddress") or host)
 
-    def _n_done(self, group: str) -> int:
-        tracker = self.context.statusTracker()
-        done = 0
-        for job_id in tracker.getJobIdsForGroup(group):
-            job = tracker.getJobInfo(job_id)
-            for stage_id in job.stageIds if job else ():
-                stage = tracker.getStageInfo(stage_id)
-                done += stage.numCompletedTasks if stage else 0
-        return done
+    def _say(self, event: WorkerSaid) -> None:
+        overheard(self._tell.key, event)
 
     def describe(self) -> str:
         return f"spark: {self.context.defaultParallelism} cores at {self.context.master}"
@@ -198,8 +167,10 @@ class SparkEngine:
 
     def peak_memory(self) -> int:
         """Of the driver and of the Python workers that answer; the JVM is Spark's own."""
-        n = 2 * self.context.defaultParallelism
-        return max(*self.context.parallelize(range(n), n).map(resident.peak_nbytes).collect(), resident.peak_nbytes())
+        with java_told(self.context, "its end"):
+            n = 2 * self.context.defaultParallelism
+            found = self.context.parallelize(range(n), n).map(resident.peak_nbytes).collect()
+        return max(*found, resident.peak_nbytes())
 
     def reset_peak(self) -> None:
         resident.reset_peak()
@@ -211,7 +182,7 @@ class SparkEngine:
     def _stop(self) -> None:
         self._open.close()
         if self._own:
-            self.session.stop()
+            end(self.session)
 
     def __enter__(self) -> SparkEngine:
         return self

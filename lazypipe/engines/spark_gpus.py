@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from py4j.protocol import Py4JJavaError
 from pyspark import RDD, SparkContext
 from pyspark.resource import ExecutorResourceRequests, ResourceProfileBuilder, TaskResourceRequests
 
 from lazypipe.engines.placed import show_gpus
-from lazypipe.errors import EngineError
+from lazypipe.engines.spark_jobs import stages_of
+from lazypipe.engines.spark_watch import NONE_SECONDS, WAIT_SECONDS, waits
+from lazypipe.errors import EngineError, RefusedError
+from lazypipe.progress import WorkerSaid
 
 GPU = "spark.executor.resource.gpu"
 CHECK_SECONDS = 3.0
-NONE_SECONDS = 180.0  # executors without a GPU keep their cores for one with for 60 s, unless told otherwise
 HOW = (
     f"Start workers with spark.worker.resource.gpu.amount and .discoveryScript, and the session with "
     f'--conf {GPU}.amount=1 (YARN, Kubernetes: and {GPU}.discoveryScript), or work without: device="cpu".'
@@ -35,12 +38,12 @@ def placed(work: RDD, gpus: int) -> RDD:
         profile = profile.require(ExecutorResourceRequests().resource("gpu", amount, script, vendor))
     elif gpus_each(context) < gpus:
         has = show_gpus(gpus_each(context)) if gpus_each(context) else "no GPU"
-        raise EngineError(f"spark: an executor of {context.master} has {has}, a task needs {show_gpus(gpus)}. {HOW}")
+        raise RefusedError(f"spark: an executor of {context.master} has {has}, a task needs {show_gpus(gpus)}. {HOW}")
     try:
         return work.withResources(profile.build)
     except Py4JJavaError as error:
         why = error.java_exception.getMessage()
-        raise EngineError(f"spark: {context.master} does not place tasks by their GPUs: {why} {HOW}") from error
+        raise RefusedError(f"spark: {context.master} does not place tasks by their GPUs: {why} {HOW}") from error
 
 
 def is_dynamic(context: SparkContext) -> bool:
@@ -64,25 +67,32 @@ def executors_gpus(context: SparkContext) -> int:
 
 
 class Patience:
-    """Ends when no task has run for a while: Spark waits for an executor with a GPU without a word."""
+    """Ends when no task has run for a while: Spark waits for an executor with a GPU without a word.
 
-    def __init__(self, context: SparkContext, gpus: int):
-        self.context, self.gpus = context, gpus
-        self._seen = self._checked = time.monotonic()
+    Executors without one keep their cores for 60 s, unless told otherwise, before one with a GPU can have them.
+    """
 
-    def check(self, group: str) -> None:
+    def __init__(self, context: SparkContext, gpus: int, say: Callable[[WorkerSaid], None]):
+        self.context, self.gpus, self._say = context, gpus, say
+        self._seen = self._looked = time.monotonic()
+        self._told = False
+
+    def __call__(self, group: str, n_done: int) -> None:
         """Raise EngineError at the end of it."""
         now = time.monotonic()
-        if now - self._checked < min(CHECK_SECONDS, NONE_SECONDS):
+        if now - self._looked < min(CHECK_SECONDS, NONE_SECONDS):
             return
-        self._checked = now
-        tracker = self.context.statusTracker()
-        jobs = [tracker.getJobInfo(job) for job in tracker.getJobIdsForGroup(group)]
-        stages = [tracker.getStageInfo(stage) for job in jobs if job for stage in job.stageIds]
-        if not stages or any(stage and stage.numActiveTasks for stage in stages):
-            self._seen = now
-        elif now - self._seen > NONE_SECONDS:
+        self._looked = now
+        stages = stages_of(self.context, group)
+        if not stages or any(stage.numActiveTasks for stage in stages):
+            self._seen, self._told = now, False
+            return
+        seconds = now - self._seen
+        if seconds > NONE_SECONDS:
             raise EngineError(
-                f"spark: for {now - self._seen:.0f} s no executor of {self.context.master} has come that has "
+                f"spark: for {seconds:.0f} s no executor of {self.context.master} has come that has "
                 f"{show_gpus(self.gpus)} free for a task. {HOW}"
             )
+        if seconds > WAIT_SECONDS and not self._told:
+            self._told = True
+            self._say(waits(self.context, f"an executor that has {show_gpus(self.gpus)} free", seconds, NONE_SECONDS))

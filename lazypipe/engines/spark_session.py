@@ -5,23 +5,27 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark import SparkContext
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
+from lazypipe.engines.knocking import STREAM_OF_SPARK, knock
 from lazypipe.engines.placed import show_gpus
 from lazypipe.engines.spark_gpus import gpus_each, is_dynamic
+from lazypipe.engines.spark_java import hush
+from lazypipe.engines.spark_watch import WAIT_SECONDS, waits
 from lazypipe.engines.versions import ASK, own_versions, require_same_versions
-from lazypipe.errors import EngineError
+from lazypipe.errors import EngineError, RefusedError
+from lazypipe.progress import WorkerSaid
 
-CONNECT_SECONDS = 5
 EXECUTOR_SECONDS = 30
 POLL_SECONDS = 0.1
 MIN_JAVA = 17
@@ -30,12 +34,16 @@ INSTALL_JAVA = "Install Java 17 or 21 (Debian, Ubuntu: apt-get install openjdk-1
 # Of sessions that are started here. What spark-submit or a session that is there was given stays.
 FAULTS = {
     "spark.network.timeout": "60s",  # of silence, and an executor is taken for lost; Spark's default: 120 s
+    "spark.network.timeoutInterval": "10s",  # how often that is looked at; 60 s
     "spark.executor.heartbeatInterval": "10s",
     "spark.speculation": "true",  # a task that takes too long is begun elsewhere, too: ours may run twice
     "spark.speculation.quantile": "0.5",  # once half of the others are done
     "spark.speculation.multiplier": "5",  # in a fifth of the time
     "spark.speculation.minTaskRuntime": "10s",
 }
+# Beside the versions: which Python of a host that is, and the folder that it works in, of an executor alone.
+ASK_WHO = f'[*{ASK}, __import__("sys").executable, __import__("os").getcwd()]'
+MISSING = re.compile(r"ModuleNotFoundError|ImportError|Cannot run program")
 PYTHONS = re.compile(r"different version: (\S+) than that in driver:? (\d[\d.]*\d)")
 
 
@@ -66,6 +74,7 @@ def open_session(address: str | None, workers: int | None, own: bool) -> SparkSe
             f"spark: no session at {address or 'local[*]'}: {first_line(error)}. Check the master's "
             f"address, and that Java runs (java -version)."
         ) from error
+    hush(session.sparkContext)
     if not submitted and "PYSPARK_PYTHON" not in os.environ:  # else Spark takes any python3 on the PATH
         session.sparkContext.pythonExec = sys.executable
     return session
@@ -75,70 +84,87 @@ def is_local(context: SparkContext) -> bool:
     return bool(context.master.startswith("local"))
 
 
-def require_executors(context: SparkContext) -> None:
-    """A master with no free worker keeps a job waiting for ever: say so instead."""
+def require_executors(context: SparkContext, say: Callable[[WorkerSaid], None]) -> None:
+    """A master with no free worker keeps a job waiting for ever: say that soon, and EngineError after a while."""
     if is_local(context):
         return
     if is_dynamic(context):
         context._jsc.sc().requestExecutors(1)  # which come with work only
-    deadline = time.monotonic() + EXECUTOR_SECONDS
+    begun, told = time.monotonic(), False
     while context._jsc.sc().getExecutorMemoryStatus().size() < 2:  # the driver counts as one
-        if time.monotonic() > deadline:
+        seconds = time.monotonic() - begun
+        if seconds > EXECUTOR_SECONDS:
             gpus = gpus_each(context)
             raise EngineError(
                 f"spark: no executor from {context.master} within {EXECUTOR_SECONDS} s. Start a worker"
                 f"{f' that has {show_gpus(gpus)}' if gpus else ''}, or free its cores and memory (see the "
                 f"master's page)."
             )
+        if seconds > WAIT_SECONDS and not told:
+            told = True
+            say(waits(context, "an executor", seconds, EXECUTOR_SECONDS))
         time.sleep(POLL_SECONDS)
 
 
 def require_same_workers(context: SparkContext) -> None:
-    """Raise EngineError where Python, numpy or lazypipe of a worker are not the driver's."""
+    """Raise RefusedError where Python, numpy or lazypipe of a worker are not the driver's."""
     how = "where they run and name that Python: --conf spark.pyspark.python=/path/to/python"
     n = context.defaultParallelism
     try:  # a function of the standard library, so that it arrives where lazypipe is missing
-        answers = context.parallelize([ASK] * n, n).map(eval).collect()
+        answers = context.parallelize([ASK_WHO] * n, n).map(eval).collect()
     except (Py4JJavaError, PySparkException) as error:
         if pythons := PYTHONS.search(str(error)):
-            raise EngineError(
+            raise RefusedError(
                 f"spark: the workers of {context.master} have Python {pythons[1]}, the driver {pythons[2]}. Install "
                 f"Python {pythons[2]} with lazypipe {own_versions().lazypipe} {how}."
             ) from error
-        raise EngineError(
+        raise (RefusedError if MISSING.search(str(error)) else EngineError)(
             f"spark: the workers of {context.master} cannot import lazypipe ({last_line(error)}). Install "
             f"lazypipe {own_versions().lazypipe} {how}."
         ) from error
-    require_same_versions("spark", {f"{answer[-1]} of {context.master}": answer for answer in answers}, how)
+    require_same_versions("spark", by_worker(answers, context.master), how)
+
+
+def by_worker(answers: list[list[Any]], master: str) -> dict[str, list[Any]]:
+    """Versions by the Python that has them: a host may have several, which find other packages in other folders."""
+    found: dict[str, list[Any]] = {}
+    for *versions, executable, folder in answers:
+        host = f"{versions[-1]} of {master}"
+        if found.setdefault(f"{executable} on {host}", versions) != versions:
+            found[f"{executable} in {folder} on {host}"] = versions
+    return found
 
 
 def require_java() -> None:
-    """Raise EngineError where there is no Java, or one too old for Spark."""
+    """Raise RefusedError where there is no Java, or one too old for Spark."""
     home = os.environ.get("JAVA_HOME")
     java = os.path.join(home, "bin", "java") if home else shutil.which("java")
     if java is None or not os.path.exists(java):
         where = f"JAVA_HOME={home} has no bin/java" if home else "there is no java on the PATH"
-        raise EngineError(f"spark: {where}. {INSTALL_JAVA}, or use the engine dask.")
+        raise RefusedError(f"spark: {where}. {INSTALL_JAVA}, or use the engine dask.")
     answer = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
     version = re.search(r'version "(\d+)', answer)
     if version is None or int(version[1]) < MIN_JAVA:
         found = version[1] if version else first_line(answer)
-        raise EngineError(f"spark: Java {found} is too old or broken. {INSTALL_JAVA}.")
+        raise RefusedError(f"spark: Java {found} is too old or broken. {INSTALL_JAVA}.")
 
 
 def require_master(address: str) -> None:
-    """Raise EngineError where nobody listens at a ``spark://`` address; Spark itself tries for a minute."""
+    """Raise EngineError where nobody answers at a ``spark://`` address; Spark itself tries for a minute and longer."""
     if not address.startswith("spark://"):
         return
+    does = "listens"
     for pair in address.removeprefix("spark://").split(","):
         host, _, port = pair.rpartition(":")
         try:
-            socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+            knock(host, int(port), STREAM_OF_SPARK)
             return
+        except TimeoutError:
+            does = "answers"
         except (OSError, ValueError, OverflowError):
             continue
     raise EngineError(
-        f"spark: nobody listens at {address}. Start a master there, or leave the address out to work on this machine."
+        f"spark: nobody {does} at {address}. Start a master there, or leave the address out to work on this machine."
     )
 
 

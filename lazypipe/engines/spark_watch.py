@@ -1,4 +1,4 @@
-"""Executors of a Spark cluster that are lost, and those that come: told while tasks run."""
+"""Executors of a Spark cluster that are lost, those that come, and those that do not: told while tasks run."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from lazypipe.errors import EngineError
 from lazypipe.progress import WorkerSaid
 
 LOOK_SECONDS = 2.0
+WAIT_SECONDS = 5.0  # for an executor, before that is told
 NONE_SECONDS = 180.0  # without any executor while tasks wait
 
 
@@ -23,37 +24,55 @@ class Watch:
         self.context, self._say = context, say
         self._known = {one.id(): bool(one.isActive()) for one in self._executors()}
         self._looked = self._seen = time.monotonic()
+        self._group = ""  # of the job that waits
+        self._told = False  # that it does
 
     def _executors(self) -> list[Any]:
         found = self.context._jsc.sc().statusStore().executorList(False)
         everyone = [found.apply(i) for i in range(found.size())]
         return [one for one in everyone if one.id() != "driver"]
 
-    def look(self) -> None:
-        """Tell what changed. Raises EngineError where no executor has been there for long."""
+    def __call__(self, group: str, n_done: int) -> None:
+        """Tell what changed. Raises EngineError where the tasks have had no executor for long."""
         now = time.monotonic()
+        if group != self._group:  # executors may have gone before, as nobody had work for them
+            self._group, self._seen = group, now
         if now - self._looked < LOOK_SECONDS:
             return
         self._looked = now
-        executors = self._executors()
-        for one in executors:
-            name, active = one.id(), bool(one.isActive())
-            if self._known.get(name, not active) == active:
-                continue
-            if active:
-                self._tell(one, logging.INFO, "joined")
-            elif name in self._known:
-                why = one.removeReason().get() if one.removeReason().isDefined() else ""
-                self._tell(one, logging.WARNING, f"lost: {' '.join(why.split())[:200]}" if why else "lost")
-            self._known[name] = active
+        for one in self._executors():
+            self._look_at(one)
+        seconds = now - self._seen
         if any(self._known.values()):
-            self._seen = now
-        elif now - self._seen > NONE_SECONDS:
+            self._seen, self._told = now, False
+        elif seconds > NONE_SECONDS:
             raise EngineError(
-                f"spark: no executor is left at {self.context.master}, since {now - self._seen:.0f} s. Look at the "
-                f"logs of its workers, and start some."
+                f"spark: no executor is left at {self.context.master}, since {seconds:.0f} s. Look at the logs of its "
+                f"workers, and start some, or free their cores and memory (see the master's page)."
             )
+        elif seconds > WAIT_SECONDS and not self._told:
+            self._told = True
+            self._say(waits(self.context, "an executor", seconds, NONE_SECONDS))
+
+    def _look_at(self, executor: Any) -> None:
+        name, active = executor.id(), bool(executor.isActive())
+        if self._known.get(name, not active) != active:
+            if active:
+                self._tell(executor, logging.INFO, "joined")
+            elif name in self._known:
+                why = executor.removeReason().get() if executor.removeReason().isDefined() else ""
+                self._tell(executor, logging.WARNING, f"lost: {' '.join(why.split())[:200]}" if why else "lost")
+        self._known[name] = active
 
     def _tell(self, executor: Any, level: int, text: str) -> None:
         host = executor.hostPort().rpartition(":")[0]
         self._say(WorkerSaid(f"executor {executor.id()} of {host}", level, text))
+
+
+def waits(context: SparkContext, what: str, seconds: float, most: float) -> WorkerSaid:
+    """The line for tasks that wait for ``what`` from the master, and have for some seconds."""
+    text = (
+        f"the tasks have waited {seconds:.0f} s for {what}, and will for {most:.0f} s. Start a worker, or free its "
+        f"cores and memory (see the master's page)."
+    )
+    return WorkerSaid(context.master, logging.WARNING, text)

@@ -5,7 +5,7 @@ from lazypipe.figures.confusions import confusion_matrix
 from lazypipe.figures.linear import coefficients
 from lazypipe.figures.network_images import filters, image_rows, samples
 from lazypipe.figures.networks import accuracy_by_labels, code_errors, training_curves
-from lazypipe.figures.pca import convergence, scree
+from lazypipe.figures.pca import components, convergence, scree
 from lazypipe.figures.spike_triggered import spike_triggered
 from lazypipe.figures.sweep import confusion, heat_map, learning_curves
 from lazypipe.figures.units import units
@@ -18,6 +18,7 @@ __all__ = [
     "accuracy_by_labels",
     "code_errors",
     "coefficients",
+    "components",
     "confusion",
     "confusion_matrix",
     "convergence",

@@ -10,6 +10,7 @@ import numpy as np
 
 from lazypipe.errors import ConfigError
 from lazypipe.figures.canvas import NO_VALUE, WIDTH, blank
+from lazypipe.figures.images import Shape, bar, filled, rows_of, square, thinned
 from lazypipe.figures.labels import name_of, titled
 
 if TYPE_CHECKING:
@@ -19,10 +20,8 @@ FILTERS = 100
 SAMPLES = 100
 PAIRS = 30  # images of a group
 COLUMNS = 10
-SIDE = 160  # pixels of an image beyond which means of neighbours are drawn
 WIDEST = 1000  # columns of filters that are no images
 DIVERGING = "RdBu_r"  # told apart by colour-blind readers; white is 0
-Shape = tuple[int, int]
 
 
 def filters(weights: Any, shape: Shape | None = None, common_scale: bool = False) -> Figure:
@@ -34,9 +33,9 @@ def filters(weights: Any, shape: Shape | None = None, common_scale: bool = False
     """
     from matplotlib import colormaps
 
-    weights = _rows("filters", weights)
+    weights = rows_of("filters", weights)
     n_units, n_inputs = weights.shape
-    shape = _square(n_inputs) if shape is None else _filled("filters", shape, n_inputs)
+    shape = square(n_inputs) if shape is None else filled("filters", shape, n_inputs)
     norms = np.sqrt(np.einsum("ij,ij->i", weights, weights, dtype=np.float64))
     shown = np.argsort(-np.nan_to_num(norms, nan=-1.0), kind="stable")[:FILTERS]
     drawn = np.asarray(weights[shown], np.float64)
@@ -52,9 +51,8 @@ def filters(weights: Any, shape: Shape | None = None, common_scale: bool = False
     if shape is None:
         figure, axes, image = _lines(drawn, n_inputs, shown, options)
     else:
-        n_columns = min(math.ceil(math.sqrt(len(shown))), COLUMNS)
-        figure, axes, image = _mosaic(drawn.reshape(-1, 1, *shape), n_columns, options)
-    _bar(figure, axes, image, told)
+        figure, axes, image = _mosaic(drawn.reshape(-1, 1, *shape), _n_columns(len(shown)), options)
+    bar(figure, axes, image, told)
     figure.suptitle(titled("Weights from the inputs", [some]), fontsize="medium")
     return figure
 
@@ -66,18 +64,18 @@ def image_rows(groups: Mapping[str, Any], shape: Shape | None = None, title: str
     group, from its lowest to its highest value; what goes beyond is black or white. ConfigError for groups of
     different sizes, and for a ``shape`` (height, width) that D entries do not fill.
     """
-    arrays = {name: _rows("image_rows", images) for name, images in groups.items()}
+    arrays = {name: rows_of("image_rows", images) for name, images in groups.items()}
     if not arrays or len({images.shape for images in arrays.values()}) > 1:
         shapes = ", ".join(f"{name} {images.shape}" for name, images in arrays.items())
         raise ConfigError(f"image_rows: groups are {shapes or 'none'}. Give images (n, D) of one shape.")
     n, n_entries = next(iter(arrays.values())).shape
-    shape = _filled("image_rows", shape or _square(n_entries) or (0, 0), n_entries)
+    shape = filled("image_rows", shape, n_entries)
     shown = min(n, PAIRS)
     images = np.stack([np.asarray(of_group[:shown], np.float64) for of_group in arrays.values()], axis=1)
     options = _greys(images[:, 0])
     names = [name_of(name) for name in arrays]
     figure, axes, image = _mosaic(images.reshape(shown, len(names), *shape), min(COLUMNS, shown), options, names)
-    _bar(figure, axes, image, "value")
+    bar(figure, axes, image, "value")
     some = f"{shown} of {n:,}" if shown < n else ""
     figure.suptitle(titled(title, [some]), fontsize="medium")
     return figure
@@ -85,34 +83,21 @@ def image_rows(groups: Mapping[str, Any], shape: Shape | None = None, title: str
 
 def samples(images: Any, shape: Shape | None = None, title: str = "Samples") -> Figure:
     """Images (n, D) in a grid, the first 100; greys go from the lowest to the highest value of them all."""
-    images = _rows("samples", images)
+    images = rows_of("samples", images)
     n, n_entries = images.shape
-    shape = _filled("samples", shape or _square(n_entries) or (0, 0), n_entries)
+    shape = filled("samples", shape, n_entries)
     drawn = np.asarray(images[:SAMPLES], np.float64)
-    n_columns = min(math.ceil(math.sqrt(len(drawn))), COLUMNS)
-    figure, axes, image = _mosaic(drawn.reshape(-1, 1, *shape), n_columns, _greys(drawn))
-    _bar(figure, axes, image, "value")
+    figure, axes, image = _mosaic(drawn.reshape(-1, 1, *shape), _n_columns(len(drawn)), _greys(drawn))
+    bar(figure, axes, image, "value")
     some = f"{len(drawn)} of {n:,}" if len(drawn) < n else ""
     figure.suptitle(titled(title, [some]), fontsize="medium")
     return figure
 
 
-def _rows(what: str, values: Any) -> np.ndarray:
-    rows = np.asarray(values)
-    if rows.ndim != 2 or 0 in rows.shape:
-        raise ConfigError(f"{what}: needs an array of two axes, a row each; this one has shape {rows.shape}.")
-    return rows
-
-
-def _square(n: int) -> Shape | None:
-    side = math.isqrt(n)
-    return (side, side) if side * side == n and side > 1 else None
-
-
-def _filled(what: str, shape: Any, n: int) -> Shape:
-    if len(shape) != 2 or shape[0] * shape[1] != n:
-        raise ConfigError(f"{what}: {n:,} entries are no image of that shape. Give (height, width) of product {n:,}.")
-    return int(shape[0]), int(shape[1])
+def _n_columns(n: int) -> int:
+    """Of a grid that is no higher than wide, such that the last row is as full as can be."""
+    least = min(math.ceil(math.sqrt(n)), COLUMNS)
+    return min(range(least, COLUMNS + 1), key=lambda columns: (-n % columns, columns))
 
 
 def _greys(values: np.ndarray) -> dict[str, Any]:
@@ -123,13 +108,6 @@ def _greys(values: np.ndarray) -> dict[str, Any]:
     return {"cmap": colormaps["gray"].with_extremes(bad=NO_VALUE), "vmin": low, "vmax": high if high > low else low + 1}
 
 
-def _bar(figure: Figure, axes: Any, image: Any, told: str) -> None:
-    bar = figure.colorbar(image, ax=axes, shrink=0.8, pad=0.02, aspect=25)
-    bar.set_label(told, fontsize="small")
-    bar.ax.tick_params(labelsize="small")
-    bar.outline.set_visible(False)
-
-
 def _mosaic(
     images: np.ndarray, n_columns: int, options: dict[str, Any], names: list[str] | None = None
 ) -> tuple[Figure, Any, Any]:
@@ -137,7 +115,7 @@ def _mosaic(
 
     One picture, and not an axes each: a hundred axes take seconds to lay out.
     """
-    images = _thinned(images)
+    images = thinned(images)
     n, n_groups, height, width = images.shape
     n_bands = -(-n // n_columns)
     gap = max(1, round(0.07 * max(height, width)))
@@ -187,16 +165,3 @@ def _lines(drawn: np.ndarray, n_inputs: int, shown: np.ndarray, options: dict[st
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.spines[:].set_visible(False)
     return figure, axes, image
-
-
-def _thinned(images: np.ndarray) -> np.ndarray:
-    """Large images (..., height, width) as means of squares of pixels, so that none has more than 160 a side."""
-    each = -(-max(images.shape[-2:]) // SIDE)
-    if each == 1:
-        return images
-    for axis in (-2, -1):
-        starts = np.arange(0, images.shape[axis], each)
-        lengths = np.diff(np.r_[starts, images.shape[axis]])
-        lengths = lengths[:, None] if axis == -2 else lengths
-        images = np.add.reduceat(images, starts, axis=axis) / lengths
-    return images

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lazypipe.figures.canvas import BLUE, GREY, blank
+from lazypipe.figures.labels import titled
 from lazypipe.figures.traces import (
     Trace,
     draw_band,
@@ -62,7 +63,7 @@ def _traces(sta: Any, shown: np.ndarray, significance: Any) -> Figure:
         axes.set_yticks([])
         _named(axes, trace, f"channel {trace.channel}, " if of_many and trace.peak else "")
         axes.set_xlim(*limits(times))
-        axes.tick_params(labelsize="x-small", length=2.5)
+        axes.tick_params(labelsize="small", length=2.5)
         if i + n_columns < len(shown):
             axes.set_xticklabels([])
         if trace.peak is None:
@@ -72,18 +73,18 @@ def _traces(sta: Any, shown: np.ndarray, significance: Any) -> Figure:
         axes.plot(times, trace.mean, color=BLUE, linewidth=1.1, marker="o" if len(times) == 1 else "", markersize=3)
         _scale_bar(axes, sta.recording.unit)
         mark_significant(axes, times, trace)
-    figure.supxlabel(f"time from the spike ({time_unit})", fontsize="small")
+    figure.supxlabel(f"time from the spike ({time_unit})", fontsize="medium")
     own = "\neach unit on its own scale" if len(shown) > 1 else ""
-    figure.supylabel(f"mean ({values_unit(sta)}){own}", fontsize="small")
+    figure.supylabel(f"mean ({values_unit(sta)}){own}", fontsize="medium")
     figure.suptitle(_title(traces, of_many) + _left_out(sta, shown), fontsize="medium")
     return figure
 
 
 def _title(traces: list[Trace], of_many: bool) -> str:
     bands = {trace.band_is for trace in traces if trace.band is not None}
-    title = "Mean on the channel where each unit moves most" if of_many else "Mean"
-    title += f", band: {bands.pop()}" if bands else ""
-    return title + (", bars: significant lags" if any(trace.chance is not None for trace in traces) else "")
+    bars = any(trace.chance is not None for trace in traces)
+    notes = [f"band: {bands.pop()}" if bands else "", "bars: significant lags" if bars else ""]
+    return titled("Mean on the channel where each unit moves most" if of_many else "Mean", notes)
 
 
 def _heat_map(sta: Any, shown: np.ndarray) -> Figure:
@@ -111,7 +112,7 @@ def _heat_map(sta: Any, shown: np.ndarray) -> Figure:
     axes.set_xlabel(f"time from the spike ({time_unit})")
     every = math.ceil(len(shown) / NAMED)
     names = [f"{trace.unit_id} ({trace.n_used:,})" for trace in traces[::every]]
-    axes.set_yticks(range(0, len(shown), every), names, fontsize="x-small")
+    axes.set_yticks(range(0, len(shown), every), names, fontsize="small")
     axes.set_ylabel("unit (spikes used)" + (f", one in {every} named" if every > 1 else ""))
     bar = figure.colorbar(image, ax=axes, extend="both" if clipped else "neither", pad=0.02)
     bar.set_label(f"mean − its median over the lags\n({values_unit(sta)})")
@@ -162,10 +163,11 @@ def _grid(n: int, n_columns: int) -> tuple[Figure, list[Any]]:
 
 
 def _n_columns(n: int) -> int:
-    """At most 6, and such that the last row is as full as can be."""
+    """At most 4, of many 6, so that a page's width can be read, and such that the last row is as full as can be."""
     if n <= FEW_PANELS:
         return 2 if n == 4 else min(n, 3)
-    return min((6, 5, 4, 3), key=lambda columns: (-n % columns + 2 * (columns < math.sqrt(n)), -columns))
+    candidates = (4, 3) if n <= 16 else (6, 5, 4)
+    return min(candidates, key=lambda columns: (-n % columns + 2 * (columns < math.sqrt(n)), -columns))
 
 
 def _colours() -> Any:
@@ -176,7 +178,7 @@ def _colours() -> Any:
 
 def _named(axes: Any, trace: Trace, what: str) -> None:
     """The unit over its panel, and, where it has none, that it has no spikes."""
-    axes.set_title(f"unit {trace.unit_id}\n{what}{trace.count}", fontsize="x-small", pad=2)
+    axes.set_title(f"unit {trace.unit_id}\n{what}{trace.count}", fontsize="small", pad=2)
     if trace.peak is None:
         axes.text(
             0.5, 0.5, "no spikes", transform=axes.transAxes, ha="center", va="center", color=GREY, fontsize="small"
@@ -191,7 +193,7 @@ def _scale_bar(axes: Any, unit: str) -> None:
     axes.plot([-0.03, -0.03], [low, low + length], transform=across, color="black", linewidth=1.2, clip_on=False)
     axes.text(
         -0.06, low + length / 2, f"{length:g} {unit}".strip(), transform=across, rotation=90, ha="right", va="center",
-        fontsize="x-small",
+        fontsize="small",
     )  # fmt: skip
     axes.set_ylim(low, high)
 

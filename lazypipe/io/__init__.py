@@ -12,6 +12,7 @@ from lazypipe.io.formats import Format, format_of, suffixes_of, unknown
 from lazypipe.io.idx import is_idx
 from lazypipe.io.images import is_image_folder
 from lazypipe.io.matrix import Matrix, Reader
+from lazypipe.io.sources import require_there
 from lazypipe.stores import AnyPath, Place, path_of
 
 __all__ = ["Matrix", "Reader", "open_matrix"]
@@ -28,6 +29,7 @@ FORMATS = (
     Format("lazypipe.io.zarr", (".zarr",), inside=("zarr.json", ".zarray", ".zgroup")),
     IDX,
 )
+TABLES = {".csv": "csv", ".tsv": "csv", ".json": "json", ".orc": "orc", ".avro": "avro"}  # what Spark reads them as
 
 
 def open_matrix(source: str | AnyPath | np.ndarray | Matrix, column: str | None = None) -> Matrix:
@@ -51,8 +53,7 @@ def open_matrix(source: str | AnyPath | np.ndarray | Matrix, column: str | None 
             f"Pass a path, a 2-D numpy array, or what open_matrix returned; sparse rows as the path of an .npz."
         )
     path = path_of(source)
-    if not path.exists():
-        raise DataError(f"{path}: no such file or directory. Check the path.")
+    require_there(path)
     matrix: Matrix = _format_of(path).load().open_source(path, column)
     return matrix
 
@@ -74,4 +75,7 @@ def _format_of(path: AnyPath) -> Format:
 
     if is_svmlight(path):
         raise DataError(f"{path}: is svmlight text. Convert it to .arrow or .parquet, and open that.")
+    suffix = path.suffix.lower()
+    if suffix in TABLES:
+        known += f". A table is converted first: python -m jobs convert --format {TABLES[suffix]}"
     raise DataError(f"{path}: {unknown(path)}. Known formats: {known}.")

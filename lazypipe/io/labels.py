@@ -23,7 +23,7 @@ from lazypipe.io.formats import Format, format_of, suffixes_of, unknown
 from lazypipe.io.idx import is_idx, open_idx
 from lazypipe.io.label_values import checked, from_memory, of_arrow, of_numbers, require_shape
 from lazypipe.io.npy import require_whole
-from lazypipe.io.sources import one_line
+from lazypipe.io.sources import one_line, require_there
 from lazypipe.stores import AnyPath, path_of
 
 IDX = Format("idx", (".idx",))
@@ -72,8 +72,7 @@ def read_labels(
 
 
 def _from_file(path: AnyPath, column: str | None, n_rows: int | None) -> np.ndarray:
-    if not path.exists():
-        raise DataError(f"{path}: no such file or directory. Check the path.")
+    require_there(path)
     found = format_of(path, FORMATS) or (IDX if is_idx(path) else None)
     if found is None:
         what = "is a directory without labels" if path.is_dir() else unknown(path)
@@ -190,7 +189,7 @@ def _chosen(names: Sequence[str], column: str | None, kind: str, uri: str) -> st
     if column is None and len(names) == 1:
         return names[0]
     if column is None:
-        raise DataError(f"{uri}: has {len(names)} {kind} ({shown}). Choose one with column=.")
+        raise DataError(f"{uri}: has {len(names)} {kind} ({shown}). Choose one with column= (--label-column).")
     if column not in names:
         raise DataError(f"{uri}: has no {column!r}. Its {kind} are {shown}.")
     return column

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -15,6 +17,18 @@ from lazypipe.stores import AnyPath, path_of
 def one_line(error: BaseException) -> str:
     """The message of a third-party error on a single line, without its final full stop."""
     return (" ".join(str(error).split()) or type(error).__name__).rstrip(".")
+
+
+def require_there(path: AnyPath) -> None:
+    """DataError for a path that leads nowhere, or to what may not be read."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise DataError(f"{path}: no such file or directory. Check the path.") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({one_line(error)}). Check path and rights.") from error
+    if isinstance(path, Path) and not os.access(path, os.R_OK):
+        raise DataError(f"{path}: cannot be read: no right to. Change its rights, or pass another.")
 
 
 def checked_dtype(dtype: np.dtype, uri: str) -> np.dtype:

@@ -28,6 +28,7 @@ from lazypipe.models.preparation import (
 from lazypipe.models.tiled import TiledCovariance
 from lazypipe.models.tiles import TILES_REMEDY, write_tiles
 from lazypipe.models.tiles import plan_tiles as _tiles_plan
+from lazypipe.operations import Operations
 from lazypipe.plan import FoldPlan, Host, Plan, or_say_what_fits, plan_fold
 from lazypipe.stats.covariance import Covariance, CovarianceMatrix
 from lazypipe.stats.provisional import provisional_shift
@@ -207,7 +208,7 @@ def _tiled(
 def _store(out: str | Path) -> AnyPath:
     place = path_of(out) if is_remote(out) else Path(out)
     if place.suffix not in ("", ".zarr"):
-        raise ConfigError(f"out: {str(out)!r} is no .zarr, which tiles are written to. Name it cov.zarr.")
+        raise ConfigError(f"out (--tiles): {str(out)!r} is no .zarr, which tiles are written to. Name it cov.zarr.")
     return place
 
 
@@ -263,11 +264,12 @@ def covariance_fold(
 
 
 def _plan(matrix: Matrix, asked: Preparation, host: Host) -> Plan:
-    folds = [covariance_fold(matrix, asked, host)]
-    if asked.nan == "mean":
-        folds.append(plan_moments(matrix, asked, host))
     n_columns = matrix.shape[1]
     output = 8 * n_columns * (n_columns + 1)
+    finished = Operations(memory=2.0 * output)  # the mean taken off, and divided
+    folds = [covariance_fold(matrix, asked, host).doing(on_driver=finished)]
+    if asked.nan == "mean":
+        folds.append(plan_moments(matrix, asked, host))
     return Plan(
         "covariance", matrix.uri, matrix.shape, str(matrix.dtype), host, tuple(folds), passes=len(folds),
         output_nbytes=output,

@@ -22,6 +22,7 @@ from lazypipe.models.least_squares import (
     solve_factor,
     solve_products,
 )
+from lazypipe.operations import Operations
 from lazypipe.plan import FoldPlan, Host, Plan, or_say_what_fits, plan_fold
 from lazypipe.stats import Covariance, ResidualSquares, TriangularFactor
 from lazypipe.stats.provisional import provisional_shift
@@ -295,15 +296,17 @@ def _planned(design: Design, valid: Design | None, model: LinearRegression, host
     shift = np.broadcast_to(np.zeros(1, compute_dtype(matrix.dtype)), (n_columns,))
     held = 8 * MATRICES * n_columns**2 + 64 * n_columns
     folds, notes = [], []
+    solved = Operations(decomposition=3.0 * n_columns**3)  # eigenvalues, a Cholesky factor and its inverse
     if model.method != "tsqr":
-        folds.append(plan_fold(NORMAL, Covariance(shift, 0), matrix, host, held))
+        folds.append(plan_fold(NORMAL, Covariance(shift, 0), matrix, host, held).doing(on_driver=solved))
     if model.method != "normal":
-        folds.append(plan_fold(TSQR, TriangularFactor(shift), matrix, host, held))
+        fold = plan_fold(TSQR, TriangularFactor(shift), matrix, host, held)
+        folds.append(fold.doing(on_driver=solved, times=float(model.method == "tsqr")))
     if model.method == "auto":
         notes.append("tsqr is one more pass, taken only where the normal equations would lose digits")
     if model.method != "tsqr":
         notes.append("residuals is one more pass, taken only where R² is too near 1 for the products to tell")
-        folds.append(plan_fold(RESIDUALS, _residuals(design), matrix, host, held))
+        folds.append(plan_fold(RESIDUALS, _residuals(design), matrix, host, held).doing(times=0.0))
     if valid is not None:
         notes.append(f"one pass over the validation rows, {valid.matrix.uri}")
         folds.append(plan_fold(VALIDATION, _residuals(valid), valid.matrix, host, held))

@@ -19,6 +19,7 @@ from lazypipe.engines import Engine
 from lazypipe.errors import ConfigError, DataError
 from lazypipe.io.matrix import Matrix
 from lazypipe.io.prepared import Prepared
+from lazypipe.io.sources import one_line, require_there
 from lazypipe.plan import FoldPlan, Host, plan_fold
 from lazypipe.stats.moments import ColumnMoments, Moments, NanPolicy
 from lazypipe.stores import path_of
@@ -96,11 +97,12 @@ def _checked_weights(row_weights: Any, matrix: Matrix) -> np.ndarray:
         place = path_of(row_weights)
         if not place.is_file():
             raise DataError(f"{what}: no such file. Check the path.")
+        require_there(place)
         try:
             with place.open("rb") as file:
                 row_weights = np.load(file, allow_pickle=False)
         except (OSError, ValueError) as error:
-            raise DataError(f"{what}: is not a readable .npy file ({' '.join(str(error).split())}).") from error
+            raise DataError(f"{what}: is not a readable .npy file ({one_line(error)}). Write it again.") from error
     try:
         weights = np.asarray(row_weights, dtype=np.float64)
     except (TypeError, ValueError) as error:

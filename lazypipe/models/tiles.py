@@ -32,12 +32,14 @@ from lazypipe.models.preparation import (
     too_little_weight,
 )
 from lazypipe.models.tiled import TiledCovariance
+from lazypipe.operations import Operations, products
 from lazypipe.plan import FoldPlan, Host, Plan
 from lazypipe.sizes import MIB, show_bytes
 from lazypipe.stats.base import accumulate, require_finite
 from lazypipe.stats.centring import Centring
 from lazypipe.stats.products import head_shift
 from lazypipe.stores import AnyPath
+from lazypipe.work import Work
 
 TILES_REMEDY = "or give more memory."
 LARGEST_TILE = 5120  # columns: 100 MB of float32, 0.5 s of a core
@@ -74,8 +76,15 @@ def plan_tiles(matrix: Matrix, asked: Preparation, host: Host, out: AnyPath) -> 
             f"{matrix.uri}: tiles of {tile} columns need {show_bytes(task)} a task; the budget is "
             f"{show_bytes(host.memory)}."
         )
-    stripes = sum(1 + t.stop - t.start for t in tasks)
-    output = count * (count + 1) // 2 * tile**2 * itemsize + 8 * n
+    n_tiles = count * (count + 1) // 2
+    # Of stripes that are held whole, that of the row is read once a task; of others both, once a tile.
+    whole = _block_rows(matrix, tile, host) == n_rows
+    stripes = sum(1 + t.stop - t.start for t in tasks) if whole else 2 * n_tiles
+    output = n_tiles * tile**2 * itemsize + 8 * n
+    entries = float(n_tiles) * tile**2
+    summed = 0 if n_rows <= SLAB_ROWS else -(-n_rows // SLAB_ROWS)  # products of slabs, in float64
+    width = matrix.panel_columns
+    read = stripes * tile * n_rows * matrix.dtype.itemsize
     fold = FoldPlan(
         "tiles",
         "columns",
@@ -87,11 +96,18 @@ def plan_tiles(matrix: Matrix, asked: Preparation, host: Host, out: AnyPath) -> 
         task_nbytes=task,
         reserved=reserved,
         concurrency=max(1, min(host.threads, len(tasks), (host.memory - reserved) // task)),
-        bytes_read=stripes * tile * n_rows * matrix.dtype.itemsize,
+        bytes_read=read,
         shared=host.shared,
+        work=Work(
+            products(2.0 * n_rows * entries, itemsize).plus(Operations(memory=8.0 * summed * entries)),
+            read_nbytes=read,
+            pieces=stripes * (n_rows if width is None else -(-tile // width)),
+            sent_nbytes=8 * n_rows,
+            returned_nbytes=0,
+            written_nbytes=output,
+        ),
     )
     before = () if asked.plain else (plan_moments(to_plan_with(matrix, asked), asked, host),)
-    n_tiles = count * (count + 1) // 2
     notes = (f"{n_tiles:,} tiles of {tile:,} x {tile:,} {compute_dtype(matrix.dtype)} in {room_at(out)}",)
     passes = -(-fold.bytes_read // matrix.nbytes) + len(before)
     return Plan(

@@ -113,7 +113,7 @@ def cut_rows(
     if batch_rows > n_rows and shuffle:
         raise ConfigError(
             f"batch_size: {batch_rows:,} is more than the {n_rows:,} rows of {matrix.uri}. Give {n_rows:,} at most, "
-            f"or None for all rows."
+            f"or all (None) of them."
         )
     batch_rows = min(batch_rows, n_rows)
 

@@ -11,7 +11,7 @@ import torch
 from lazypipe.blocks import Run
 from lazypipe.engines import Engine
 from lazypipe.engines.placed import given_gpu
-from lazypipe.errors import EngineError
+from lazypipe.errors import RefusedError
 from lazypipe.io.matrix import Matrix
 from lazypipe.nets.device import arithmetic, device_of
 from lazypipe.nets.options import Options
@@ -121,14 +121,14 @@ def plan_training(
 ) -> Plan:
     """The plan of a training. ``nbytes(memory)`` is what it takes of a budget; raises MemoryPlanError.
 
-    ConfigError where CUDA is asked for and this machine, on which it is to run, has none; EngineError where no worker
+    ConfigError where CUDA is asked for and this machine, on which it is to run, has none; RefusedError where no worker
     of a cluster has one.
     """
     if engine.gpus is None:
         device_of(options.device)
     gpus, n_here = gpus_of(options, engine), processes_here(options, engine)
     if gpus and engine.gpus == 0:
-        raise EngineError(
+        raise RefusedError(
             f"{engine.kind}: device cuda needs a GPU, and no worker offers one. Start one with {OFFER[engine.kind]}, "
             f"or pass device='auto' or 'cpu' (--device cpu)."
         )

@@ -90,9 +90,9 @@ def save_stack(path: str | Path, stack: Stack, overwrite: bool = False) -> None:
     save_tensors(path_of(path), header, tensors, overwrite)
 
 
-def is_stack(path: AnyPath) -> bool:
-    """Whether a file holds a stack, or one machine. DataError where it cannot be read."""
-    return bool(load_tensors(path.absolute(), REMEDY).header.get("network", {}).get("loss") == LOSS)
+def is_stack(path: AnyPath, remedy: str) -> bool:
+    """Whether a file holds a stack, or one machine. DataError, with that remedy, where it cannot be read."""
+    return bool(load_tensors(path.absolute(), remedy).header.get("network", {}).get("loss") == LOSS)
 
 
 def load_stack(path: str | AnyPath) -> Stack:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from lazypipe.blocks import Block, is_sparse
+from lazypipe.operations import Operations, products
 from lazypipe.stats.base import Axis, accumulate, product_with_itself, require_alleles, require_finite, rows_with_nan
 
 
@@ -101,6 +102,9 @@ class Covariance:
     def scratch_nbytes(self, n_rows: int, n_columns: int, itemsize: int) -> int:
         masks = n_rows * n_columns if self.omit_nan else 0
         return (itemsize + 8) * n_columns * n_columns + itemsize * (2 * n_columns + n_rows) + masks
+
+    def operations(self, n_rows: int, n_columns: int, itemsize: int) -> Operations:
+        return products(float(n_rows) * n_columns**2, itemsize)  # half of a product: it is symmetric
 
 
 def _cleared(values: Any, rows: np.ndarray, shift: np.ndarray | None) -> Any:

@@ -12,6 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from lazypipe.blocks import Block
+from lazypipe.operations import Operations, products
 from lazypipe.stats.base import Axis, accumulate, product_with_itself, require_finite
 from lazypipe.stats.centring import Centring
 from lazypipe.stats.products import HEAD_ROWS, head_shift
@@ -48,3 +49,6 @@ class Gram:
 
     def scratch_nbytes(self, n_rows: int, n_columns: int, itemsize: int) -> int:
         return (itemsize + 8) * n_rows * n_rows + itemsize * 3 * HEAD_ROWS * n_columns
+
+    def operations(self, n_rows: int, n_columns: int, itemsize: int) -> Operations:
+        return products(float(n_rows) ** 2 * n_columns, itemsize)  # half of a product: it is symmetric

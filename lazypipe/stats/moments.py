@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 
 from lazypipe.blocks import Block, is_sparse
+from lazypipe.operations import Operations
 from lazypipe.stats.base import Axis, require_alleles, require_finite, rows_with_nan
 
 NanPolicy = Literal["raise", "omit", "mean"]
@@ -125,3 +126,6 @@ class Moments:
         # einsum and sum cast through small buffers; NaN are found by a mask, and rows omitted by a copy.
         masks = 0 if self.nan == "raise" else n_rows * n_columns * (1 + (itemsize if self.nan == "omit" else 1))
         return 8 * 8 * n_columns + 2**20 + masks
+
+    def operations(self, n_rows: int, n_columns: int, itemsize: int) -> Operations:
+        return Operations(memory=8.0 * n_rows * n_columns)  # each entry cast and summed twice

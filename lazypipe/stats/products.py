@@ -15,6 +15,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from lazypipe.blocks import Block, Span
+from lazypipe.operations import Operations, products
 from lazypipe.stats.base import Axis, accumulate, require_finite
 from lazypipe.stats.centring import Centring
 from lazypipe.stats.provisional import coarse
@@ -95,6 +96,9 @@ class RowProduct(SummedArray):
         p = self.basis.shape[1]
         return itemsize * (2 * n_columns * p + n_rows * p)
 
+    def operations(self, n_rows: int, n_columns: int, itemsize: int) -> Operations:
+        return products(4.0 * n_rows * n_columns * self.basis.shape[1], itemsize)
+
 
 @dataclass(frozen=True)
 class AdjointProduct(SummedArray):
@@ -113,6 +117,9 @@ class AdjointProduct(SummedArray):
 
     def scratch_nbytes(self, n_rows: int, n_columns: int, itemsize: int) -> int:
         return itemsize * n_columns * self.basis.shape[1]
+
+    def operations(self, n_rows: int, n_columns: int, itemsize: int) -> Operations:
+        return products(2.0 * n_rows * n_columns * self.basis.shape[1], itemsize)
 
 
 class ColumnProductState(NamedTuple):
@@ -170,6 +177,11 @@ class ColumnProduct:
         tile = max(TILE_NBYTES, 16 * n_rows * itemsize)
         return by_tiles + tile + scratch_nbytes(n_rows, p)
 
+    def operations(self, n_rows: int, n_columns: int, itemsize: int) -> Operations:
+        p = self.basis.shape[1]
+        made = Operations(memory=3.0 * 8 * n_rows * p)  # the product, cleared and copied, and the basis in its dtype
+        return products(4.0 * n_rows * n_columns * p, itemsize).plus(made)
+
 
 @dataclass(frozen=True)
 class StripeProjection(SummedArray):
@@ -188,6 +200,9 @@ class StripeProjection(SummedArray):
 
     def scratch_nbytes(self, n_rows: int, n_columns: int, itemsize: int) -> int:
         return itemsize * n_rows * self.basis.shape[1]
+
+    def operations(self, n_rows: int, n_columns: int, itemsize: int) -> Operations:
+        return products(2.0 * n_rows * n_columns * self.basis.shape[1], itemsize)
 
 
 class Stripe(NamedTuple):

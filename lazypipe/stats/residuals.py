@@ -13,6 +13,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from lazypipe.blocks import Block
+from lazypipe.operations import Operations
 from lazypipe.stats.base import Axis, require_finite
 
 SLAB = 256  # rows cast to float64 at a time
@@ -78,3 +79,6 @@ class ResidualSquares:
 
     def scratch_nbytes(self, n_rows: int, n_columns: int, itemsize: int) -> int:
         return 8 * (2 * min(SLAB, n_rows) * n_columns + 3 * n_rows + 2 * n_columns)
+
+    def operations(self, n_rows: int, n_columns: int, itemsize: int) -> Operations:
+        return Operations(memory=8.0 * n_rows * n_columns)  # each entry cast, and read once more

@@ -14,6 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from lazypipe.blocks import Block
+from lazypipe.operations import Operations
 from lazypipe.stats.base import Axis, require_finite
 
 STACK = 2  # rows of a state, in widths, before they are reduced to one width
@@ -69,3 +70,6 @@ class TriangularFactor:
         """The shifted rows or two stacked states, whichever are more, and LAPACK's two copies of them."""
         width = n_columns + 1
         return 3 * 8 * width * max(n_rows, 2 * STACK * width) + 2**20
+
+    def operations(self, n_rows: int, n_columns: int, itemsize: int) -> Operations:
+        return Operations(decomposition=3.0 * n_rows * (n_columns + 1) ** 2)  # 2, and as much again for stacked states

@@ -125,8 +125,7 @@ def _abort(file_system: Any, targets: Sequence[Place]) -> None:
             if one["Key"] == key:
                 await file_system._abort_mpu(bucket, key, one["UploadId"])
 
-    large = [target for target in targets if target.uri][:MOST_PARTS]
-    _each(file_system, abort, large, CLEANING_SECONDS)
+    _each(file_system, abort, targets, CLEANING_SECONDS)
 
 
 def _delete(places: Sequence[Place], seconds: float = 600) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 from lazypipe.atomic import replacing, require_free
 from lazypipe.blocks import SUPPORTED_DTYPES
 from lazypipe.checks import named, whole
+from lazypipe.engines.spark_java import LOST, java_told
 from lazypipe.errors import DataError, MemoryPlanError
 from lazypipe.io.convert import npy_header
 from lazypipe.io.images import labels_path
@@ -76,16 +77,18 @@ def convert_table(
     DataError : what Spark cannot read, columns that are no numbers, nulls, lists of several lengths, too many
         categories, numbers that the dtype does not hold, a table that changes meanwhile, no room on the disk.
     MemoryPlanError : a few rows do not fit ``memory``.
+    EngineError : Java died, or no executor is left.
     """
     path = require_good(target, nulls, categories, max_categories, dtype, overwrite)
     budget = parse_bytes(memory)
     progress = progress or Progress()
-    features, label_feature = choose(frame.schema, columns, label, categories, name)
-    rows = _rows(frame, (*features, *([label_feature] if label_feature else [])), name)
+    with java_told(frame.sparkSession.sparkContext, name):
+        features, label_feature = choose(frame.schema, columns, label, categories, name)
+        rows = _rows(frame, (*features, *([label_feature] if label_feature else [])), name)
 
     measure = Measure(features, label_feature, nulls == "drop", max_categories)
     seen = measure.nothing()
-    with _batches(frame.sparkSession, budget // SHARES, len(features)):
+    with _batches(frame.sparkSession, budget // SHARES, len(features), name):
         for part in reports(rows, measure, f"measure {name}", name, progress):
             seen.merge(part)
     judged = judge(seen, nulls, categories, max_categories, dtype, name)
@@ -112,7 +115,7 @@ def convert_table(
             uri=name,
             labels=labels,
         )
-        with _batches(frame.sparkSession, budget // SHARES, max(judged.width, len(features))):
+        with _batches(frame.sparkSession, budget // SHARES, max(judged.width, len(features)), name):
             written = reports(rows.drop("file"), write, f"write {path.name}", name, progress)
         _require_whole(judged, written, name)
     return record.Converted(
@@ -144,9 +147,8 @@ def require_good(
             f"{path}: a table is not written to {path.suffix or 'no suffix'!r}. Write a .npy, and convert that: "
             f"python -m jobs convert --source {path.stem}.npy --target {path.name}."
         )
-    if not overwrite:
-        for one in (path, labels_path(path), record.columns_path(path)):
-            require_free(one)
+    for one in (path, labels_path(path), record.columns_path(path)):
+        require_free(one, overwrite)
     return path
 
 
@@ -160,20 +162,22 @@ def _rows(frame: DataFrame, features: Sequence[Feature], name: str) -> DataFrame
 
 
 @contextmanager
-def _batches(session: SparkSession, n_bytes: int, width: int) -> Iterator[None]:
+def _batches(session: SparkSession, n_bytes: int, width: int, name: str) -> Iterator[None]:
     """While the block lasts, batches of Arrow have at most that many bytes, and as many rows of that width."""
     arrow = "spark.sql.execution.arrow"
     n_records = max(1, min(MOST_RECORDS, n_bytes // (8 * (width + 3))))
     wanted = {f"{arrow}.maxRecordsPerBatch": str(n_records), f"{arrow}.maxBytesPerBatch": str(n_bytes)}
-    before = {key: session.conf.get(key) for key in wanted}
-    try:
-        for key, value in wanted.items():
-            session.conf.set(key, value)
-        yield
-    finally:
-        for key, old in before.items():
-            if old is not None:
-                session.conf.set(key, old)
+    with java_told(session.sparkContext, name):
+        before = {key: session.conf.get(key) for key in wanted}
+        try:
+            for key, value in wanted.items():
+                session.conf.set(key, value)
+            yield
+        finally:
+            with suppress(*LOST):  # of Java that has died: told already
+                for key, old in before.items():
+                    if old is not None:
+                        session.conf.set(key, old)
 
 
 def _require_memory(judged: Judged, budget: int, name: str) -> None:

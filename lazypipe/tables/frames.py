@@ -12,6 +12,7 @@ from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as sql
 
+from lazypipe.engines.spark_java import java_told
 from lazypipe.errors import DataError
 from lazypipe.tables.formats import format_of
 
@@ -27,7 +28,8 @@ SHUFFLED = re.compile(r"(?<!\w)Exchange ")
 def open_named(session: SparkSession, name: str) -> DataFrame:
     """A table or view of the catalog; DataError in one line where there is none."""
     try:
-        return session.table(name)
+        with java_told(session.sparkContext, name):
+            return session.table(name)
     except ERRORS as error:
         condition = condition_of(error)
         if condition.startswith("PARSE"):
@@ -50,8 +52,9 @@ def open_files(session: SparkSession, source: str, kind: str | None, options: Ma
     kind = kind or format_of(source)
     path = source if "://" in source else str(Path(source).expanduser())
     try:
-        reader = session.read.format(kind).options(**options)
-        return reader.load() if kind == "jdbc" else reader.load(path)
+        with java_told(session.sparkContext, source):
+            reader = session.read.format(kind).options(**options)
+            return reader.load() if kind == "jdbc" else reader.load(path)
     except ERRORS as error:
         condition = condition_of(error)
         if condition in ("AVRO_DATA_SOURCE_NOT_ENABLED", "DATA_SOURCE_NOT_FOUND"):

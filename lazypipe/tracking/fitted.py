@@ -26,9 +26,13 @@ EXAMPLE_COLUMNS = 4096  # an example is written out as text, and shown
 
 
 def log_projection(
-    uri: str, run_id: str, mean: np.ndarray, components: np.ndarray, scale: np.ndarray | None
+    uri: str, run_id: str, mean: np.ndarray, components: np.ndarray, scale: np.ndarray | None = None
 ) -> None:  # fmt: skip
-    """See TrackedRun.log_projection."""
+    """Mean (D,), components (k, D) and scale (D,) as a pyfunc model of a run: rows (n, D) in, scores (n, k) out.
+
+    ``mlflow.pyfunc.load_model("runs:/<run id>/model")`` brings it back; it needs numpy alone, not
+    lazypipe. It has no signature: a million columns would make one of 100 MB.
+    """
     arrays = {"mean": mean, "components": components}
     if scale is not None:
         arrays["scale"] = scale
@@ -40,15 +44,28 @@ def log_projection(
 def log_network(
     uri: str,
     run_id: str,
-    name: str,
     layers: Sequence[tuple[np.ndarray, np.ndarray]],
-    activation: str,
-    output: str,
-    divide_by: float,
-    classes: Any,
-    example: Any,
+    *,
+    activation: str = "relu",
+    output: str = "softmax",
+    classes: Any = None,
+    divide_by: float = 1.0,
+    example: Any = None,
+    name: str = "model",
 ) -> None:
-    """See TrackedRun.log_network."""
+    """Weights (outputs, inputs) and biases (outputs,) of each layer as a pyfunc model of a run: rows (n, D) in.
+
+    Rows are divided by ``divide_by``; ``activation`` is that of the hidden layers, ``output`` ("softmax",
+    "sigmoid", "linear") that of the last one. With ``classes`` (K,), in the order of the outputs, ``predict``
+    gives the class of each row (n,), and probabilities (n, K) with ``params={"probabilities": True}``; else it
+    gives the outputs (n, K). A stack of RBMs is layers of "sigmoid", its features the outputs of the last.
+
+    ``mlflow.pyfunc.load_model("runs:/<run id>/<name>")`` brings it back; it needs numpy alone, not lazypipe nor
+    torch, and takes arrays, DataFrames and CSR matrices of any numbers: its signature says nothing of what goes
+    in, since MLflow would refuse whatever has not the one dtype of the signature. The first 3 rows of
+    ``example`` go with it as its input example, except where they have more than 4,096 columns. ConfigError for
+    layers that do not fit together, and for unknown names.
+    """
     arrays = _network_arrays(layers, activation, output, classes)
     n_inputs, n_outputs = layers[0][0].shape[1], len(layers[-1][1])
     options: dict[str, Any] = {

@@ -23,7 +23,7 @@ Sample: TypeAlias = tuple[str, float, int, int]  # name, value, when (millisecon
 
 @dataclass(frozen=True)
 class Model:
-    """A fitted model: ``arguments`` are those of TrackedRun.log_projection or log_network."""
+    """A fitted model: ``arguments`` are those of log_projection or log_network, but for the run's."""
 
     kind: Literal["projection", "network"]
     arguments: Mapping[str, Any]
@@ -33,7 +33,6 @@ class Model:
 class Record:
     """What is still to be sent: whatever a store has taken is taken off. ``files`` are names in the result folder."""
 
-    parameters: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     metrics: list[Sample] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
@@ -50,7 +49,6 @@ class Record:
         """Contents by file name; ``run`` says where it belongs (TrackedRun.describe)."""
         values: dict[str, Any] = {
             "run": dict(run),
-            "parameters": self.parameters,
             "tags": self.tags,
             "metrics": self.metrics,
             "files": self.files,
@@ -74,7 +72,6 @@ class Record:
         ]
         model = values["model"]
         return Record(
-            dict(values["parameters"]),
             dict(values["tags"]),
             [(name, float(value), int(when), int(step)) for name, value, when, step in values["metrics"]],
             list(values["files"]),

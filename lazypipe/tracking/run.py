@@ -5,17 +5,16 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
 from lazypipe.progress import EpochDone, Event, PassDone, StepsDone
 from lazypipe.secrets import hidden
-from lazypipe.tracking import attempts, fitted
+from lazypipe.tracking import attempts
 from lazypipe.tracking.children import Child, Point, create_child, to_batches
-from lazypipe.tracking.parameters import PARAMETER_LENGTH, log_parameters, note
+from lazypipe.tracking.fitted import log_network, log_projection
+from lazypipe.tracking.parameters import PARAMETER_LENGTH
 from lazypipe.tracking.record import Record, Sample
 from lazypipe.tracking.store import is_away, page_of, require_store, told
 from lazypipe.tracking.training import KEPT, named, next_sending
@@ -72,17 +71,6 @@ class TrackedRun:
             done = time.monotonic()
             self._send_from = next_sending(done, done - begun)
 
-    def log_metrics(self, metrics: Mapping[str, float], series: Iterable[Point] = ()) -> None:
-        """Figures of the whole run, each logged once; and those that have several steps."""
-        record = Record()
-        record.add_metrics(metrics, series)
-        self._waiting += record.metrics
-        self._flush()
-
-    def log_note(self, text: str) -> None:
-        """Markdown that the page of the run begins with."""
-        self.log_tags(note(text))
-
     def log_tags(self, tags: Mapping[str, str]) -> None:
         """Short texts by name."""
         from mlflow.entities import RunTag
@@ -104,40 +92,6 @@ class TrackedRun:
             copy = Path(folder, path.name)
             copy.write_bytes(path.read_bytes())
             self.client.log_artifact(self.run_id, str(copy))
-
-    def log_projection(self, mean: np.ndarray, components: np.ndarray, scale: np.ndarray | None = None) -> None:
-        """Mean (D,), components (k, D) and scale (D,) as a pyfunc model: rows (n, D) in, scores (n, k) out.
-
-        ``mlflow.pyfunc.load_model("runs:/<run id>/model")`` brings it back; it needs numpy alone, not
-        lazypipe. It has no signature: a million columns would make one of 100 MB.
-        """
-        fitted.log_projection(self.uri, self.run_id, mean, components, scale)
-
-    def log_network(
-        self,
-        layers: Sequence[tuple[np.ndarray, np.ndarray]],
-        *,
-        activation: str = "relu",
-        output: str = "softmax",
-        classes: Any = None,
-        divide_by: float = 1.0,
-        example: Any = None,
-        name: str = "model",
-    ) -> None:
-        """Weights (outputs, inputs) and biases (outputs,) of each layer as a pyfunc model: rows (n, D) in.
-
-        Rows are divided by ``divide_by``; ``activation`` is that of the hidden layers, ``output`` ("softmax",
-        "sigmoid", "linear") that of the last one. With ``classes`` (K,), in the order of the outputs, ``predict``
-        gives the class of each row (n,), and probabilities (n, K) with ``params={"probabilities": True}``; else it
-        gives the outputs (n, K). A stack of RBMs is layers of "sigmoid", its features the outputs of the last.
-
-        ``mlflow.pyfunc.load_model("runs:/<run id>/<name>")`` brings it back; it needs numpy alone, not lazypipe nor
-        torch, and takes arrays, DataFrames and CSR matrices of any numbers: its signature says nothing of what goes
-        in, since MLflow would refuse whatever has not the one dtype of the signature. The first 3 rows of
-        ``example`` go with it as its input example, except where they have more than 4,096 columns. ConfigError for
-        layers that do not fit together, and for unknown names.
-        """
-        fitted.log_network(self.uri, self.run_id, name, layers, activation, output, divide_by, classes, example)
 
     def is_finished(self) -> bool:
         """Whether the store says so."""
@@ -186,8 +140,6 @@ class TrackedRun:
 
     def _send(self, record: Record, folder: ResultFolder) -> None:
         self._flush()
-        log_parameters(self.client, self.run_id, record.parameters)
-        record.parameters = {}
         self.log_tags(record.tags)
         record.tags = {}
         while record.files:
@@ -201,8 +153,8 @@ class TrackedRun:
         if record.model is not None:
             if self._sent_in_part:
                 attempts.remove_models(self.client, self.experiment_id, self.run_id)
-            log_model = self.log_projection if record.model.kind == "projection" else self.log_network
-            log_model(**record.model.arguments)
+            log_model: Callable[..., None] = log_projection if record.model.kind == "projection" else log_network
+            log_model(self.uri, self.run_id, **record.model.arguments)
             record.model = None
         self.client.set_terminated(self.run_id, "FINISHED")
 

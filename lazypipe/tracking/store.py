@@ -15,13 +15,20 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from lazypipe.errors import ConfigError, EngineError
+from lazypipe.errors import ConfigError, EngineError, RefusedError
 from lazypipe.secrets import hidden
 
 CONNECT_SECONDS = 4
 LONGEST = 200  # characters of what a store said
 PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 SSL_REQUEST = bytes.fromhex("0000000804d2162f")  # what a PostgreSQL server answers in one byte, whoever asks
+BUSY = (http.client.REQUEST_TIMEOUT, http.client.TOO_MANY_REQUESTS)
+# What connections raise that is no OSError, by name: not all of these libraries are there, or loaded.
+CONNECTIONS = {
+    "http.client.HTTPException", "urllib3.exceptions.HTTPError", "sqlalchemy.exc.OperationalError",
+    "sqlalchemy.exc.InterfaceError", "sqlalchemy.exc.TimeoutError", "botocore.exceptions.ConnectionError",
+    "botocore.exceptions.HTTPClientError",
+}  # fmt: skip
 START = "Start one with `make up` or `mlflow server`, or pass --tracking.enabled false."
 
 
@@ -114,16 +121,32 @@ def said(error: BaseException) -> str:
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether the store may take later what it did not take now: it did not answer, or is not well."""
-    status = getattr(error, "get_http_status_code", None)
-    return status is None or int(status()) >= http.client.INTERNAL_SERVER_ERROR
+    """Whether the store may take later what it did not take now: it did not answer, is busy, or is not well."""
+    status = _status(error)
+    if status is not None:
+        return status in BUSY or status >= http.client.INTERNAL_SERVER_ERROR
+    if isinstance(error, RefusedError):
+        return False
+    if isinstance(error, OSError):
+        return error.filename is None  # else it is of a file, and no connection
+    kinds = {f"{kind.__module__}.{kind.__name__}" for kind in type(error).__mro__}
+    return isinstance(error, EngineError) or bool(kinds & CONNECTIONS)
+
+
+def _status(error: BaseException) -> int | None:
+    """Of HTTP, where a server, or MLflow in its place, told one."""
+    told = getattr(error, "get_http_status_code", None)
+    found = told() if told is not None else getattr(getattr(error, "response", None), "status_code", None)
+    return None if found is None else int(found)
 
 
 def page_of(uri: str, experiment_id: str, run_id: str) -> str | None:
-    """The address of a run's page, where the store is a server."""
+    """The address of a run's page, without a login, where the store is a server."""
     if not uri.startswith(("http://", "https://")):
         return None
-    return f"{hidden(uri).rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
+    address = urlsplit(uri)
+    place = address._replace(netloc=address.netloc.rpartition("@")[2]).geturl()
+    return f"{hidden(place).rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
 
 
 def sqlite_file(uri: str) -> Path:

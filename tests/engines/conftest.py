@@ -2,55 +2,14 @@
 
 import contextlib
 import os
-import signal
-import socket
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import free_port, free_ports, listens, process, ready
 
 BIN = Path(sys.executable).parent
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-@contextlib.contextmanager
-def process(*command, cwd, env=None):
-    """A server in a process group of its own, ended whole."""
-    log = open(Path(cwd) / f"{Path(str(command[0])).name}-{time.monotonic_ns()}.log", "w")  # noqa: SIM115
-    child = subprocess.Popen(
-        [str(word) for word in command], cwd=cwd, env=env, stdout=log, stderr=log, start_new_session=True
-    )
-    child.log = Path(log.name)
-    try:
-        yield child
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGTERM)
-        try:
-            child.wait(15)
-        except subprocess.TimeoutExpired:
-            os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
-        log.close()
-
-
-def wait_for(port: int, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        except OSError:
-            assert time.monotonic() < deadline, f"nothing listens on {port}"
-            time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +17,8 @@ def dask_scheduler(tmp_path_factory):
     folder = tmp_path_factory.mktemp("dask")
     port = free_port()
     command = (BIN / "dask", "scheduler", "--host", "127.0.0.1", "--port", port, "--dashboard-address", "127.0.0.1:0")
-    with process(*command, cwd=folder):
-        wait_for(port)
+    with process(*command, cwd=folder) as scheduler:
+        ready(scheduler, lambda: listens(port))
         yield f"tcp://127.0.0.1:{port}"
 
 
@@ -71,10 +30,7 @@ def dask_worker(dask_scheduler, tmp_path):
     def start(*options, python=BIN / "python"):
         command = (python, "-m", "dask", "worker", dask_scheduler, "--dashboard-address", "127.0.0.1:0", *options)
         with process(*command, cwd=tmp_path) as worker:
-            deadline = time.monotonic() + 60
-            while "Registered to:" not in worker.log.read_text():
-                assert time.monotonic() < deadline and worker.poll() is None, worker.log.read_text()
-                time.sleep(0.1)
+            ready(worker, lambda: "Registered to:" in worker.log.read_text())
             yield worker
 
     return start
@@ -94,7 +50,7 @@ def spark_master(tmp_path_factory):
     script.chmod(0o755)
     gpu = "spark.worker.resource.gpu"
     options.write_text(f"{gpu}.amount 1\n{gpu}.discoveryScript {script}\n")
-    port, page = free_port(), free_port()
+    port, page = free_ports(2)
     spark_class = BIN / "spark-class"
     env = spark_environment()
     master = f"spark://127.0.0.1:{port}"
@@ -102,8 +58,8 @@ def spark_master(tmp_path_factory):
     serve = (spark_class, f"{name}.master.Master", "--host", "127.0.0.1", "--port", port, "--webui-port", page)
     size = ("-c", "1", "-m", "1g", "-d", folder, "--properties-file", options)
     work = (spark_class, f"{name}.worker.Worker", *size, master)
-    with process(*serve, cwd=folder, env=env):
-        wait_for(port)
+    with process(*serve, cwd=folder, env=env) as served:
+        ready(served, lambda: listens(port))
         with process(*work, cwd=folder, env=env):
             yield master
 

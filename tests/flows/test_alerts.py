@@ -2,43 +2,27 @@
 
 import json
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
+from types import SimpleNamespace
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import web_servers
 from prefect import flow
 from prefect.states import Completed
 
 import lazypipe as lp
 from flows import _stages
-from flows._alerts import alert
+from flows._alerts import alert, mlflow_url
 
 SECRET = "hunter2-and-more"
 
 
 @pytest.fixture
 def webhook():
-    """A server that keeps what it is sent: its address, and the list of messages; answers ``status[0]``."""
-    got, status = [], [204]
-
-    class Keep(BaseHTTPRequestHandler):
-        def do_POST(self):
-            got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(status[0])
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Keep)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/hook?token={SECRET}", got, status
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    """The address of a webhook with a secret in it, the messages that it was sent, and the status it answers."""
+    with web_servers.webhook() as (address, got, status):
+        yield f"{address}?token={SECRET}", got, status
 
 
 class Lines:
@@ -124,3 +108,46 @@ def test_a_command_gets_the_alert_and_its_failure_masks_nothing(here, monkeypatc
     with pytest.raises(lp.DataError, match=r"rows\.npy: NaN"):
         flow_of("told", lp.DataError("rows.npy: NaN"))()
     here.log(here.last("told"), "alert: $LAZYPIPE_ALERT_COMMAND: FileNotFoundError")
+
+
+@pytest.fixture
+def mlflow():
+    """The address of a tracking server that has one experiment, sta, and the runs of a flow run, newest first."""
+    runs = []
+
+    class Server(BaseHTTPRequestHandler):
+        def do_GET(self):
+            name = parse_qs(urlsplit(self.path).query)["experiment_name"]
+            self.answer({"experiment": {"experiment_id": "7"}} if name == ["sta"] else None)
+
+        def do_POST(self):
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            assert asked["experiment_ids"] == ["7"] and asked["order_by"] == ["attributes.start_time DESC"]
+            assert asked["filter"] == "tags.`prefect.flow_run_id` = '0123'"
+            self.answer({"runs": [{"info": {"run_id": run, "status": status}} for run, status in runs]})
+
+        def answer(self, what):
+            self.send_response(404 if what is None else 200)
+            self.end_headers()
+            self.wfile.write(json.dumps(what).encode())
+
+    with web_servers.answering(Server) as address:
+        yield address, runs
+
+
+@pytest.mark.parametrize(
+    ("runs", "linked"),
+    [
+        ([("new", "FINISHED"), ("bad", "FAILED"), ("older", "FAILED"), ("old", "FINISHED")], "bad"),
+        ([("new", "FINISHED"), ("old", "FINISHED")], "new"),
+        ([("new", "RUNNING"), ("old", "FINISHED")], "new"),
+        ([], None),
+    ],
+)
+@pytest.mark.parametrize("flow", ["recordings", "sta"])
+def test_an_alert_has_the_page_of_the_run_that_failed(mlflow, flow, runs, linked):
+    address, there = mlflow
+    there += runs
+    run = SimpleNamespace(id="0123", parameters={"config": {"tracking": {"uri": f"{address}/"}}})
+    assert mlflow_url(run, flow) == (linked and f"{address}/#/experiments/7/runs/{linked}")
+    assert mlflow_url(run, "pca") is None, "another experiment"

@@ -1,10 +1,5 @@
-"""``python -m flows.deploy``: faults of prefect.yaml are told by deployment and field, and servers that are away."""
+"""``python -m flows.deploy``: faults of prefect.yaml are told by deployment and field."""
 
-import os
-import socket
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -85,27 +80,70 @@ def test_all_faults_are_told_at_once_and_states_are_not_shared(check):
     assert len(found) == 1 and "colour" in found[0]  # a config that is refused has no state
     [found] = check(GOOD + OTHER)
     assert found == (
-        "two: parameters.config.state: ./states/one is the state folder of one, too. Give each deployment its own."
+        "two: parameters.config.state: ./states/one is the state folder of pca/one, too. Give each deployment its own."
     )
     found = check(GOOD + OTHER.replace("./states/one", "states/two") + GOOD.partition("deployments:")[2])
     assert found == ["one: name: there are two deployments pca/one. Give one another name."]
 
 
-@pytest.mark.parametrize("kind", ["nobody", "silent"])
-def test_a_server_that_is_away_is_told_within_seconds(kind, tmp_path):
-    (tmp_path / "flows").symlink_to(ROOT / "flows")
-    (tmp_path / "prefect.yaml").write_text(GOOD)
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-        if kind == "silent":
-            listener.listen()
-        else:
-            listener.close()
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
-        begun = time.monotonic()
-        command = [sys.executable, "-m", "flows.deploy"]
-        done = subprocess.run(command, check=False, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    print(f"{time.monotonic() - begun:.1f} s")
-    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
-    assert f"http://127.0.0.1:{port}/api: no Prefect server answers" in done.stderr and "make up" in done.stderr
+OWN = """
+from prefect import flow
+
+
+@flow
+def own(n: int, m: int = 3):
+    return n + m
+"""
+ONE = "parameters: {n: 1}\n    schedules: [{interval: 60, parameters: "
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("parameters: {n: 1}", []),
+        ("parameters: {n: 1, m: 2}", []),
+        ("parameters: {m: 2}", ["x: parameters.n: is missing."]),
+        ("parameters: {n: many}", ["x: parameters.n: input should be a valid integer, unable to parse string as"]),
+        ("parameters: {n: 1, k: 1}", ["x: parameters.k: unknown parameter; known: n, m."]),
+        ("schedules: [{interval: 60, parameters: {n: 1}}]", []),
+        ("schedules: [{interval: 60, parameters: {n: x}}]", ["x: schedules[0].parameters.n: input should be a valid"]),
+        ("schedules: [{interval: 60, parameters: {n: 1}}, {interval: 90}]", ["x: schedules[1].parameters.n: is missi"]),
+        ("schedules: [{interval: 60}, {interval: 90}]", ["x: parameters.n: is missing."]),
+        (f"{ONE}{{m: x}}}}]", ["x: schedules[0].parameters.m: input should be a valid integer"]),
+        (f"{ONE}{{k: 1}}}}]", ["x: schedules[0].parameters.k: unknown parameter; known: n, m."]),
+    ],
+)
+def test_parameters_are_those_of_the_deployment_and_of_its_schedules(check, tmp_path, given, said):
+    (tmp_path / "own.py").write_text(OWN)
+    head = "deployments:\n  - name: x\n    entrypoint: own.py:own\n    work_pool: {name: lazypipe}\n    "
+    found = check(f"{head}{given}\n")
+    assert len(found) == len(said), found
+    assert all(line.startswith(start) for line, start in zip(found, said, strict=True)), found
+
+
+def test_a_config_of_a_schedule_is_whole(check):
+    schedule = "timezone: Etc/UTC, parameters: {config: {n_components: 5}}"
+    assert check(GOOD.replace("timezone: Etc/UTC", schedule)) == [
+        "one: schedules[0].parameters.config.source: is missing: a schedule's parameter takes the place of all of the "
+        "deployment's."
+    ]
+    schedule = "timezone: Etc/UTC, parameters: {config: {source: rows.npy, n_components: 0}}"
+    [found] = check(GOOD.replace("timezone: Etc/UTC", schedule))
+    assert found.startswith("one: schedules[0].parameters.config.n_components: input should be greater than or")
+
+
+def test_a_state_has_one_owner_also_among_schedules_and_flows_of_equal_names(check):
+    same = "timezone: Etc/UTC, parameters: {config: {source: rows.npy, n_components: 5, state: states/one}}"
+    assert check(GOOD.replace("timezone: Etc/UTC", same)) == []
+    assert check(GOOD + OTHER.replace("name: two", "name: one")) == [
+        "one: parameters.config.state: ./states/one is the state folder of pca/one, too. Give each deployment its own."
+    ]
+    schedule = "    schedules: [{interval: 60, parameters: {config: {source: rows.npy, state: states/one}}}]\n"
+    [found] = check(GOOD + OTHER.replace(", state: ./states/one", "") + schedule)
+    assert found.startswith("two: schedules[0].parameters.config.state: states/one is the state folder of pca/one, too")
+
+
+def test_an_unknown_option_is_told_in_a_line(capsys):
+    assert deploy.main(["--chek"]) == 2
+    said = capsys.readouterr().err
+    assert said == "ConfigError: unrecognized arguments: --chek. See python -m flows.deploy --help.\n"

@@ -8,6 +8,7 @@ import threading
 import numpy as np
 import pytest
 import zarr
+from processes import wait_until
 
 import lazypipe as lp
 from flows import _stages
@@ -129,7 +130,7 @@ def test_recordings_are_reported_and_a_run_without_new_ones_says_so(here, tmp_pa
     assert (state["type"], state["name"]) == ("COMPLETED", "Unchanged") and "no new recording" in state["message"]
 
 
-def emitting(events):
+def emitting(events, server):
     """A job's ``run`` that tells ``events`` to whoever follows it, each from a thread as those of workers."""
 
     def run(config):
@@ -138,9 +139,9 @@ def emitting(events):
                 thread = threading.Thread(target=listener, args=(event,))
                 thread.start()
                 thread.join()
-            threading.Event().wait(0.02)
-        threading.Event().wait(2.5)  # as long as the artifact may take
-        assert observers().tags["prefect.flow_run_id"] and observers().tags["prefect.task_run_id"]
+        assert observers().tags["prefect.task_run_id"]
+        run = {"id": observers().tags["prefect.flow_run_id"]}
+        server.wait_for(lambda: "pca-progress" in server.artifacts(run), 60, "the progress while the job runs")
 
     return run
 
@@ -157,7 +158,7 @@ def test_workers_are_heard_in_the_log_and_progress_is_an_artifact(here):
 
     said = [WorkerSaid("tcp://10.0.0.2:4000", 30, "80% of its memory is used"), WorkerSaid("gpu-1", 20, "hello")]
     events = [StageStarted("pass 1", 4), TaskDone(2, 4), PassDone(1, 1e-3), StageStarted("pass 2", 4), TaskDone(1, 4)]
-    emit = emitting([*events, *said])
+    emit = emitting([*events, *said], here)
 
     def run(config):
         emit(config)
@@ -193,7 +194,7 @@ def test_a_server_that_does_not_take_the_progress_fails_nothing(here):
 
     with Broken("pca-progress", Pace(), Log()) as progress:
         progress(StageStarted("pass 1", 4))
-        threading.Event().wait(2.2)
+        wait_until(lambda: said, 60, "the warning")
         progress(TaskDone(1, 4))
     assert len(said) == 1 and "the Prefect server does not take it" in said[0][0]
 

@@ -1,13 +1,13 @@
 """Networks and the resource GPU, seen from flows: who takes a slot, who is told, who is refused. No GPU is used."""
 
 import json
-import subprocess
 import sys
 import time
 
 import httpx
 import numpy as np
 import pytest
+from processes import Processes, ready
 
 import lazypipe as lp
 from flows.mlp import mlp
@@ -19,37 +19,22 @@ def cluster(tmp_path_factory):
     """A Dask scheduler with a worker without a GPU: its address, and what starts one that pretends to have one."""
     folder = tmp_path_factory.mktemp("dask")
     dask = (sys.executable, "-m", "dask")
-    quiet = ("--dashboard-address", "127.0.0.1:0")
     address = folder / "scheduler.json"
-    started = []
+    with Processes(folder) as processes:
 
-    def start(*words):
-        with open(folder / f"{len(started)}.log", "w") as log:
-            started.append(subprocess.Popen([*dask, *words, *quiet], cwd=folder, stdout=log, stderr=log))
+        def start(*words):
+            return processes.start(*dask, *words, "--dashboard-address", "127.0.0.1:0")
 
-    def worker(*words):
-        start("worker", "--scheduler-file", str(address), "--nthreads", "1", "--no-nanny", *words)
+        def worker(*words):
+            start("worker", "--scheduler-file", address, "--nthreads", "1", "--no-nanny", *words)
 
-    try:
-        start("scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(address))
-        deadline = time.monotonic() + 60
-        while not address.exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+        scheduler = start("scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", address)
+        ready(scheduler, address.exists)
         worker()
         yield json.loads(address.read_text())["address"], worker
-    finally:
-        for process in reversed(started):
-            process.terminate()
-        for process in reversed(started):
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
 
 
-def workers_of(address, n, seconds=60):
+def workers_of(address, n, seconds=180):
     """Once so many are there."""
     from distributed import Client
 

@@ -244,7 +244,7 @@ def test_options_and_empty_folders(tmp_path):
 def test_labels_are_replaced_with_the_matrix_or_not_at_all(tmp_path):
     folder = letters(tmp_path)
     (tmp_path / "x.labels.npy").write_bytes(b"mine")
-    with pytest.raises(DataError, match=r"x\.labels\.npy: exists\. Pass overwrite=True"):
+    with pytest.raises(DataError, match=r"x\.labels\.npy: exists\. Pass --overwrite \(overwrite=True\)"):
         convert(folder, tmp_path / "x.npy")
     assert names(tmp_path) == ["letters", "x.labels.npy"]
     (folder / "A" / "99.png").touch()

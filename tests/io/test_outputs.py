@@ -79,7 +79,9 @@ def test_convert_emits_its_stage(tmp_path):
 def test_convert_refuses(tmp_path, monkeypatch):
     values = np.ones((10, 4), np.float32)
     path = convert(values, tmp_path / "a.npy")
-    with pytest.raises(DataError, match=r"a\.npy: exists\. Pass overwrite=True \(--overwrite\) to replace it\."):
+    with pytest.raises(
+        DataError, match=r"a\.npy: exists\. Pass --overwrite \(overwrite=True\) to replace it, or another name\."
+    ):
         convert(values, path)
     convert(values * 2, path, overwrite=True)
     assert whole(path)[0, 0] == 2

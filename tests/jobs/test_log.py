@@ -7,6 +7,7 @@ import mlflow
 import numpy as np
 import pytest
 
+import lazypipe as lp
 from jobs import _late, covariance, log, mlp, pca
 from lazypipe import tracking
 from lazypipe.stores import path_of
@@ -91,6 +92,44 @@ def test_a_network_that_was_not_tracked_brings_its_epochs_and_its_layers(place):
     assert set(classes) <= {0, 1}
 
 
+def test_a_result_in_a_store_of_objects_brings_its_model(place):
+    out = "memory://log/pca"
+    fit = ("--source", "rows.npy", "--n-components", "2", "--scale", "unit", *UNTRACKED[:-1], out)
+    assert pca.main([*fit]) == 0
+    assert log.main(["--result", out]) == 0
+    _, (run,) = found(place, "pca")
+    scores = mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/model").predict(np.load("rows.npy"))
+    wanted = lp.PCA.load(out).transform("rows.npy")
+    np.testing.assert_allclose(scores, wanted, rtol=1e-4, atol=1e-4)
+
+    np.save("labels.npy", (np.load("rows.npy")[:, 0] > 0).astype(int))
+    out = "memory://log/mlp"
+    network = ("--labels", "labels.npy", "--hold-out", "20", "--hidden", "4", "--epochs", "1", "--threads", "1")
+    network += ("--batch-size", "10")
+    assert mlp.main(["--source", "rows.npy", *network, *UNTRACKED[:-1], out]) == 0
+    assert log.main(["--result", out]) == 0
+    _, (run,) = found(place, "mlp")
+    classes = mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/model").predict(np.load("rows.npy"))
+    np.testing.assert_array_equal(classes, lp.MLP.load(f"{out}/model.safetensors").predict("rows.npy"))
+
+
+def test_what_is_sent_later_begins_as_what_is_sent_at_once(place):
+    """Name, parameters, tags and dataset are the same, but for what tells of the attempt."""
+    fit = ("--source", "rows.npy", "--n-components", "2", "--engine.kind", "serial")
+    assert pca.main([*fit, "--out", "first"]) == 0
+    assert log.main(["--result", "first", "--tracking.experiment", "again"]) == 0  # it is there
+    figures = json.loads((place / "first" / "result.json").read_text())
+    (place / "first" / "result.json").write_text(json.dumps(figures | {"mlflow": None}))
+    assert log.main(["--result", "first", "--tracking.experiment", "again"]) == 0
+    (at_once,), (later,) = found(place, "pca")[1], found(place, "again")[1]
+    assert later.info.run_name == at_once.info.run_name == "pca of rows.npy"
+    assert later.data.params == at_once.data.params
+    own = ("lazypipe.process", "mlflow.log-model.history")
+    first, second = ({k: v for k, v in run.data.tags.items() if k not in own} for run in (at_once, later))
+    assert first == second and "lazypipe.key" in second
+    assert later.inputs.dataset_inputs[0].dataset.digest == at_once.inputs.dataset_inputs[0].dataset.digest
+
+
 @pytest.mark.parametrize("held", [None, "{", '{"run": 3}', "[]"])
 def test_what_is_no_result_is_told(place, capsys, held):
     if held is not None:
@@ -115,8 +154,6 @@ def test_to_log_without_tracking_is_refused(capsys):
 @pytest.fixture
 def run(place):
     """A run of a matrix, with what it is to hold."""
-    import lazypipe as lp
-
     store = f"sqlite:///{place}/mlflow.db"
     with tracking.tracked_run(store, "pca", {}, lp.open_matrix("rows.npy")) as run:
         yield run
@@ -126,7 +163,7 @@ def some_record(place):
     (place / "result.json").write_text("{}")
     (place / "scree.png").write_text("a picture")
     children = [Child(f"size {n}", {"size": n}, [("accuracy", 0.5, 0)], {"cells.csv": "C\n1\n"}) for n in (10, 20, 30)]
-    record = Record({"more": "1"}, tracking.note("**yes**"), files=["result.json", "scree.png"], children=children)
+    record = Record(tracking.note("**yes**"), files=["result.json", "scree.png"], children=children)
     record.model = Model("projection", {"mean": np.zeros(3), "components": np.eye(3)[:2], "scale": None})
     record.add_metrics({"seconds": 1.5}, [("residual", 0.5, 1), ("residual", 0.25, 2)])
     return record
@@ -159,7 +196,7 @@ def test_a_store_that_goes_away_at_any_call_has_everything_once_in_the_end(place
         run._waiting = record.metrics
     client, runs = found(place, "pca")
     (parent,) = [one for one in runs if "mlflow.parentRunId" not in one.data.tags]
-    assert parent.info.status == "FINISHED" and parent.data.params == {"more": "1"}
+    assert parent.info.status == "FINISHED"
     assert parent.data.tags["mlflow.note.content"] == "**yes**"
     assert [m.step for m in client.get_metric_history(run.run_id, "residual")] == [1, 2]
     assert len(client.get_metric_history(run.run_id, "seconds")) == 1
@@ -179,7 +216,7 @@ def test_a_record_comes_back_as_it_was_kept(place, run):
     _late.keep(place, run, record)
     again, where = _late.kept(place)
     assert where == run.describe()
-    assert (again.parameters, again.tags, again.metrics) == (record.parameters, record.tags, record.metrics)
+    assert (again.tags, again.metrics) == (record.tags, record.metrics)
     assert (again.files, again.children) == (record.files, record.children)
     assert again.model.kind == "network" and again.model.arguments["divide_by"] == 255.0
     for (weight, bias), (w, b) in zip(again.model.arguments["layers"], record.model.arguments["layers"], strict=True):

@@ -289,7 +289,7 @@ REFUSED = {
     "other rows": ({"--labels": "short.npy"}, "short.npy: "),
     "fractions": ({"--labels": "fractions.npy"}, "different numbers with fractions are no classes"),
     "text in a regression": ({"--labels": "text.npy", "--loss": "squared_error"}, "holds text, where a regression"),
-    "no such units": ({"--hidden": "0"}, "--hidden.0: 0: input should be greater than or equal to 1"),
+    "no such units": ({"--hidden": "0"}, "--hidden: 0: input should be greater than or equal to 1"),
     "units": ({"--hidden": "many"}, "--hidden: 'many' is no number"),
     "batch": ({"--batch-size": "some"}, "--batch-size: 'some' is no number"),
     "batch of 0": ({"--batch-size": "0"}, "--batch-size: '0' is no number of rows; give 1 or more, or all"),

@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 import zarr
 
+from jobs._incoming import Incoming
 from jobs.recordings import main
+from lazypipe.checkpoint import StateFolder
 
 ROOT = Path(__file__).resolve().parents[2]
 ARGUMENTS = ("--folder", "incoming", "--window", "-3", "2", "--engine.kind", "serial", "--tracking.enabled", "false")
@@ -188,3 +190,78 @@ def test_a_result_that_is_someone_elses_is_not_replaced(take, tmp_path):
         code, told, stderr = take(*NOW)
         assert (code, told) == (2, {"a.npy": "failed"}) and "exists" in stderr
     assert (mine / "letter.txt").read_text() == "keep"
+
+
+def old_times(*paths):
+    """As a copy that keeps times leaves them."""
+    for path in paths:
+        os.utime(path, ns=(10**18, 10**18))
+
+
+@pytest.mark.parametrize("change", ["an older time", "sizes of the same sum", "another name", "a file of no bytes"])
+def test_a_mark_tells_every_change_of_what_is_below_a_folder(tmp_path, change):
+    place, spikes = tmp_path / "a.zarr", tmp_path / "a.npz"
+    place.mkdir()
+    files = first, second = place / "c0", place / "c1"
+    first.write_bytes(b"123")
+    second.write_bytes(b"12345")
+    spikes.touch()
+    old_times(spikes, *files, place)
+    file = Incoming("a.zarr", place, (spikes,))
+    before, older = file.mark(), file.older_mark()
+    assert before == file.mark() is not None
+    if change == "an older time":
+        os.utime(first, ns=(10**17, 10**17))
+    elif change == "sizes of the same sum":
+        first.write_bytes(b"12345")
+        second.write_bytes(b"123")
+        old_times(*files, place)
+    elif change == "another name":
+        first.rename(place / "d0")
+        old_times(place)
+    else:
+        (place / "c2").touch()
+        old_times(place / "c2", place)
+    assert file.mark() != before
+    assert file.older_mark() == older or change == "a file of no bytes"
+    spikes.unlink()
+    assert file.mark() is None
+
+
+def test_one_that_a_copy_replaced_which_keeps_times_is_taken_again(take, tmp_path):
+    record(tmp_path, "a")
+    assert take(*NOW)[1] == {"a.npy": "new"}
+    other = record(tmp_path, "a", 7)
+    old_times(tmp_path / "incoming" / "a.npy")
+    assert take(*NOW)[:2] == (0, {"a.npy": "new"})
+    np.testing.assert_allclose(average(tmp_path, "a"), other, rtol=1e-12)
+
+
+def test_the_ledger_is_saved_once_for_all_that_is_new(take, tmp_path, monkeypatch):
+    saved, save = [], StateFolder.save
+    monkeypatch.setattr(StateFolder, "save", lambda self, name, *state: [saved.append(name), save(self, name, *state)])
+    for i in range(30):
+        record(tmp_path, f"{i:02}", spikes=False)
+    assert set(take(*NOW)[1].values()) == {"waiting"}
+    assert saved == ["ledger"]
+    assert set(take(*NOW)[1].values()) == {"waiting"}
+    assert saved == ["ledger"]
+
+
+def test_what_stands_in_an_older_ledger_is_not_taken_again(take, tmp_path):
+    for seed, name in enumerate("abc"):
+        record(tmp_path, name, seed)
+    assert take(*NOW)[0] == 0
+    incoming, state = tmp_path / "incoming", StateFolder(tmp_path / "results" / "recordings" / ".taken")
+    header = state.load("ledger").header
+    for name, entry in header["files"].items():
+        found = [(incoming / one).stat() for one in (name, f"{Path(name).stem}.spikes.npz")]
+        entry["mark"] = [sum(one.st_size for one in found), max(one.st_mtime_ns for one in found), len(found)]
+    state.save("ledger", header, {})
+    other = record(tmp_path, "b", 7)
+    (incoming / "c.npy").rename(tmp_path / "c.npy")
+    assert take(*NOW)[:2] == (0, {"a.npy": "taken", "b.npy": "new"})
+    np.testing.assert_allclose(average(tmp_path, "b"), other, rtol=1e-12)
+    (tmp_path / "c.npy").rename(incoming / "c.npy")
+    assert take(*NOW)[:2] == (0, {"a.npy": "taken", "b.npy": "taken", "c.npy": "taken"})
+    assert all(len(entry["mark"]) == 16 for entry in state.load("ledger").header["files"].values())

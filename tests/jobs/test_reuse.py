@@ -4,14 +4,16 @@ import json
 import os
 import re
 import shutil
+from pathlib import Path
 
 import mlflow
 import numpy as np
 import pytest
 
 import lazypipe as lp
-from jobs import _key, covariance, pca, sweep
+from jobs import _key, covariance, pca, plan, sweep
 from jobs._examples import ExamplesConfig
+from lazypipe.stores import path_of
 
 QUIET = ("--tracking.enabled", "false", "--engine.kind", "serial")
 
@@ -55,6 +57,20 @@ def test_an_unchanged_run_says_so_and_computes_nothing(place, capsys, monkeypatc
     assert len(list((place / "results").iterdir())) == 1
 
 
+def test_to_plan_an_unchanged_run_opens_no_engine_and_loads_no_library(capsys, monkeypatch):
+    first = pca.run(config(reuse=True))
+    monkeypatch.setattr("jobs._run.open_engine", None)
+    monkeypatch.setattr("jobs._opening._load_libraries", None)
+    found = pca.plan(config(reuse=True))
+    assert found.reused and found.out == first.out
+    capsys.readouterr()
+    options = ("--source", "rows.npy", "--n-components", "2", "--reuse", *QUIET)
+    assert plan.main(["pca", *options]) == 0
+    assert capsys.readouterr().out.startswith(f"unchanged same data, config and code as {first.out} (finished ")
+    with pytest.raises(TypeError):
+        pca.plan(config(reuse=True, n_components=3))
+
+
 def test_the_result_that_is_given_is_the_one_that_is_there():
     first = pca.run(config(reuse=True))
     again = pca.run(config(reuse=True))
@@ -90,7 +106,7 @@ def test_where_it_runs_and_what_is_told_changes_nothing(place):
 def test_a_result_in_out_is_used_where_it_is_the_same_and_else_guarded():
     pca.run(config(out="out"))
     assert pca.run(config(out="out", reuse=True)).reused
-    assert pca.plan(config(out="out", reuse=True)).passes, "planned, and not refused for the folder that is there"
+    assert pca.plan(config(out="out", reuse=True)).reused, "told, and not refused for the folder that is there"
     with pytest.raises(lp.DataError, match="out: exists"):
         pca.run(config(out="out", reuse=True, n_components=3))
     assert not pca.run(config(out="out", reuse=True, n_components=3, overwrite=True)).reused
@@ -117,6 +133,48 @@ def test_what_was_written_beside_the_result_must_be_there():
     assert not pca.run(config(reuse=True, scores="scores.zarr")).reused
     with pytest.raises(lp.DataError, match=r"scores\.zarr: exists"):
         pca.run(config(scores="scores.zarr"))
+
+
+@pytest.mark.parametrize("what", ["components.npy", "scree.png"])
+def test_a_result_whose_files_were_altered_since_is_not_used(what):
+    first = pca.run(config(reuse=True))
+    assert pca.run(config(reuse=True)).reused
+    touched(first.out / what)
+    assert not pca.run(config(reuse=True)).reused
+
+
+def test_scores_that_another_run_wrote_since_are_not_used():
+    """Of the same size and the same names: components that were found from another seed."""
+    first = pca.run(config(reuse=True, scores="scores.zarr"))
+    assert set(first.figures["written"]) == {*first.figures["files"], "scores"}
+    pca.run(config(scores="scores.zarr", overwrite=True, seed=1))
+    assert not pca.run(config(reuse=True, scores="scores.zarr", overwrite=True)).reused
+    assert pca.run(config(reuse=True, scores="scores.zarr")).reused
+    chunk = next(path for path in sorted((Path("scores.zarr") / "c").rglob("*")) if path.is_file())
+    touched(chunk)
+    assert not pca.run(config(reuse=True, scores="scores.zarr", overwrite=True)).reused
+
+
+def test_a_result_that_does_not_say_what_was_written_is_not_used():
+    first = pca.run(config(reuse=True))
+    record = json.loads((first.out / "result.json").read_text())
+    del record["written"]
+    (first.out / "result.json").write_text(json.dumps(record))
+    assert not pca.run(config(reuse=True)).reused
+
+
+def test_a_result_in_a_store_of_objects_is_used_as_long_as_it_is_as_it_was():
+    out, scores = "memory://reuse/out", "memory://reuse/scores.zarr"
+    given = config(reuse=True, out=out, scores=scores)
+    assert not pca.run(given).reused
+    assert pca.run(given).reused
+    place = path_of(f"{out}/mean.npy")
+    place.file_system.pipe_file(place.uri, b"something else")
+    assert not pca.run(given.model_copy(update={"overwrite": True})).reused
+    assert pca.run(given).reused
+    place = path_of(f"{scores}/zarr.json")
+    place.file_system.pipe_file(place.uri, place.read_bytes())  # the same, written again
+    assert not pca.run(given.model_copy(update={"overwrite": True})).reused
 
 
 def test_a_sweep_with_failed_cells_is_tried_again(monkeypatch):

@@ -7,16 +7,18 @@ import subprocess
 import sys
 import threading
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 
 import lazypipe as lp
-from jobs import JOBS, pca
+from jobs import JOBS, _run, covariance, pca
 from jobs._cli import reported
 from jobs._config import Config
 from lazypipe import tracking
+from lazypipe.results import Group
 from lazypipe.secrets import PASSWORD_IN_ADDRESS, hidden, hidden_in, holds_password
 
 PASSWORD = "correct-horse/battery+staple"
@@ -224,6 +226,26 @@ def test_what_is_in_the_environment_is_in_no_result_store_or_line(place, planted
     assert not leaks(planted, said.out, said.err, place)
 
 
+def test_tables_and_attributes_of_a_result_show_no_secret(place, planted):
+    """An error of the cluster's may stand in a cell, a path in an attribute."""
+
+    def work(matrix, engine, history):
+        answered = covariance.work_of(config).work(matrix, engine, history)
+        answered.tables = {"cells": [("C", "note"), (1.0, f"the cluster refused {PASSWORD}")]}
+        answered.groups = {"sta": Group({}, {"spikes": f"{KEY}/spikes.npz"})}
+        return answered
+
+    config = covariance.CovarianceConfig(
+        source="rows.npy", out="out", engine={"kind": "serial"}, tracking={"enabled": False}
+    )
+    _run.carry_out(config, replace(covariance.work_of(config), work=work))
+    assert (place / "out" / "cells.csv").read_text() == "C,note\n1.0,the cluster refused ***\n"
+    assert json.loads((place / "out" / "sta.zarr" / "zarr.json").read_text())["attributes"] == {
+        "spikes": "***/spikes.npz"
+    }
+    assert not leaks(planted, place)
+
+
 def failing(secret):
     raise lp.EngineError(f"the cluster refused {secret} of tcp://me:{secret}@host")
 
@@ -261,4 +283,4 @@ def test_the_password_of_a_store_that_fails_is_not_shown(place, monkeypatch):
 def test_whoever_asks_a_store_for_its_address_sees_no_password(monkeypatch):
     run = tracking.TrackedRun(None, "http://me:open-sesame@h:5000/", "r", "pca", "7")
     assert run.describe()["uri"] == "http://***@h:5000/"
-    assert run.describe()["url"] == "http://***@h:5000/#/experiments/7/runs/r"
+    assert run.describe()["url"] == "http://h:5000/#/experiments/7/runs/r"

@@ -264,7 +264,7 @@ REFUSED = {
     "no window": ({"--window": None}, "--window: is missing; pass it"),
     "missing spikes": ({"--spikes": "no.npz"}, "no.npz: no such file or directory"),
     "missing source": ({"--source": "no.dat"}, "no.dat: no such file or directory"),
-    "reversed": ({"--window": "1,-149"}, "window: (1, -149) samples holds no sample"),
+    "reversed": ({"--window": "1,-149"}, "--window: 1 -149 holds no sample"),
     "three bounds": ({"--window": "-149,0,1"}, "--window: give two numbers, start and stop"),
     "no number": ({"--window": "a,b"}, "--window: 'a' is no number"),
     "parts of samples": ({"--window": "-1.5,1"}, "window: (-1.5, 1) is not in whole samples"),

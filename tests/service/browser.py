@@ -4,17 +4,19 @@ import base64
 import json
 import re
 import shutil
-import subprocess
 import time
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+from processes import process, ready
 from websockets.sync.client import connect
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 WINDOW = (1400, 1000)
 START_SECONDS, ANSWER_SECONDS = 120, 120
+ADDRESS = re.compile(r"DevTools listening on ws://([\d.]+:\d+)")
+IMAGES_ARE_THERE = "[...document.images].every(image => image.complete && image.naturalWidth > 0)"
 
 
 class Page:
@@ -66,10 +68,18 @@ class Page:
         )
         assert found, f"nothing to click on says {text!r}"
 
-    def picture(self, path: Path, settle: float = 2.0) -> Path:
-        """A PNG of what is in the window, once what moves has come to rest."""
-        time.sleep(settle)
-        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
+    def picture(self, path: Path, seconds: float = 30) -> Path:
+        """A PNG of what is in the window, once its images are there and three looks see the same.
+
+        After ``seconds`` it is taken as it is: a page may show a clock.
+        """
+        deadline, seen = time.monotonic() + seconds, []
+        while len(seen) < 3 or len(set(seen[-3:])) > 1 or not self.evaluate(IMAGES_ARE_THERE):
+            if seen and time.monotonic() > deadline:
+                break
+            time.sleep(0.5)
+            seen.append(self.call("Page.captureScreenshot", format="png")["data"])
+        path.write_bytes(base64.b64decode(seen[-1]))
         return path
 
 
@@ -79,21 +89,9 @@ def browser(folder: Path):
     size = ",".join(map(str, WINDOW))
     options = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run")
     quiet = ("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-proxy-server")
-    said = folder / "chromium.log"
-    with open(said, "wb") as log:
-        process = subprocess.Popen(
-            [
-                *(CHROMIUM, *options, *quiet, f"--window-size={size}", "--remote-debugging-port=0"),
-                *(f"--user-data-dir={folder / 'chromium'}", "about:blank"),
-            ],
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        deadline = time.monotonic() + START_SECONDS
-        while not (found := re.search(r"DevTools listening on ws://([\d.]+:\d+)", said.read_text(errors="replace"))):
-            assert process.poll() is None and time.monotonic() < deadline, said.read_text(errors="replace")
-            time.sleep(0.2)
+    command = (CHROMIUM, *options, *quiet, f"--window-size={size}", "--remote-debugging-port=0")
+    with process(*command, f"--user-data-dir={folder / 'chromium'}", "about:blank", cwd=folder) as chromium:
+        found = ready(chromium, lambda: ADDRESS.search(chromium.log.read_text(errors="replace")), START_SECONDS)
         (tab, *_) = [
             one for one in httpx.get(f"http://{found[1]}/json", trust_env=False).json() if one["type"] == "page"
         ]
@@ -105,10 +103,3 @@ def browser(folder: Path):
                 "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
             )
             yield page
-    finally:
-        process.terminate()
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()

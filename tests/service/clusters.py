@@ -6,8 +6,6 @@ import logging
 import os
 import shutil
 import signal
-import socket
-import subprocess
 import sys
 import time
 import urllib.request
@@ -17,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from processes import Processes, free_port, free_ports, wait_until
 
 import lazypipe as lp
 from lazypipe.blocks import Run
@@ -68,54 +67,11 @@ def plan_of(n_rows=N_ROWS, step=STEP, title="pass 1"):
     return FoldPlan(title, "rows", step, runs, 0, 2**13, len(runs), 2**20, 0, 1, 0, shared=False)
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
 def environment(**more):
     """Of a server: the configuration that the project recommends, and what tests ship."""
     paths = os.pathsep.join([str(ROOT / "tests"), str(ROOT)])
     known = {"DASK_CONFIG": str(ROOT / "conf" / "dask.yaml"), "PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"}
     return {**os.environ, **known, **more}
-
-
-class Processes:
-    """Servers in process groups of their own, ended whole, the last one first."""
-
-    def __init__(self, folder):
-        self.folder = Path(folder)
-        self._started = []
-
-    def start(self, *command, env=None, cwd=None):
-        log = self.folder / f"{len(self._started)}.log"
-        with open(log, "w") as file:
-            child = subprocess.Popen(
-                [str(word) for word in command], cwd=cwd or self.folder, env=env or environment(),
-                stdout=file, stderr=file, start_new_session=True,
-            )  # fmt: skip
-        child.log = log
-        self._started.append(child)
-        return child
-
-    def end(self, child):
-        for how in (signal.SIGCONT, signal.SIGTERM):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, how)
-        try:
-            child.wait(10)
-        except subprocess.TimeoutExpired:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-            child.wait(10)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        for child in reversed(self._started):
-            self.end(child)
 
 
 class DaskCluster(Processes):
@@ -127,7 +83,7 @@ class DaskCluster(Processes):
         self.address = f"tcp://{host}:{self.port}"
         self.env = environment(**env)
         command = (BIN / "dask", "scheduler", "--host", host, "--port", self.port, "--no-dashboard")
-        self.scheduler = self.start(*prefix, *command, env=self.env)
+        self.scheduler = self.start(*prefix, *command)
 
     def worker(self, name, *options, prefix=(), **env):
         command = (BIN / "dask", "worker", self.address, "--nthreads", 1, "--name", name, "--no-dashboard", *options)
@@ -135,20 +91,19 @@ class DaskCluster(Processes):
 
     def engine(self, n_workers, *listeners, memory="64MiB"):
         """Once so many workers are there."""
-        deadline = time.monotonic() + 90
-        while True:
+        progress = Progress(listeners)
+
+        def engine():
             try:
-                engine = lp.open_engine("dask", address=self.address, memory=memory, progress=Progress(listeners))
+                found = lp.open_engine("dask", address=self.address, memory=memory, progress=progress)
             except lp.EngineError as error:
                 assert "no scheduler" in str(error) or "no workers" in str(error), error
-                assert time.monotonic() < deadline, error
-                time.sleep(0.3)
-                continue
-            if len(engine.client.scheduler_info(n_workers=-1)["workers"]) == n_workers:
-                return engine
-            engine.close()
-            assert time.monotonic() < deadline, f"{n_workers} workers are not there"
-            time.sleep(0.3)
+                return None
+            if len(found.client.scheduler_info(n_workers=-1)["workers"]) == n_workers:
+                return found
+            return found.close()
+
+        return wait_until(engine, 120, f"{n_workers} workers", pause=0.3)
 
     def left(self, engine):
         """Tasks that the scheduler still knows, less those of the client that asks."""
@@ -179,14 +134,6 @@ class Heard:
         return [event.text for event in self.said if worker in (None, event.worker)]
 
 
-def wait_until(condition, seconds, what):
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
-        time.sleep(0.1)
-    return found
-
-
 def rows_in(folder):
     """A matrix, and its moments by the serial engine."""
     path = folder / "rows.npy"
@@ -212,18 +159,21 @@ class SparkCluster(Processes):
     def __init__(self, folder, n_workers=2):
         super().__init__(folder)
         self.env = environment(SPARK_LOCAL_IP="127.0.0.1", PATH=f"{BIN}{os.pathsep}{os.environ['PATH']}")
-        port, self.page = free_port(), free_port()
+        port, self.page = free_ports(2)
         self.address = f"spark://127.0.0.1:{port}"
-        serve = ("Master", "--host", "127.0.0.1", "--port", port, "--webui-port", self.page)
-        self.master = self._serve(*serve)
-        wait_until(lambda: self.state() is not None, 90, "the master")
-        for i in range(n_workers):
-            (self.folder / f"worker{i}").mkdir()
-            self._serve("Worker", "-c", 1, "-m", "1g", "-d", self.folder / f"worker{i}", self.address)
-        wait_until(lambda: len(self.state()["workers"]) == n_workers, 90, "the workers")
+        try:
+            self._serve("Master", "--host", "127.0.0.1", "--port", port, "--webui-port", self.page)
+            wait_until(self.state, 120, "the master")
+            for i in range(n_workers):
+                (self.folder / f"worker{i}").mkdir()
+                self._serve("Worker", "-c", 1, "-m", "1g", "-d", self.folder / f"worker{i}", self.address)
+            wait_until(lambda: len((self.state() or {}).get("workers", ())) == n_workers, 120, "the workers")
+        except BaseException:
+            self.__exit__()
+            raise
 
     def _serve(self, kind, *options):
-        return self.start(BIN / "spark-class", f"org.apache.spark.deploy.{kind.lower()}.{kind}", *options, env=self.env)
+        return self.start(BIN / "spark-class", f"org.apache.spark.deploy.{kind.lower()}.{kind}", *options)
 
     def state(self):
         """What the master says of itself."""

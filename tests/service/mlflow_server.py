@@ -2,13 +2,11 @@
 
 import os
 import signal
-import socket
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
+
+import httpx
+from processes import Processes, free_port, ready
 
 LEAN = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -17,38 +15,28 @@ LEAN = {
 SECONDS = 300  # to start, on a machine that is busy
 
 
-class MLflowServer:
+class MLflowServer(Processes):
     """Its database and artifacts lie in ``folder``; it keeps its port from start to start."""
 
     def __init__(self, folder: Path):
-        self.folder = folder
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        super().__init__(folder)
+        self.env = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")} | LEAN
+        self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
-        self.process: subprocess.Popen | None = None
+        self.process = None  # where it is up
 
-    def start(self) -> None:
+    def serve(self) -> None:
         """Start it, and wait until it answers."""
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
+        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", self.port]
         command += ["--backend-store-uri", f"sqlite:///{self.folder}/server.db", "--workers", "1"]
-        command += ["--artifacts-destination", str(self.folder / "artifacts")]
-        env = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
-        with open(self.folder / "server.log", "a") as log:
-            self.process = subprocess.Popen(
-                command, cwd=self.folder, env=env | LEAN, stdout=log, stderr=log, start_new_session=True
-            )
-        deadline = time.monotonic() + SECONDS
-        while not self.answers():
-            assert self.process.poll() is None, (self.folder / "server.log").read_text()
-            assert time.monotonic() < deadline, "the server does not answer"
-            time.sleep(0.2)
+        self.process = self.start(*command, "--artifacts-destination", self.folder / "artifacts")
+        ready(self.process, self.answers, SECONDS)
 
     def answers(self) -> bool:
+        """Whether it does."""
         try:
-            with urllib.request.urlopen(f"{self.uri}/health", timeout=2):
-                return True
-        except OSError:
+            return httpx.get(f"{self.uri}/health", timeout=2, trust_env=False).is_success
+        except httpx.TransportError:
             return False
 
     def kill(self) -> None:

@@ -3,46 +3,17 @@
 import json
 import os
 import signal
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import psutil
-import pytest
+from web_servers import webhook
 
 SECRET = "hunter2-and-more"
-
-
-@pytest.fixture
-def webhook():
-    """A server that keeps what it is sent: its address, and the list of messages."""
-    got = []
-
-    class Keep(BaseHTTPRequestHandler):
-        def do_POST(self):
-            got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Keep)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/hook", got
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def submit(stack, config, url):
     """A run of pca whose process has the webhook, and a secret, in its environment."""
     variables = {"env": {"LAZYPIPE_ALERT_WEBHOOK": url, "LAB_TOKEN": SECRET}}
-    path = f"/deployments/{stack.deployment('pca/pca')['id']}/create_flow_run"
-    answer = stack.post(path, parameters={"config": config}, job_variables=variables)
-    return answer.raise_for_status().json()
+    return stack.submit("pca/pca", {"config": config}, job_variables=variables)
 
 
 def process_of(run):
@@ -57,30 +28,27 @@ def process_of(run):
     return None
 
 
-def test_a_run_that_fails_or_is_killed_is_told_once_without_its_secrets(stack, webhook, tmp_path):
-    url, got = webhook
+def test_a_run_that_fails_or_is_killed_is_told_once_without_its_secrets(stack, tmp_path):
     config = {"source": str(tmp_path / SECRET / "missing.npy"), "n_components": 2, "engine": {"kind": "serial"}}
-    ended = stack.finished(submit(stack, config, url)["id"], 300)
-    assert ended["state"]["type"] == "FAILED"
-    stack.wait_for(lambda: got, 120, "the alert")  # which follows the state
-    [said] = got
-    assert said["flow"] == "pca" and said["run"] == ended["name"] and "missing.npy: no such file" in said["error"]
-    assert said["prefect_url"].endswith(f"/runs/flow-run/{ended['id']}")
-    for text in (json.dumps(got), ended["state"]["message"], stack.said(ended["id"])):
-        assert SECRET not in text and ("***" in text or "missing.npy" not in text)
-
-    got.clear()
     fifo = tmp_path / "rows.npy"
     os.mkfifo(fifo)  # its reading lasts
-    run = submit(stack, config | {"source": str(fifo)}, url)
+    with webhook() as (url, got, _):
+        failed = stack.finished(submit(stack, config, url)["id"])
+        assert failed["state"]["type"] == "FAILED"
+        stack.wait_for(lambda: got, 120, "the alert")  # which follows the state
 
-    def running():
-        state = stack.api.get(f"/flow_runs/{run['id']}").json()["state"]
-        return state["type"] == "RUNNING" and process_of(run)
-
-    pid = stack.wait_for(running, 300, "the process")
-    os.kill(pid, signal.SIGKILL)
-    assert stack.finished(run["id"], 300)["state"]["type"] == "CRASHED"
-    stack.wait_for(lambda: got, 200, "the alert")
-    [said] = got
-    assert said["state"] == "Crashed" and said["run"] == run["name"]
+        run = submit(stack, config | {"source": str(fifo)}, url)
+        pid = stack.wait_for(
+            lambda: stack.state(run)["type"] == "RUNNING" and process_of(run), 300, "the process of the run"
+        )
+        os.kill(pid, signal.SIGKILL)
+        assert stack.finished(run["id"])["state"]["type"] == "CRASHED"
+        stack.wait_for(lambda: len(got) > 1, 200, "the alert")
+    [first, second] = got
+    assert first["flow"] == "pca" and first["run"] == failed["name"]
+    assert first["prefect_url"].endswith(f"/runs/flow-run/{failed['id']}")
+    said = stack.said(failed, "missing.npy: no such file")
+    for text in (first["error"], failed["state"]["message"], said):
+        assert "***/missing.npy: no such file" in text
+    assert not [text for text in (json.dumps(got), failed["state"]["message"], said) if SECRET in text]
+    assert second["state"] == "Crashed" and second["run"] == run["name"]

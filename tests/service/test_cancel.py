@@ -1,20 +1,12 @@
 """A flow run that is cancelled stops: no task is left on the cluster, and nothing half-written."""
 
-import os
-import shutil
-import subprocess
-import sys
 import time
-from pathlib import Path
 
-import httpx
 import numpy as np
 import pytest
-from service.stacks import free_ports
+from service.clusters import SparkCluster, needs_java
 
 from flows.stack.answering import dask_identity
-
-BIN = Path(sys.executable).parent
 
 
 @pytest.fixture
@@ -36,20 +28,17 @@ def endless(tmp_path):
 
 
 def cancel(stack, run):
-    """As the button of Prefect's page does; the run once it has ended, and the seconds that took."""
+    """The run once it has ended, and the seconds that took."""
     begun = time.monotonic()
-    answer = stack.post(f"/flow_runs/{run['id']}/set_state", state={"type": "CANCELLING"}, force=False)
-    assert answer.raise_for_status().json()["status"] == "ACCEPT"
-    return stack.finished(run["id"], 300), time.monotonic() - begun
+    stack.cancel(run)
+    return stack.finished(run["id"]), time.monotonic() - begun
 
 
 def under_way(stack, run, passes=3):
     """Once its progress tells of that many passes."""
 
     def found():
-        asked = {"flow_run_id": {"any_": [run["id"]]}, "key": {"any_": ["pca-progress"]}}
-        progress = stack.post("/artifacts/filter", artifacts=asked).raise_for_status().json()
-        words = progress[0]["description"].split() if progress else []
+        words = stack.artifacts(run).get("pca-progress", {"description": ""})["description"].split()
         return words[:1] == ["pass"] and int(words[1].rstrip(",")) >= passes
 
     stack.wait_for(found, 300, f"pass {passes} of the run")
@@ -78,10 +67,7 @@ def test_a_cancelled_run_leaves_no_task_on_the_dask_scheduler(stack, endless, tm
     ended, seconds = cancel(stack, run)
     print(f"cancelled and ended after {seconds:.1f} s")
     assert ended["state"]["type"] == "CANCELLED"
-    deadline = time.monotonic() + 60
-    while tasks := dask_tasks(stack.dask_address):
-        assert time.monotonic() < deadline, tasks
-        time.sleep(1)
+    stack.wait_for(lambda: dask_tasks(stack.dask_address) == [], 60, "the scheduler to forget its tasks")
     assert set(dask_identity(stack.dask_address)["workers"]) == workers
     assert not left_of(tmp_path) and not (tmp_path / "out" / "result").exists()
     [tracked] = [one for one in stack.experiment("pca") if one["info"]["run_id"] in mlflow_run(stack, run)]
@@ -95,43 +81,15 @@ def mlflow_run(stack, run):
     return [name for name, found in tags.items() if found.get("prefect.flow_run_id") == run["id"]]
 
 
-@pytest.mark.skipif(shutil.which("java") is None, reason="Spark needs Java 17 or 21")
+@needs_java
 def test_a_cancelled_run_leaves_no_spark_application(stack, endless, tmp_path):
-    port, page = free_ports(2)
-    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"  # where Spark's scripts look for python3
-    environment = stack.env | {"SPARK_LOCAL_IP": "127.0.0.1", "PATH": path}
-    master = f"spark://127.0.0.1:{port}"
-    log = open(tmp_path / "spark.log", "w")  # noqa: SIM115
-    started = []
-
-    def start(*words):
-        started.append(
-            subprocess.Popen([BIN / "spark-class", *words], cwd=tmp_path, env=environment, stdout=log, stderr=log)
-        )
-
-    def applications(kind):
-        return httpx.get(f"http://127.0.0.1:{page}/json/", timeout=5).raise_for_status().json()[kind]
-
-    try:
-        start(
-            *("org.apache.spark.deploy.master.Master", "--host", "127.0.0.1"),
-            *("--port", str(port), "--webui-port", str(page)),
-        )
-        stack.wait_for(lambda: applications("status") == "ALIVE", 240, "the Spark master")
-        start(*("org.apache.spark.deploy.worker.Worker", "--host", "127.0.0.1", "-c", "1", "-m", "2g"), master)
-        stack.wait_for(lambda: len(applications("workers")) == 1, 240, "the Spark worker")
-        endless["config"]["engine"] = {"kind": "spark", "address": master, "memory": "64MiB"}
+    with SparkCluster(tmp_path, n_workers=1) as cluster:
+        endless["config"]["engine"] = {"kind": "spark", "address": cluster.address, "memory": "64MiB"}
         run = stack.submit("pca/pca", endless)
         under_way(stack, run, 2)
-        assert len(applications("activeapps")) == 1
+        assert len(cluster.state()["activeapps"]) == 1
         ended, seconds = cancel(stack, run)
         print(f"cancelled and ended after {seconds:.1f} s")
         assert ended["state"]["type"] == "CANCELLED"
-        stack.wait_for(lambda: not applications("activeapps"), 90, "the application to end")
+        stack.wait_for(lambda: cluster.state()["activeapps"] == [], 90, "the application to end")
         assert not left_of(tmp_path) and not (tmp_path / "out" / "result").exists()
-    finally:
-        for process in reversed(started):
-            process.terminate()
-        for process in reversed(started):
-            process.wait(60)
-        log.close()

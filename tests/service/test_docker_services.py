@@ -6,6 +6,7 @@ driver, which are then run instead of this environment's. PostgreSQL is this mac
 """
 
 import contextlib
+import io
 import os
 import re
 import shlex
@@ -17,22 +18,33 @@ import tempfile
 import time
 from pathlib import Path
 
+import boto3
 import httpx
 import numpy as np
 import pytest
 import yaml
+from prefect_server import ENDED, ROOT, link_project
+from processes import Processes, ready, wait_until
+from service.clusters import BIN, needs_java
+from web_servers import webhook
 
 import lazypipe as lp
 
-ROOT = Path(__file__).resolve().parents[2]
 DOCKER = ROOT / "docker"
-BIN = Path(sys.executable).parent
 ROOTFS = os.environ.get("LAZYPIPE_ROOTFS")
 POSTGRES = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), reverse=True)), None)
 PREFIX = "lpc"  # of the namespaces
 PASSWORD = "it's a p@ss/word: 100%"
 SECRET = "minio-secret-key"
-VALUES = {"POSTGRES_PASSWORD": PASSWORD, "MINIO_ROOT_USER": "minio-user", "MINIO_ROOT_PASSWORD": SECRET}
+HERE = "10.77.0.1"  # where the services find this test
+VALUES = {
+    "POSTGRES_PASSWORD": PASSWORD,
+    "MINIO_ROOT_USER": "minio-user",
+    "MINIO_ROOT_PASSWORD": SECRET,
+    "AWS_ACCESS_KEY_ID": "who-has-data",
+    "AWS_SECRET_ACCESS_KEY": "a-key-to-data",
+    "AWS_ENDPOINT_URL": "http://minio:9000",
+}
 START_SECONDS = 300
 # In the files of an image, as its user, with the hosts of the namespace.
 ENTER = (
@@ -43,11 +55,11 @@ INSIDE = ("sh", "-c", ENTER, "enter") if ROOTFS else ()
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("ip"), reason="network namespaces need root and ip"),
     pytest.mark.skipif(POSTGRES is None, reason="no PostgreSQL here"),
-    pytest.mark.skipif(not shutil.which("java"), reason="no Java here"),
+    needs_java,
 ]
 
 
-def services():
+def services(values):
     """What compose makes of its files: those of compose.s3.yaml laid over, variables filled in."""
     merged = {}
     for name in ("compose.yaml", "compose.s3.yaml"):
@@ -55,17 +67,17 @@ def services():
             into = merged.setdefault(service, {})
             for key, value in given.items():
                 into[key] = into[key] | value if isinstance(value, dict) and key in into else value
-    return filled(merged)
+    return filled(merged, values)
 
 
-def filled(value):
+def filled(value, values):
     if isinstance(value, dict):
-        return {key: filled(one) for key, one in value.items()}
+        return {key: filled(one, values) for key, one in value.items()}
     if isinstance(value, list):
-        return [filled(one) for one in value]
+        return [filled(one, values) for one in value]
     if not isinstance(value, str):
         return value
-    return re.sub(r"\$\{(\w+)(?::[-?]([^}]*))?\}", lambda found: VALUES.get(found[1], found[2]), value)
+    return re.sub(r"\$\{(\w+)(?::[-?]([^}]*))?\}", lambda found: values.get(found[1], found[2]), value)
 
 
 def image_environment():
@@ -79,7 +91,8 @@ class Network:
     """A bridge with a namespace for each service, which ``start`` fills."""
 
     def __init__(self, folder):
-        self.folder, self.services, self.processes = folder, services(), {}
+        self.folder, self.services, self.processes = folder, services(VALUES), {}
+        self.group = Processes(folder, grace=20)
         self.postgres = folder / "none"
         self.image = image_environment()
         self.hosts = {name: f"10.77.0.{i}" for i, name in enumerate(self.services, 2)}
@@ -109,19 +122,13 @@ class Network:
             ip("-n", space, "address", "add", f"{address}/24", "dev", "eth0")
             ip("-n", space, "link", "set", "eth0", "up")
             ip("-n", space, "link", "set", "lo", "up")
-        ip("address", "add", "10.77.0.1/24", "dev", f"{PREFIX}-br")  # where this test looks from
+        ip("address", "add", f"{HERE}/24", "dev", f"{PREFIX}-br")
 
     def __exit__(self, *_):
-        for process in reversed(self.processes.values()):
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGTERM)
-        for process in self.processes.values():
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait(10)
-        self.clear()
+        try:
+            self.group.__exit__()
+        finally:
+            self.clear()
 
     def clear(self):
         """End what lies in the namespaces and take them away, those of a test that was killed, too."""
@@ -161,10 +168,7 @@ class Network:
     def start(self, *names):
         for name in names:
             command, environment = self.call(name)
-            with open(self.folder / f"{name}.log", "w") as log:
-                self.processes[name] = subprocess.Popen(
-                    command, cwd=self.folder, env=environment, stdout=log, stderr=log, start_new_session=True
-                )
+            self.processes[name] = self.group.start(*command, env=environment)
 
     def run(self, name, *arguments, seconds=600):
         command, environment = self.call(name, *arguments)
@@ -184,10 +188,13 @@ class Network:
         deadline = time.monotonic() + START_SECONDS
         for name in names:
             while (said := self.healthy(name)).returncode:
-                log = (self.folder / f"{name}.log").read_text()[-2000:]
+                log = self.said(name)[-2000:]
                 assert self.processes[name].poll() is None, f"{name} has ended:\n{log}"
                 assert time.monotonic() < deadline, f"{name} is not healthy: {said.stderr}\n{log}"
                 time.sleep(1)
+
+    def said(self, name):
+        return self.processes[name].log.read_text(errors="replace")
 
     def at(self, name, port):
         return f"http://{self.hosts[name]}:{port}"
@@ -207,33 +214,35 @@ class Network:
         with open(data / "data/pg_hba.conf", "a") as file:
             file.write("host all all all scram-sha-256\n")
         server = [POSTGRES.with_name("postgres"), "-D", data / "data", "-h", "0.0.0.0", "-k", data]
-        with open(self.folder / "postgres.log", "w") as log:
-            self.processes[name] = subprocess.Popen(
-                ["ip", "netns", "exec", f"{PREFIX}-{name}", *user, *server], cwd=data, stdout=log, stderr=log,
-                start_new_session=True,
-            )  # fmt: skip
+        self.processes[name] = self.group.start("ip", "netns", "exec", f"{PREFIX}-{name}", *user, *server, cwd=data)
         psql = ["psql", "-h", self.hosts[name], "-U", given["POSTGRES_USER"], "-v", "ON_ERROR_STOP=1"]
         environment = os.environ | {"PGPASSWORD": given["POSTGRES_PASSWORD"]}
-        deadline = time.monotonic() + 30
         first = [*psql, "-d", "postgres", "-c", f"CREATE DATABASE {given['POSTGRES_DB']}"]
-        while subprocess.run(first, env=environment, capture_output=True, check=False).returncode:
-            assert time.monotonic() < deadline, (self.folder / "postgres.log").read_text()
-            time.sleep(0.5)
+
+        def made_one():
+            return not subprocess.run(first, env=environment, capture_output=True, check=False, timeout=60).returncode
+
+        ready(self.processes[name], made_one, 60)
         script = [*psql, "-d", given["POSTGRES_DB"], "-f", DOCKER / "mlflow.sql"]
         subprocess.run(script, env=environment, check=True, capture_output=True, timeout=30)
 
     def start_minio(self):
         """moto where MinIO would be: any keys do, but the names of buckets and objects are kept."""
         command = ["ip", "netns", "exec", f"{PREFIX}-minio", BIN / "moto_server", "-H", "0.0.0.0", "-p", "9000"]
-        with open(self.folder / "minio.log", "w") as log:
-            self.processes["minio"] = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                return httpx.get(self.at("minio", 9000), trust_env=False)
-            except httpx.TransportError:
-                assert time.monotonic() < deadline, (self.folder / "minio.log").read_text()
-                time.sleep(0.5)
+        self.processes["minio"] = self.group.start(*command, env=os.environ)
+        ready(self.processes["minio"], lambda: answers(self.at("minio", 9000)), 120)
+
+    def store(self):
+        """A client of it."""
+        keys = {"aws_access_key_id": "anybody", "aws_secret_access_key": "does"}
+        return boto3.client("s3", endpoint_url=self.at("minio", 9000), region_name="us-east-1", **keys)
+
+
+def answers(url):
+    try:
+        return httpx.get(url, trust_env=False)
+    except httpx.TransportError:
+        return None
 
 
 def ip(*arguments):
@@ -247,8 +256,7 @@ def split(command):
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
     folder = tmp_path_factory.mktemp("compose")
-    for name in ("flows", "jobs", "lazypipe", "conf", "prefect.yaml"):
-        (folder / name).symlink_to(ROOT / name)
+    link_project(folder)
     data = (Path(ROOTFS) / "opt/lazypipe" if ROOTFS else folder) / "data"
     data.mkdir(exist_ok=True)
     rows = np.random.default_rng(0).normal(size=(300, 40)) * 1.3 ** -np.arange(40.0)
@@ -259,6 +267,8 @@ def network(tmp_path_factory):
         network.start("dask-scheduler")
         network.start_minio()
         network.run("bucket")
+        network.store().create_bucket(Bucket="data")
+        network.store().upload_file(str(data / "wide.npy"), "data", "wide.npy")
         network.start("prefect", "mlflow", "dask-worker")
         network.wait_until_healthy("dask-scheduler", "dask-worker", "prefect", "mlflow")
         yield network
@@ -275,16 +285,27 @@ def test_jobs_run_on_the_dask_cluster_and_their_artifacts_go_through_mlflow_to_t
     )
     run = re.search(r"run (\w{32})", said)[1]
     assert "http://mlflow:5000" in said
-    keys = httpx.get(network.at("minio", 9000) + "/mlflow?list-type=2", trust_env=False).text
-    assert f"{run}/artifacts/scree.png" in keys
+    keys = [one["Key"] for one in network.store().list_objects_v2(Bucket="mlflow")["Contents"]]
+    assert [key for key in keys if key.endswith(f"{run}/artifacts/scree.png")]
     assert PASSWORD not in said
     for name in ("mlflow", "prefect"):
-        assert PASSWORD not in (network.folder / f"{name}.log").read_text()
-        assert SECRET not in (network.folder / f"{name}.log").read_text()
+        assert "127.0.0.1" in network.said(name) or "0.0.0.0" in network.said(name)
+        assert PASSWORD not in network.said(name)
+        assert SECRET not in network.said(name)
+
+
+def test_jobs_and_workers_of_dask_have_the_keys_of_the_store(network):
+    network.run(
+        *("jobs", "pca", "--source", "s3://data/wide.npy", "--n-components", "3", "--out", "s3://data/results/dask"),
+        *("--engine.kind", "dask", "--engine.address", "tcp://dask-scheduler:8786", "--engine.memory", "64MiB"),
+    )
+    found = network.store().get_object(Bucket="data", Key="results/dask/components.npy")["Body"].read()
+    assert np.array_equal(np.load(io.BytesIO(found)), read(network, "results/dask/components.npy"))
 
 
 def test_the_bucket_is_made_once(network):
     network.run("bucket")
+    assert len(re.findall('"PUT /mlflow/? HTTP', network.said("minio"))) == 1
 
 
 def test_jobs_run_on_the_spark_cluster_with_the_same_bits(network):
@@ -293,7 +314,7 @@ def test_jobs_run_on_the_spark_cluster_with_the_same_bits(network):
     network.start("spark-worker")
     network.wait_until_healthy("spark-worker")
     network.run(
-        *("jobs", "pca", "--source", "data/wide.npy", "--n-components", "3", "--out", "results/spark"),
+        *("jobs", "pca", "--source", "s3://data/wide.npy", "--n-components", "3", "--out", "results/spark"),
         *("--engine.kind", "spark", "--engine.address", "spark://spark-master:7077", "--engine.memory", "64MiB"),
     )
     with lp.open_engine("serial", memory="64MiB") as engine:
@@ -308,26 +329,39 @@ def test_a_worker_takes_gpu_tasks_where_it_says_that_it_has_one(network):
     assert sorted(worker["resources"].get("GPU", 0) for worker in workers.values()) == [0, 1]
 
 
-def test_deployments_are_registered_and_a_run_completes(network):
-    network.run("deploy")
-    network.start("prefect-worker")
-    network.wait_until_healthy("prefect-worker")
+def test_deployments_are_registered_and_a_run_completes_and_one_that_fails_is_told(network):
+    with webhook(HERE) as (address, got, _):
+        network.services = services(VALUES | {"LAZYPIPE_ALERT_WEBHOOK": address})
+        network.run("deploy")
+        network.start("prefect-worker")
+        network.wait_until_healthy("prefect-worker")
+        good, bad = ended(network, "s3://data/wide.npy"), ended(network, "data/missing.npy")
+        assert good["state"]["type"] == "COMPLETED", good["state"]["message"]
+        assert read(network, "results/flow-wide.npy/components.npy").shape == (3, 40)
+        assert bad["state"]["type"] == "FAILED"
+        wait_until(lambda: got, 120, "the alert")
+    assert [(one["run"], "missing.npy: no such file" in one["error"]) for one in got] == [(bad["name"], True)]
+
+
+def ended(network, source):
+    """A run of the deployment of pca that has ended."""
     with httpx.Client(base_url=network.at("prefect", 4200) + "/api", timeout=30, trust_env=False) as api:
         deployment = api.get("/deployments/name/pca/pca").raise_for_status().json()
-        config = {"source": "data/wide.npy", "n_components": 3, "out": "results/flow", "engine": {"memory": "64MiB"}}
+        config = {"source": source, "n_components": 3, "engine": {"memory": "64MiB"}}
+        config["out"] = "results/flow-" + source.rpartition("/")[2]
         asked = {"parameters": {"config": config}, "state": {"type": "SCHEDULED"}}
         run = api.post(f"/deployments/{deployment['id']}/create_flow_run", json=asked).raise_for_status().json()
-        deadline = time.monotonic() + 400
-        while (state := api.get(f"/flow_runs/{run['id']}").json()["state"])["type"] != "COMPLETED":
-            assert state["type"] in ("SCHEDULED", "PENDING", "RUNNING"), state
-            assert time.monotonic() < deadline, state
-            time.sleep(1)
-    assert read(network, "results/flow/components.npy").shape == (3, 40)
+
+        def over():
+            found = api.get(f"/flow_runs/{run['id']}").raise_for_status().json()
+            return found if found["state"]["type"] in ENDED else None
+
+        return wait_until(over, 400, "the run to end", pause=1)
 
 
 def test_a_service_that_died_is_not_healthy(network):
     os.killpg(network.processes["dask-worker"].pid, signal.SIGKILL)
-    network.processes["dask-worker"].wait(10)
+    network.processes["dask-worker"].wait(60)
     said = network.healthy("dask-worker")
     assert said.returncode == 1
     assert said.stderr.startswith("http://127.0.0.1:8790/health: ")

@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 import pytest
+from distributed import get_worker
 from service.clusters import (
     N_ROWS,
     DaskCluster,
@@ -221,6 +222,65 @@ def test_a_worker_of_another_version_is_named_before_anything_starts(
         r"that the worker runs in, and start the worker again\.",
         str(caught.value),
     ), caught.value
+
+
+def where(task):
+    return get_worker().name
+
+
+OTHER_LAZYPIPE = """
+import lazypipe
+from lazypipe.engines import dask_worker
+
+lazypipe.__version__ = '1.0.1'
+dask_worker.do_run = lambda run, statistic: None
+"""
+
+
+@pytest.mark.parametrize(
+    ("pretends", "told"),
+    [("import numpy\n\nnumpy.__version__ = '1.0.1'\n", "numpy"), (OTHER_LAZYPIPE, "lazypipe")],
+    ids=["numpy", "lazypipe"],
+)
+def test_a_worker_of_another_version_that_comes_later_gets_no_task(cluster, worker, rows, tmp_path, pretends, told):
+    """One of another lazypipe fails each task that it gets until it is found out."""
+    matrix, wanted = rows
+    (tmp_path / "sitecustomize.py").write_text(pretends)
+    paths = os.pathsep.join([str(tmp_path), cluster.env["PYTHONPATH"]])
+    worker("same")
+    heard = Heard(4, lambda: worker("other", PYTHONPATH=paths))
+    with cluster.engine(1, heard) as engine:
+        deadline = time.monotonic() + 120
+        while not heard.texts("other")[1:]:
+            assert time.monotonic() < deadline, heard.said
+            assert_same_bits(engine.fold(SlowMoments(seconds=0.05), matrix, plan_of()), wanted)
+        assert set(engine.map(where, range(20), plan_of(2_000))) == {"same"}
+        assert_same_bits(engine.fold(SlowMoments(seconds=0.0), matrix, plan_of()), wanted)
+        assert len(engine.client.scheduler_info(n_workers=-1)["workers"]) == 2  # who is left to others
+        worker("third")
+        wait_until(lambda: heard.texts("third"), 60, "a good one")
+        assert set(engine.map(where, range(20), plan_of(2_000))) == {"same", "third"}
+    joined, line = heard.texts("other")
+    assert joined.startswith("joined")
+    has = rf"has {told} 1\.0\.1, the driver \S+\. Install {told} "
+    assert re.match(rf"gets no task of this run\. dask: the worker at tcp://\S+ {has}", line), line
+    assert next(event.level for event in heard.said if event.text == line) == logging.WARNING
+
+
+def test_the_last_worker_of_our_versions_comes_back_while_a_stranger_is_there(cluster, worker, rows, tmp_path):
+    matrix, wanted = rows
+    (tmp_path / "sitecustomize.py").write_text("import sys\n\nsys.modules['lazypipe'] = None\n")
+    paths = os.pathsep.join([str(tmp_path), cluster.env["PYTHONPATH"]])
+    worker("same")
+    heard = Heard()
+    with cluster.engine(1, heard) as engine:
+        worker("other", PYTHONPATH=paths)
+        wait_until(lambda: heard.texts("other")[1:], 60, "what it is told of")
+        pid = pid_of(engine, "same")
+        heard.n, heard.then = heard.n_done + 4, lambda: os.kill(pid, signal.SIGKILL)
+        assert_same_bits(engine.fold(SlowMoments(), matrix, plan_of()), wanted)
+        assert len(engine.client.scheduler_info(n_workers=-1)["workers"]) == 2  # a task of ours would have ended it
+        print(f"the only good worker killed: right answer {time.monotonic() - heard.at:.1f} s later")
 
 
 def test_no_worker_left_is_told_instead_of_waiting_for_ever(cluster, worker, rows, monkeypatch):

@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from service.clusters import N_ROWS, SparkCluster, needs_java, rows_in, wait_until
+from service.clusters import BIN, N_ROWS, SparkCluster, environment, needs_java, rows_in, wait_until
 
 pytestmark = needs_java
 
@@ -180,3 +180,179 @@ def test_a_worker_with_another_numpy_is_named(tmp_path):
         rf"numpy {re.escape(np.__version__)} where they run and name that Python",
         last,
     ), last
+
+
+JAVA_DIES = """
+import os, signal, sys, time
+from pathlib import Path
+from pyspark import SparkContext
+from service.clusters import Heard, SlowMoments, assert_same_bits, plan_of
+import numpy as np
+import lazypipe as lp
+from lazypipe.progress import Progress, StageStarted, TaskDone
+from lazypipe.tables.convert import convert_table
+
+path, folder = sys.argv[1:]
+matrix = lp.open_matrix(path)
+
+
+def kill():
+    os.kill(SparkContext._gateway.proc.pid, signal.SIGKILL)
+
+
+def engine(*listeners):
+    return lp.open_engine("spark", workers=1, memory="64MiB", progress=Progress(listeners))
+
+
+def at_write(event):
+    if isinstance(event, StageStarted) and event.title.startswith("write"):
+        kill()
+
+
+with lp.open_engine("serial") as serial:
+    wanted = serial.fold(SlowMoments(seconds=0.0), matrix, plan_of())
+heard = Heard(1, kill)
+try:
+    with engine(heard) as spark:
+        spark.fold(SlowMoments(), matrix, plan_of())
+except lp.EngineError as error:
+    print(f"fold {time.monotonic() - heard.at:.1f} {error}", flush=True)
+with engine() as spark:  # of a Java of its own
+    assert_same_bits(spark.fold(SlowMoments(seconds=0.0), matrix, plan_of()), wanted)
+    frame = spark.session.range(100_000).selectExpr("id", "id / 8 as x")
+    try:
+        convert_table(frame, Path(folder) / "x.npy", name="numbers", progress=Progress((at_write,)))
+    except lp.EngineError as error:
+        print(f"table 0 {error}", flush=True)
+    try:
+        spark.peak_memory()
+    except lp.EngineError as error:
+        print(f"end 0 {error}", flush=True)
+"""
+
+
+def test_java_that_dies_under_a_run_is_told_in_a_line_and_the_next_engine_works(tmp_path):
+    matrix, _ = rows_in(tmp_path)
+    out = tmp_path / "out"
+    out.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", JAVA_DIES, matrix.uri, str(out)], cwd=tmp_path, env=environment(), capture_output=True,
+        text=True, check=False, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    fold, table, end = (line.split(maxsplit=2) for line in done.stdout.splitlines())
+    print(f"Java killed: told {fold[1]} s later")
+    assert (fold[0], table[0], end[0]) == ("fold", "table", "end") and float(fold[1]) < 30
+    for (_, _, error), where in ((fold, '"pass 1"'), (table, '"write x.npy"'), (end, "its end")):
+        assert re.fullmatch(
+            rf"spark: Java, which drives the session at local\[1\], died at {where} \(process \d+ was ended by SIGKILL"
+            r"\)\. Most likely it or this machine was out of memory: .* Then start again; with a state, the same "
+            r"command goes on from where it was\.",
+            error,
+        ), error
+    assert "Traceback" not in done.stderr and "Exception" not in done.stderr, done.stderr
+    assert not list(out.iterdir())
+
+
+NO_EXECUTOR = """
+import sys, time
+from service.clusters import SlowMoments, plan_of
+import lazypipe as lp
+from lazypipe.engines import spark_session, spark_watch
+from lazypipe.progress import Progress, WorkerSaid
+
+address, path = sys.argv[1:]
+spark_session.EXECUTOR_SECONDS = 9 if path == "none" else 120
+
+
+def hear(event):
+    if isinstance(event, WorkerSaid):
+        print(f"said {time.monotonic():.1f} {event.worker}: {event.text}", flush=True)
+
+
+try:
+    with lp.open_engine("spark", address=address, memory="64MiB", progress=Progress((hear,))) as engine:
+        matrix = lp.open_matrix(path)
+        engine.fold(SlowMoments(seconds=0.0), matrix, plan_of())
+        executors = engine.context._jsc.sc().getExecutorMemoryStatus  # and the driver
+        while executors().size() > 1:
+            time.sleep(0.2)
+        engine._watch._seen -= 1000  # as if the driver had been at something else since
+        engine._watch._looked -= 1000
+        print("idle", engine.fold(SlowMoments(seconds=0.0), matrix, plan_of()).weight, flush=True)
+        sys.stdin.readline()
+        while executors().size() > 1:
+            time.sleep(0.2)
+        spark_watch.NONE_SECONDS = 9.0
+        print("missing", flush=True)
+        engine.fold(SlowMoments(), matrix, plan_of())
+except lp.EngineError as error:
+    print(f"error {time.monotonic():.1f} {error}", flush=True)
+"""
+DYNAMIC = {
+    "spark.dynamicAllocation.enabled": "true",
+    "spark.dynamicAllocation.shuffleTracking.enabled": "true",
+    "spark.dynamicAllocation.executorIdleTimeout": "2s",
+    "spark.dynamicAllocation.cachedExecutorIdleTimeout": "2s",
+}
+
+
+def waited(lines, address):
+    """What is told of the wait for an executor in a line, once, before the error that is given."""
+    (said,) = [line for line in lines if " the tasks have waited " in line]
+    (error,) = [line for line in lines if line.startswith("error ")]
+    _, at, worker, text = said.split(maxsplit=3)
+    print(f"told {float(error.split()[1]) - float(at):.1f} s before the error: {text}")
+    assert worker == f"{address}:" and float(at) < float(error.split()[1]) - 1
+    assert re.fullmatch(
+        r"the tasks have waited [5-8] s for an executor, and will for 9 s\. Start a worker, or free its cores and memory "
+        r"\(see the master's page\)\.",
+        text,
+    ), text
+    return error.split(maxsplit=2)[2]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A cluster with no worker yet."""
+    with SparkCluster(tmp_path_factory.mktemp("small"), n_workers=0) as cluster:
+        yield cluster
+
+
+def test_a_master_with_no_executor_to_give_is_told_while_it_is_waited_for(small, tmp_path):
+    driver = small.start(sys.executable, "-c", NO_EXECUTOR, small.address, "none")
+    assert driver.wait(240) == 0, driver.log.read_text()
+    assert waited(driver.log.read_text().splitlines(), small.address) == (
+        f"spark: no executor from {small.address} within 9 s. Start a worker, or free its cores and memory (see the "
+        f"master's page)."
+    )
+
+
+def test_executors_that_come_and_go_with_the_work_are_waited_for_and_missed_in_a_line(small, tmp_path):
+    matrix, _ = rows_in(tmp_path)
+    work = ("org.apache.spark.deploy.worker.Worker", "-c", 1, "-m", "1g", "-d", tmp_path, small.address)
+    worker = small.start(BIN / "spark-class", *work)
+    wait_until(lambda: (small.state() or {}).get("workers"), 120, "the worker")
+    (tmp_path / "spark-defaults.conf").write_text("".join(f"{name} {value}\n" for name, value in DYNAMIC.items()))
+    driver = subprocess.Popen(
+        [sys.executable, "-c", NO_EXECUTOR, small.address, matrix.uri], cwd=tmp_path, text=True,
+        env={**small.env, "SPARK_CONF_DIR": str(tmp_path)}, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        lines = []
+        while not (lines and lines[-1].startswith("idle ")):
+            lines.append(driver.stdout.readline())
+            assert lines[-1], lines
+        assert lines[-1] == f"idle {N_ROWS}\n"
+        print("".join(lines))
+        small.end(worker)
+        last, _ = driver.communicate("go on\n", timeout=240)
+    finally:
+        driver.kill()
+        driver.wait()
+    error = waited(last.partition("missing\n")[2].splitlines(), small.address)
+    assert re.fullmatch(
+        rf"spark: no executor is left at {small.address}, since \d+ s\. Look at the logs of its workers, "
+        r"and start some, or free their cores and memory \(see the master's page\)\.",
+        error,
+    ), error

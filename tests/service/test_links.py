@@ -1,4 +1,5 @@
-"""Hosts whose link is cut: a scheduler and a driver in one network namespace, workers in others, on a bridge.
+"""Hosts whose link is cut: a scheduler in one network namespace, workers in others, on a bridge; a driver beside the
+scheduler, or away.
 
 Linux, root and `ip` (iproute2) are needed. A cut link loses packets without a word, as a pulled cable does: nobody
 is told that a connection is closed.
@@ -22,7 +23,7 @@ needs_namespaces = pytest.mark.skipif(
 )
 pytestmark = needs_namespaces
 HERE = f"lp{os.getpid() % 10_000}"
-HOSTS = ("driver", "left", "right")
+HOSTS = ("driver", "left", "right", "away")
 
 DRIVER = """
 import json, sys, time
@@ -38,6 +39,7 @@ def hear(event):
         print("done", event.n_done, time.time(), flush=True)
     elif isinstance(event, WorkerSaid):
         print("said", event.worker, event.text, flush=True)
+        print("at", time.time(), event.text, flush=True)
 
 while True:
     engine = lp.open_engine("dask", address=address, memory="64MiB", progress=Progress((hear,)))
@@ -46,7 +48,11 @@ while True:
     engine.close()
     time.sleep(0.3)
 with engine:
-    found = engine.fold(SlowMoments(seconds=float(seconds)), lp.open_matrix(path), plan_of())
+    try:
+        found = engine.fold(SlowMoments(seconds=float(seconds)), lp.open_matrix(path), plan_of())
+    except lp.EngineError as error:
+        print("error", time.time(), error, flush=True)
+        raise SystemExit(2)
     print("answer", time.time(), flush=True)
 np.savez(out, weight=found.weight, mean=found.mean, variance=found.variance)
 """
@@ -115,7 +121,7 @@ def rows(tmp_path_factory):
 class Trial:
     """A fold on two workers in namespaces of their own, whose driver tells what happens."""
 
-    def __init__(self, network, folder, matrix, seconds):
+    def __init__(self, network, folder, matrix, seconds, driver="driver"):
         self.network, self.folder = network, folder
         self.cluster = DaskCluster(folder, "10.77.0.1", network.at("driver"))
         for i, host in enumerate(("left", "right"), 2):
@@ -123,7 +129,8 @@ class Trial:
             self.cluster.worker(host, *options, prefix=network.at(host))
         command = (sys.executable, "-c", DRIVER, self.cluster.address, matrix.uri, folder / "found.npz", seconds)
         time.sleep(1)
-        self.driver = self.cluster.start(*network.at("driver"), *command)
+        env = {name: value for name, value in self.cluster.env.items() if name != "DASK_CONFIG"}  # as drivers are
+        self.driver = self.cluster.start(*network.at(driver), *command, env=env)
         wait_until(lambda: self.done() >= 8 or self.driver.poll() is not None, 90, "eight tasks")
         assert self.driver.poll() is None, self.driver.log.read_text()
 
@@ -179,3 +186,53 @@ def test_a_link_cut_for_good_gives_its_tasks_to_the_other_worker(network, rows, 
             assert lost and done - cut < 120
         finally:
             network.heal("left")
+
+
+def test_a_driver_cut_off_from_its_scheduler_for_a_while_costs_the_time_and_nothing_else(network, rows, tmp_path):
+    matrix, wanted = rows
+    trial = Trial(network, tmp_path, matrix, 0.2, driver="away")
+    with trial.cluster:
+        network.cut("away")
+        time.sleep(5)
+        network.heal("away")
+        healed = time.time()
+        done = trial.answered(wanted, 120)
+        print(f"driver cut off for 5 s: right answer {done - healed:.1f} s after it ({CHOSEN})")
+        assert not [line for line in trial.lines("said") if " lost" in line]
+
+
+TASKS = """
+import sys
+from distributed import Client
+
+with Client(sys.argv[1]) as client:
+    print(client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)))
+"""
+
+
+def test_a_driver_cut_off_for_good_says_so_and_leaves_no_task_on_the_cluster(network, rows, tmp_path):
+    matrix, _ = rows
+    trial = Trial(network, tmp_path, matrix, 3.0, driver="away")
+
+    def n_tasks():
+        ask = [*network.at("driver"), sys.executable, "-c", TASKS, trial.cluster.address]
+        return int(subprocess.run(ask, capture_output=True, text=True, check=True, timeout=60).stdout)
+
+    with trial.cluster:
+        assert n_tasks() > 0
+        network.cut("away")
+        cut = time.time()
+        try:
+            wait_until(lambda: not n_tasks(), 120, "the scheduler to forget its tasks")
+            print(f"driver cut off for good: no task left on the scheduler {time.time() - cut:.1f} s later ({CHOSEN})")
+            assert trial.driver.wait(120) == 2, trial.driver.log.read_text()
+        finally:
+            network.heal("away")
+    (error,) = trial.lines("error")
+    silent = [line for line in trial.lines("at") if "the scheduler has not answered for" in line]
+    print(f"the driver ended {float(error.split()[1]) - cut:.1f} s after the cut: {error.split(maxsplit=2)[2]}")
+    for line in silent:
+        print(f"told {float(line.split()[1]) - cut:.1f} s after the cut: {line.split(maxsplit=2)[2]}")
+    assert silent and "has gone, or cannot be reached any more. Start it and its workers again; with a state" in error
+    assert float(error.split()[1]) - cut < 120
+    assert "Traceback" not in trial.driver.log.read_text()

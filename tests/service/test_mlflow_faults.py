@@ -2,16 +2,17 @@
 
 import json
 import re
-import socket
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import quote
 
 import mlflow
 import numpy as np
 import pytest
+from processes import free_port, wait_until
 from service.mlflow_server import MLflowServer
+from web_servers import answering, silent
 
 import lazypipe as lp
 from jobs import _late, log, mlp, pca, sweep
@@ -22,25 +23,19 @@ METRICS = ("converged", "passes", "seconds", "peak_memory_bytes", "planned_peak_
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("mlflow")
-
-
-@pytest.fixture(scope="module")
-def one_server(folder):
-    server = MLflowServer(folder)
-    try:
-        server.start()
+def one_server(tmp_path_factory):
+    with MLflowServer(tmp_path_factory.mktemp("mlflow")) as server:
         yield server
-    finally:
-        server.kill()
 
 
 @pytest.fixture
 def server(one_server):
-    """It runs when a test begins."""
+    """It runs when a test begins, and has no run."""
     if one_server.process is None:
-        one_server.start()
+        one_server.serve()
+    client = mlflow.MlflowClient(tracking_uri=one_server.uri)
+    for run in client.search_runs([one.experiment_id for one in client.search_experiments()]):
+        client.delete_run(run.info.run_id)
     return one_server
 
 
@@ -75,12 +70,6 @@ def run_of(server, job="pca"):
     client = mlflow.MlflowClient(tracking_uri=server.uri)
     (run,) = client.search_runs([client.get_experiment_by_name(job).experiment_id], "tags.`lazypipe.attempts` != ''")
     return client, run
-
-
-def forget(server, job="pca"):
-    """Leave the experiment to the next test empty."""
-    client, run = run_of(server, job)
-    client.delete_run(run.info.run_id)
 
 
 def is_whole(server, out):
@@ -125,7 +114,7 @@ def test_a_server_killed_in_the_middle_costs_nothing_but_a_later_log(server, pla
     assert log.main(["--result", "out", "--tracking.uri", server.uri]) == 2
     assert capsys.readouterr().err.startswith(f"EngineError: {server.uri}: no MLflow store answers (")
 
-    server.start()
+    server.serve()
     assert log.main(["--result", "out", "--tracking.uri", server.uri]) == 0
     assert figures["mlflow"]["run_id"] in capsys.readouterr().out
     assert is_whole(server, place / "out")
@@ -133,21 +122,24 @@ def test_a_server_killed_in_the_middle_costs_nothing_but_a_later_log(server, pla
     assert log.main(["--result", "out", "--tracking.uri", server.uri]) == 0
     assert "nothing to do" in capsys.readouterr().out
     assert is_whole(server, place / "out"), "nothing is there twice"
-    forget(server)
 
 
 def test_a_server_killed_and_started_again_gets_all_metrics_once(server, place, capsys):
-    with observed(at_pass(3, server.kill), at_pass(6, server.start)):
+    with observed(at_pass(3, server.kill), at_pass(6, server.serve)):
         assert pca.main(options(server)) == 0
     assert "Warning: " not in capsys.readouterr().err.replace("Warning: not converged", "")
     assert is_whole(server, place / "out")
     assert not list((place / "out").glob("not_logged*"))
-    forget(server)
 
 
 def test_a_server_that_comes_back_while_the_job_waits_gets_everything(server, place, capsys, monkeypatch):
     monkeypatch.setattr(_late, "PATIENCE", 400.0)  # a server takes its time on a busy machine
-    again = threading.Thread(target=lambda: (time.sleep(8), server.start()))
+
+    def back():
+        wait_until((place / "out" / "result.json").exists, 120, "the result, after which the job waits")
+        server.serve()
+
+    again = threading.Thread(target=back)
     with observed(at_pass(8, lambda: (server.kill(), again.start()))):
         assert pca.main(options(server)) == 0
     again.join()
@@ -155,7 +147,6 @@ def test_a_server_that_comes_back_while_the_job_waits_gets_everything(server, pl
     assert "did not answer" not in said
     assert is_whole(server, place / "out")
     assert not list((place / "out").glob("not_logged*"))
-    forget(server)
 
 
 def test_runs_below_a_run_and_networks_are_logged_later_too(server, place, monkeypatch):
@@ -166,15 +157,14 @@ def test_runs_below_a_run_and_networks_are_logged_later_too(server, place, monke
     np.save("y.npy", (x[:, 0] > 0).astype(int))
     shared = ["--source", "x.npy", "--labels", "y.npy", "--hold-out", "30", "--engine.kind", "serial"]
     shared += ["--tracking.uri", server.uri]
-    kill = observed(lambda event: server.process and server.kill())
-    with kill:
+    with observed(lambda event: server.process and server.kill()):
         assert sweep.main([*shared, "--sizes", "20,60", "--out", "sweep"]) == 0
-    server.start()
+    server.serve()
     with observed(lambda event: server.process and server.kill()):
         network = ["--hidden", "4", "--epochs", "2", "--batch-size", "10", "--threads", "1", "--out", "mlp"]
         assert mlp.main([*shared, *network]) == 0
     assert (place / "mlp" / "not_logged.npz").is_file()
-    server.start()
+    server.serve()
     for name in ("sweep", "mlp"):
         assert log.main(["--result", name, "--tracking.uri", server.uri]) == 0
     client, run = run_of(server, "sweep")
@@ -199,7 +189,6 @@ def test_a_retry_finds_its_run_on_a_server(server, place):
     _, run = run_of(server)
     assert run.data.tags["lazypipe.attempts"] == "2"
     assert is_whole(server, place / "out")
-    forget(server)
 
 
 def refused(capsys, *given):
@@ -213,15 +202,16 @@ def refused(capsys, *given):
 
 
 def test_a_server_that_is_down_at_the_start_is_told_with_what_to_do(capsys):
-    said = refused(capsys, "--tracking.uri", "http://127.0.0.1:9")
-    assert said.startswith("EngineError: http://127.0.0.1:9: no MLflow store answers (")
+    address = f"http://127.0.0.1:{free_port()}"
+    said = refused(capsys, "--tracking.uri", address)
+    assert said.startswith(f"EngineError: {address}: no MLflow store answers (")
     assert "Connection refused" in said and "make up" in said and "mlflow server" in said
 
 
 @pytest.mark.parametrize("scheme", ["http", "postgresql"])
 def test_a_server_that_accepts_and_never_answers_is_told(capsys, scheme):
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        address = f"{scheme}://127.0.0.1:{silent.getsockname()[1]}"
+    with silent() as port:
+        address = f"{scheme}://127.0.0.1:{port}"
         said = refused(capsys, "--tracking.uri", address)
     assert said.startswith(f"EngineError: {address}: no MLflow store answers (nothing within 4 s)")
 
@@ -233,18 +223,8 @@ def test_a_server_that_is_ill_is_told(capsys):
 
         do_POST = do_GET
 
-        def log_message(self, *args):
-            pass
-
-    ill = ThreadingHTTPServer(("127.0.0.1", 0), Ill)
-    thread = threading.Thread(target=ill.serve_forever)
-    thread.start()
-    try:
-        said = refused(capsys, "--tracking.uri", f"http://127.0.0.1:{ill.server_port}")
-    finally:
-        ill.shutdown()
-        thread.join()
-        ill.server_close()
+    with answering(Ill) as address:
+        said = refused(capsys, "--tracking.uri", address)
     assert "the MLflow server answers 500" in said and "log" in said
 
 
@@ -267,4 +247,3 @@ def test_a_password_in_the_store_s_address_is_nowhere_afterwards(server, place, 
     assert len(texts) > 10
     for form in (secret, quote(secret, safe="")):
         assert not any(form.encode() in text for text in texts)
-    forget(server)

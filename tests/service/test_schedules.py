@@ -48,13 +48,11 @@ def test_a_night_that_is_slow_is_not_overlapped_by_the_next(stack, tmp_path):
     slow = {"source": str(tmp_path / "rows.npy"), "n_components": 8, "solver": "deflation", "tol": 1e-15}
     slow |= {"max_passes": 1_000_000, "engine": {"kind": "serial"}, "tracking": {"enabled": False}}
     first = stack.submit("pca/pca-nightly", {"config": slow})
-    stack.wait_for(lambda: state(stack, first) == "RUNNING", 300, "the first night to run")
-    second = stack.submit("pca/pca-nightly", {"config": slow})
-    assert stack.finished(second["id"], 300)["state"]["type"] == "CANCELLED"
-    assert state(stack, first) == "RUNNING"
-    stack.post(f"/flow_runs/{first['id']}/set_state", state={"type": "CANCELLING"})
-    assert stack.finished(first["id"], 300)["state"]["type"] == "CANCELLED"
-
-
-def state(stack, run):
-    return stack.api.get(f"/flow_runs/{run['id']}").json()["state"]["type"]
+    try:
+        stack.wait_for(lambda: stack.state(first)["type"] == "RUNNING", 300, "the first night to run")
+        second = stack.submit("pca/pca-nightly", {"config": slow})
+        assert stack.finished(second["id"])["state"]["type"] == "CANCELLED"
+        assert stack.state(first)["type"] == "RUNNING"
+    finally:
+        stack.cancel(first)
+        assert stack.finished(first["id"])["state"]["type"] == "CANCELLED"

@@ -41,14 +41,13 @@ def passes(stack):
     return [metric for run in stack.experiment("restarted") for metric in run["data"].get("metrics", [])]
 
 
-def test_without_postgresql_the_data_are_in_sqlite_with_a_warning(project, monkeypatch):
+def test_without_postgresql_the_data_are_in_sqlite_with_a_warning(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setattr(postgres, "PLACES", ())
-    with stack_in(project) as stack:
-        config = StackConfig(folder=str(stack.folder))
-        assert postgres.chosen(config) == ("sqlite", "it is not installed")
-        with pytest.raises(postgres.ConfigError, match="--database postgres: it is not installed"):
-            postgres.chosen(config.model_copy(update={"database": "postgres"}))
+    config = StackConfig(folder=str(tmp_path))
+    assert postgres.chosen(config) == ("sqlite", "it is not installed")
+    with pytest.raises(postgres.ConfigError, match="--database postgres: it is not installed"):
+        postgres.chosen(config.model_copy(update={"database": "postgres"}))
 
 
 def test_sqlite_on_request_answers_and_is_found_again(project):

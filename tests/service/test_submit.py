@@ -1,20 +1,18 @@
 """Jobs submitted to a Spark cluster whose workers have no lazypipe: it is shipped, as a .zip or in an environment."""
 
-import contextlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 import venv
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from service.stacks import free_ports
+from processes import free_ports, listens, process, ready
+from service.clusters import needs_java
 
 from lazypipe.shipping import pack
 
@@ -24,27 +22,7 @@ PACKAGES = Path(np.__file__).parents[1]
 PCA = ("--n-components", "4", "--solver", "gradient", "--tol", "1e-3", "--engine.memory", "64MiB")
 
 
-@contextlib.contextmanager
-def server(*command, cwd, env, port):
-    """A server in a process group of its own, once it listens on its port; ended whole."""
-    log = Path(cwd) / f"{port}.log"
-    with open(log, "w") as out:
-        child = subprocess.Popen(
-            [str(word) for word in command], cwd=cwd, env=env, stdout=out, stderr=out, start_new_session=True
-        )
-    try:
-        deadline = time.monotonic() + 180
-        while str(port) not in log.read_text() and child.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.2)
-        yield child
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGTERM)
-        try:
-            child.wait(15)
-        except subprocess.TimeoutExpired:
-            os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
+pytestmark = needs_java
 
 
 @pytest.fixture(scope="module")
@@ -77,17 +55,16 @@ def env():
 def master(tmp_path_factory, env):
     """A standalone master with one worker of two cores."""
     folder = tmp_path_factory.mktemp("spark")
-    port, page, work, work_page = free_ports(4)
+    port, page = free_ports(2)
     spark, name = BIN / "spark-class", "org.apache.spark.deploy"
     address = f"spark://127.0.0.1:{port}"
     serve = (spark, f"{name}.master.Master", "--host", "127.0.0.1", "--port", port, "--webui-port", page)
-    labour = (spark, f"{name}.worker.Worker", "-c", "2", "-m", "1g", "-d", folder)
-    ports = ("--host", "127.0.0.1", "--port", work, "--webui-port", work_page)
-    with (
-        server(*serve, cwd=folder, env=env, port=port),
-        server(*labour, *ports, address, cwd=folder, env=env, port=work),
-    ):
-        yield address
+    labour = (spark, f"{name}.worker.Worker", "-c", "2", "-m", "1g", "-d", folder, "--host", "127.0.0.1")
+    with process(*serve, cwd=folder, env=env) as served:
+        ready(served, lambda: listens(port))
+        with process(*labour, address, cwd=folder, env=env) as working:
+            ready(working, lambda: "Successfully registered with master" in working.log.read_text())
+            yield address
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +188,7 @@ def test_a_flow_ships_the_package(master, bare, package, matrix_file, reference,
     }
     without_server = {name: value for name, value in env.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
     command = [sys.executable, "-c", code, json.dumps(config)]
-    with server(*command, cwd=tmp_path, env=without_server | shipping, port="flow") as driver:
+    with process(*command, cwd=tmp_path, env=without_server | shipping) as driver:
         code = driver.wait(1800)
-    assert code == 0, (tmp_path / "flow.log").read_text()
+    assert code == 0, driver.log.read_text()
     np.testing.assert_array_equal(np.load(tmp_path / "out" / "components.npy"), reference)

@@ -1,15 +1,12 @@
 """A table of a catalog that outlives its session, as Spark's configuration names it, through the command line."""
 
 import os
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
-import pytest
+from service.clusters import ROOT, needs_java
 
-ROOT = Path(__file__).resolve().parents[2]
 MAKE = """
 import lazypipe as lp
 
@@ -19,7 +16,7 @@ with lp.open_engine("spark", workers=1) as engine:
     rows.coalesce(1).write.saveAsTable("db.events")
 """
 
-pytestmark = pytest.mark.skipif(shutil.which("java") is None, reason="Spark needs Java")
+pytestmark = needs_java
 
 
 def run(*arguments, folder):

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 import numpy as np
 import psutil
 import pytest
-from service.stacks import PREFECT
+from prefect_server import PREFECT
 
 from flows import _vanished
 from jobs.pca import PCAConfig

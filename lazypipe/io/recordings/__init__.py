@@ -17,7 +17,7 @@ from lazypipe.io.recordings.options import Options, checked_options
 from lazypipe.io.recordings.recording import Recording
 from lazypipe.io.recordings.several import checked_starts, join
 from lazypipe.io.recordings.shapes import flat_shape, frame_shape, sample_dtype
-from lazypipe.io.sources import one_line
+from lazypipe.io.sources import require_there
 from lazypipe.stores import AnyPath, path_of
 
 __all__ = ["Recording", "open_recording"]
@@ -91,12 +91,7 @@ def _open_one(source: Any, options: Options) -> Recording:
         recording = _from_array(source)
     elif isinstance(source, (str, Path)):
         path = path_of(source)
-        try:
-            path.stat()
-        except FileNotFoundError as error:
-            raise DataError(f"{path}: no such file or directory. Check the path.") from error
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path}: cannot be read ({one_line(error)}). Check path and rights.") from error
+        require_there(path)
         module = _format_of(path, options).load(__name__)
         return options.applied_to(module.open_source(path, options))
     elif all(hasattr(source, name) for name in ("uri", "shape", "dtype", "open", "reader_nbytes")):

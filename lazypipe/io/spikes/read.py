@@ -11,6 +11,7 @@ import numpy as np
 
 from lazypipe.errors import ConfigError, DataError
 from lazypipe.io.formats import Format, format_of, suffixes_of, unknown
+from lazypipe.io.sources import require_there
 from lazypipe.io.spikes.clock import PER_SECOND
 from lazypipe.io.spikes.memory import from_array, from_mapping, of_units
 from lazypipe.io.spikes.options import Options, checked_options
@@ -90,8 +91,7 @@ def read_spikes(
             f"Pass a path, a dict {{unit id: samples}}, or an array of one unit's samples."
         )
     path = path_of(source)
-    if not path.exists():
-        raise DataError(f"{path}: no such file or directory. Check the path.")
+    require_there(path)
     format = _format_of(path)
     _require_taken(options, format.takes, str(path))
     spikes: Spikes = format.load("lazypipe.io.spikes").read(path, options)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -15,7 +17,9 @@ from lazypipe.io.raw_rows import RawRowsMatrix
 from lazypipe.models.covariance import covariance_fold
 from lazypipe.models.pca.gradient import MAX_BLOCKS, MIN_BLOCKS
 from lazypipe.models.preparation import Preparation, plan_moments, to_plan_with
+from lazypipe.operations import Operations, products
 from lazypipe.plan import FoldPlan, Host, Plan, plan_fold
+from lazypipe.scaling import Machine, predict
 from lazypipe.sizes import show_bytes
 from lazypipe.stats import AdjointProduct, Centring, ColumnProduct, Gram, RowProduct, Statistic
 from lazypipe.stats.skinny import has_avx512
@@ -25,10 +29,12 @@ Solver = Literal["auto", "gradient", "deflation", "gram", "covariance"]
 EXTRA_COLUMNS = 6
 MIN_WIDTH = 16
 GRADIENT_PASSES = 12  # to 1e-6 on a slow spectrum, as measured in benchmarks/pca.py
-# A nominal machine, to weigh passes against arithmetic; only the order of the results matters.
-BYTES_A_SECOND = 5e9
-FLOPS_A_SECOND = 1.5e11
-EIGEN_FLOPS_A_SECOND = 3e10
+DEFLATION_PASSES = 300  # a component, about: of the order of what benchmarks/pca.py found
+# To weigh passes against arithmetic: only the order of the results matters, so the rest costs nothing.
+NOMINAL = Machine(
+    storage=5, shared_storage=math.inf, piece=0, network=math.inf, memory=math.inf, float32=150, float64=150,
+    decomposition=30, additions=math.inf, task=0,
+)  # fmt: skip
 
 
 SideName = Literal["rows", "row blocks", "columns"]
@@ -42,12 +48,16 @@ class Choice:
     side: SideName  # "row blocks": the rows as the short side of a source that gives whole rows only
     width: int  # vectors iterated at once
     max_blocks: int  # blocks of directions that the gradient method remembers
-    seconds: float  # on the nominal machine
     plan: Plan
     product: FoldPlan
     cut_product: Callable[[Span | None], FoldPlan]  # the same for a part of the matrix
     stripes: FoldPlan | None = None  # the pass that writes the components out, on the rows' side
     moments: FoldPlan | None = None  # the pass for means and scales
+
+    @cached_property
+    def seconds(self) -> float:
+        """On the nominal machine, by one worker."""
+        return predict(self.plan, NOMINAL, 1).seconds.total
 
 
 @dataclass(frozen=True)
@@ -138,19 +148,35 @@ def _on_side(solver: str, wanted: Wanted, width: int, side: SideName) -> Choice:
     n_rows, n_columns = matrix.shape
     n = n_columns if side == "columns" else n_rows
     width = max(1, min(width, n - 1 if side != "columns" and wanted.asked.center else n))
-    output = _output_nbytes(matrix, k)
-    beside = 3 * 8 * n_columns if side == "row blocks" else 0  # means and their like
-    if solver == "gradient":
-        vector = 8 * n * width
-        if side == "row blocks":  # a product is D x p, and so are the states that it is summed from
-            room = (host.memory - 4 * 8 * n_columns * max(width, k) - beside - 8 * vector) // (2 * vector)
-        else:
-            room = (host.memory // 2 - output) // (2 * vector)
-        max_blocks = int(max(MIN_BLOCKS, min(MAX_BLOCKS, room)))
-        held = (2 * max_blocks + 8) * vector + beside
+    if solver == "deflation":
+        return _remembering(wanted, width, side, solver, 0)
+    vector = 8 * n * width
+    if side == "row blocks":  # a product is D x p, and so are the states that it is summed from
+        room = host.memory - 4 * 8 * n_columns * max(width, k) - _beside_nbytes(side, n_columns) - 8 * vector
     else:
-        max_blocks = 0
-        held = 8 * n * (2 * k + 8) + beside
+        room = host.memory // 2 - _output_nbytes(matrix, k)
+    most = max(MIN_BLOCKS, min(MAX_BLOCKS, room // (2 * vector)))
+    for max_blocks in range(most, MIN_BLOCKS, -3):
+        try:
+            return _remembering(wanted, width, side, solver, max_blocks)
+        except MemoryPlanError:
+            continue
+    return _remembering(wanted, width, side, solver, MIN_BLOCKS)
+
+
+def _beside_nbytes(side: SideName, n_columns: int) -> int:
+    """Of means and their like, all the while."""
+    return 3 * 8 * n_columns if side == "row blocks" else 0
+
+
+def _remembering(wanted: Wanted, width: int, side: SideName, solver: str, max_blocks: int) -> Choice:
+    """With that many blocks of directions remembered."""
+    matrix, k, host = wanted.matrix, wanted.k, wanted.host
+    n_rows, n_columns = matrix.shape
+    n = n_columns if side == "columns" else n_rows
+    output = _output_nbytes(matrix, k)
+    held = 8 * n * ((2 * max_blocks + 8) * width if solver == "gradient" else 2 * k + 8)
+    held += _beside_nbytes(side, n_columns)
     moments = None
     stripes = None
     # What a product by row blocks leaves, and the components, come after its states are gone, and take less.
@@ -161,11 +187,21 @@ def _on_side(solver: str, wanted: Wanted, width: int, side: SideName) -> Choice:
         moments = plan_moments(matrix, wanted.asked, host)
     passes = GRADIENT_PASSES if solver == "gradient" else None
     reads = 2 if side == "row blocks" else 1
-    n_passes = (passes or 300 * k) * reads + EMITTING_PASSES[side] + (moments is not None)
-    seconds = matrix.nbytes * n_passes / BYTES_A_SECOND
-    seconds += 4.0 * n_rows * n_columns * width * n_passes / reads / FLOPS_A_SECOND
-    choice = Choice(solver, side, width, max_blocks, seconds, _no_plan(), cut(None), cut, stripes, moments)
+    n_products = passes or DEFLATION_PASSES * k
+    n_passes = n_products * reads + EMITTING_PASSES[side] + (moments is not None)
+    # Row blocks write the components out as they iterate.
+    times = float(n_products * reads + (EMITTING_PASSES[side] if side == "row blocks" else 0))
+    product = cut(None).doing(times=times, on_driver=_ritz(solver, n, width, max_blocks, n_products))
+    choice = Choice(solver, side, width, max_blocks, _no_plan(), product, cut, stripes, moments)
     return _planned(choice, wanted, passes and n_passes)
+
+
+def _ritz(solver: str, n: int, width: int, max_blocks: int, n_passes: int) -> Operations:
+    """On the driver after a pass, on average: Rayleigh-Ritz in the span so far, and a basis of what is new."""
+    if solver == "deflation":
+        return Operations(float64=8.0 * n)
+    spans = [width * min(i, max_blocks) for i in range(1, n_passes + 1)]
+    return Operations(float64=sum(2.0 * n * span * (span + 8 * width) for span in spans) / n_passes)
 
 
 def _cut_product(wanted: Wanted, width: int, side: SideName, held: int) -> Callable[[Span | None], FoldPlan]:
@@ -184,7 +220,7 @@ def _cut_product(wanted: Wanted, width: int, side: SideName, held: int) -> Calla
 
 def _gram(wanted: Wanted) -> Choice:
     matrix = wanted.matrix
-    n_rows, n_columns = matrix.shape
+    n_rows = matrix.shape[0]
     if not matrix.reads_columns:
         raise PlanError(
             f"{matrix.uri}: solver='gram' reads column stripes, which this file does not offer. Convert it "
@@ -198,33 +234,32 @@ def _gram(wanted: Wanted) -> Choice:
     def cut(span: Span | None) -> FoldPlan:
         return plan_fold("Gram matrix", statistic, read, wanted.host, eigen, span)
 
-    product = cut(None)
+    product = cut(None).doing(on_driver=_eigenvalues(n_rows))
     stripes = _stripes(wanted, 8 * n_rows * 4 * wanted.k + _output_nbytes(matrix, wanted.k))
     moments = None if plain else plan_moments(matrix, wanted.asked, wanted.host)
-    passes = 2 if plain else 3
-    seconds = passes * product.bytes_read / BYTES_A_SECOND
-    seconds += float(n_rows) ** 2 * n_columns / FLOPS_A_SECOND + 4.0 * n_rows**3 / EIGEN_FLOPS_A_SECOND
-    choice = Choice("gram", "rows", wanted.k, 0, seconds, _no_plan(), product, cut, stripes, moments)
-    return _planned(choice, wanted, passes)
+    choice = Choice("gram", "rows", wanted.k, 0, _no_plan(), product, cut, stripes, moments)
+    return _planned(choice, wanted, 2 if plain else 3)
 
 
 def _covariance(wanted: Wanted) -> Choice:
     matrix = wanted.matrix
-    n_rows, n_columns = matrix.shape
+    n_columns = matrix.shape[1]
     eigen = 3 * 8 * n_columns**2
 
     def cut(span: Span | None) -> FoldPlan:
         return covariance_fold(matrix, wanted.asked, wanted.host, span, eigen)
 
-    product = cut(None)
+    product = cut(None).doing(on_driver=_eigenvalues(n_columns))
     moments = None
     if wanted.asked.nan == "mean" or wanted.asked.scales_about_zero:
         moments = plan_moments(matrix, wanted.asked, wanted.host)
     passes = 1 + (wanted.asked.nan == "mean") + wanted.asked.scales_about_zero
-    seconds = passes * product.bytes_read / BYTES_A_SECOND
-    seconds += float(n_columns) ** 2 * n_rows / FLOPS_A_SECOND + 4.0 * n_columns**3 / EIGEN_FLOPS_A_SECOND
-    choice = Choice("covariance", "columns", wanted.k, 0, seconds, _no_plan(), product, cut, None, moments)
+    choice = Choice("covariance", "columns", wanted.k, 0, _no_plan(), product, cut, None, moments)
     return _planned(choice, wanted, passes)
+
+
+def _eigenvalues(n: int) -> Operations:
+    return Operations(decomposition=4.0 * n**3)
 
 
 MAKERS = {"gradient": _gradient, "deflation": _deflation, "gram": _gram, "covariance": _covariance}
@@ -233,8 +268,15 @@ MAKERS = {"gradient": _gradient, "deflation": _deflation, "gram": _gram, "covari
 def _stripes(wanted: Wanted, reserved: int) -> FoldPlan:
     """The pass that writes the components out: its state is what one run of columns emits."""
     matrix = wanted.matrix
-    statistic = ColumnProduct(_shape(matrix, matrix.shape[0], 2 * wanted.k), wanted.centring)
-    return plan_fold("components", statistic, matrix if wanted.asked.plain else wanted.read, wanted.host, reserved)
+    n_rows, n_columns = matrix.shape
+    itemsize = compute_dtype(matrix.dtype).itemsize
+    statistic = ColumnProduct(_shape(matrix, n_rows, 2 * wanted.k), wanted.centring)
+    fold = plan_fold("components", statistic, matrix if wanted.asked.plain else wanted.read, wanted.host, reserved)
+    return fold.doing(
+        operations=products(2.0 * n_rows * n_columns * 2 * wanted.k, itemsize),
+        returned_nbytes=n_columns * (wanted.k * itemsize + 8),
+        on_driver=Operations(float64=4.0 * n_columns * wanted.k**2),
+    )
 
 
 def _output_nbytes(matrix: Matrix, k: int) -> int:

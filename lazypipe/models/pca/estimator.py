@@ -15,6 +15,7 @@ from lazypipe.engines import Engine, engine_or_own
 from lazypipe.errors import ClosePairWarning, ConfigError, ConvergenceWarning, DataError, require_fitted
 from lazypipe.io import open_matrix
 from lazypipe.io.matrix import Matrix
+from lazypipe.io.sources import one_line
 from lazypipe.models.covariance import require_lasting
 from lazypipe.models.pca.certificates import certificate, told
 from lazypipe.models.pca.choice import Choice, Solver, choose
@@ -213,22 +214,25 @@ class PCA:
 
     @classmethod
     def load(cls, folder: str | Path) -> PCA:
-        """The fitted estimator of a result folder that ``python -m jobs pca`` wrote."""
+        """The fitted estimator of a result folder that ``python -m jobs pca`` wrote. DataError for any other."""
         place = path_of(folder) if is_remote(folder) else Path(folder).expanduser()
+        text = _record_in(place)
         try:
-            record = json.loads((place / "result.json").read_text(encoding="utf-8"))
-            if record["job"] != "pca":
-                raise KeyError("job")
+            record = json.loads(text)
+            job, config = record["job"], record["config"]
+            if job != "pca":
+                raise DataError(f"{place}: is a result of the job {job}, not of pca. Pass the folder of a pca result.")
             arrays = {name: _array_in(place / f"{name}.npy") for name in SAVED}
             scale = place / "scale.npy"
-            config = record["config"]
             pca = cls(len(arrays["components"]), center=config["center"], nan=config["nan"], tol=config["tol"])
             fill = place / "fill.npy"
             pca.scale_ = _array_in(scale) if scale.exists() else None
             pca.fill_ = _array_in(fill) if fill.exists() else None
+        except DataError:
+            raise
         except (OSError, ValueError, KeyError, TypeError) as error:
-            what = " ".join(str(error).split()).rstrip(".")
-            raise DataError(f"{place}: is no result of a pca job ({what}). Pass its folder.") from error
+            what = f"no {error}" if isinstance(error, KeyError) else one_line(error)
+            raise DataError(f"{place}: is a damaged result of a pca job ({what}). Run the job again.") from error
         for name, array in arrays.items():
             setattr(pca, f"{name}_", array)
         pca.n_features_in_ = pca.components_.shape[1]
@@ -370,6 +374,16 @@ def plan_transform(source: Any, pca: PCA, engine: Engine) -> Plan:
         "transform", matrix.uri, matrix.shape, str(matrix.dtype), engine.host, (fold,), passes=1,
         output_nbytes=8 * matrix.shape[0] * len(pca.components_),
     )  # fmt: skip
+
+
+def _record_in(place: AnyPath) -> str:
+    """The record of a result, unread; DataError where there is none."""
+    try:
+        return (place / "result.json").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+        what = "it holds no result.json" if missing else one_line(error)
+        raise DataError(f"{place}: is no result of a pca job ({what}). Pass the folder of one.") from error
 
 
 def _array_in(path: AnyPath) -> np.ndarray:

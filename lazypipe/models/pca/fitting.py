@@ -24,6 +24,8 @@ from lazypipe.progress import PassDone
 DEFAULT_PASSES = {"gradient": 100, "deflation": 20_000}
 SIDES: dict[str, Callable[[Problem], Side]] = {"rows": ShortSide, "row blocks": RowSide, "columns": LongSide}
 
+NO_VARIANCE = "every column is constant, so there is no variance to explain. Check what wrote it."
+
 
 class Iteration(NamedTuple):
     """The parameters of the solvers that iterate."""
@@ -57,7 +59,7 @@ def _solve(problem: Problem, side: Side, k: int, iteration: Iteration, on_pass: 
             return leading_pairs(side.covariance(), k)
         side.prepare()
     if side.total_variance <= 0:
-        raise DataError(f"{problem.matrix.uri}: every column is constant, so there is no variance to explain.")
+        raise DataError(f"{problem.matrix.uri}: {NO_VARIANCE}")
     noise = _noise(problem.matrix)
     before = side.n_passes  # for means, and for a start from old components
 
@@ -87,7 +89,7 @@ def _noise(matrix: Matrix) -> float:
 def require_rank(matrix: Matrix, values: np.ndarray, total_variance: float) -> None:
     """Raise DataError where an eigenvalue is no more than rounding."""
     if not total_variance > 0 or values[0] <= 0:
-        raise DataError(f"{matrix.uri}: every column is constant, so there is no variance to explain.")
+        raise DataError(f"{matrix.uri}: {NO_VARIANCE}")
     rank = int((values > _noise(matrix) * values[0]).sum())
     if rank < len(values):
         raise DataError(

@@ -120,6 +120,20 @@ def plan_spike_triggered_average(
 ) -> Plan:
     """What ``spike_triggered_average`` would take on ``engine``: from metadata and the spikes."""
     question = ask(recording, spikes, window, **options)
+    return plan_question(question, engine, spread, ddof, dtype, chunk_length, state, out)
+
+
+def plan_question(
+    question: Question,
+    engine: Engine,
+    spread: bool = True,
+    ddof: int = 1,
+    dtype: str = "float64",
+    chunk_length: int | None = None,
+    state: str | Path | None = None,
+    out: str | Path | None = None,
+) -> Plan:
+    """The same of a question that is asked already."""
     statistic = _statistic(question, spread, ddof, dtype)
     return Job(question, statistic, engine, chunk_length, *_places(state, False, out)).plan()[1]
 
@@ -133,7 +147,7 @@ def _places(
     if state is not None:
         raise ConfigError("state: a store on disk (out=, --arrays) keeps its own state. Leave state out.")
     if place_of(out).suffix not in ("", ".zarr"):
-        raise ConfigError(f"out: {str(out)!r} is no .zarr, which averages are written to. Name it sta.zarr.")
+        raise ConfigError(f"out (--arrays): {str(out)!r} is no .zarr, which averages are written to. Name it sta.zarr.")
     return None, False, place_of(out)
 
 

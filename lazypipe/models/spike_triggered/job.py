@@ -93,7 +93,8 @@ class Job:
             if self.state is not None:
                 return plan_saved(*asked, reserved, self.chunk_length)
             if self.out is not None:
-                return plan_in_tiles(*asked, self.engine.slots, reserved, self.chunk_length, shares=False)
+                tiles = plan_in_tiles(*asked, self.engine.slots, reserved, self.chunk_length, shares=False)
+                return replace(tiles, fold=tiles.fold.doing(returned_nbytes=0, written_nbytes=output))
             return plan_windows(*asked, self.engine.slots, reserved, self.chunk_length)
 
         planned = or_say_what_fits(make, self.engine.host, REMEDY)

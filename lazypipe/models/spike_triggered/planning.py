@@ -18,9 +18,11 @@ from lazypipe.blocks import Run, Span, evenly
 from lazypipe.engines.tasks import SLAB_NBYTES
 from lazypipe.errors import MemoryPlanError
 from lazypipe.io.matrix import Matrix
+from lazypipe.operations import NOTHING, Operations
 from lazypipe.plan import MAX_RUNS, FoldPlan, Host, between, fitted, live_states_of, runs_that_fit
 from lazypipe.sizes import KIB, MIB
 from lazypipe.stats.spike_triggered import SpikeTriggered
+from lazypipe.work import Work
 
 CHUNK_NBYTES = 6 * MIB  # of a block, which is read and added while it is in the caches
 PANELS_NBYTES = 40 * MIB  # likewise, in panels: the longer, the less often all the sums pass through the caches
@@ -71,7 +73,7 @@ def plan_windows(
         fold = plan_in_time(title, statistic, matrix, host, reserved + before, chunk_length, Span(0, epoch))
         # Not by the blocks asked for: they change no bit.
         if len(fold.runs) >= LEAST_RUNS or epoch <= _chunk_length(statistic, matrix, host):
-            return WindowPlan(replace(fold, bytes_read=matrix.nbytes))
+            return WindowPlan(replace(fold, bytes_read=matrix.nbytes).doing(times=matrix.shape[0] / epoch))
     except MemoryPlanError:
         pass
     return plan_in_tiles(title, statistic, matrix, host, slots, reserved, chunk_length)
@@ -167,6 +169,7 @@ def _first_that_fits(
 
     ``plan`` makes a fold for the largest of so many tiles.
     """
+    plan(part_of(statistic, Tile(Span(0, 1), Span(0, 1 if not statistic.omits else len(statistic.columns)))), 1)
     found: WindowPlan | None = None
     error: MemoryPlanError | None = None
     for grid in _grids(statistic, slots):
@@ -254,5 +257,27 @@ def _fitting(
         + (0 if host.shared else statistic.windows.nbytes)
     )
 
-    plan = FoldPlan(title, "rows", runs[0].step, runs, 0, state, live, task, reserved, 1, nbytes, host.shared)
+    work = _work(statistic, matrix, runs, state)
+    plan = FoldPlan(
+        title, "rows", runs[0].step, runs, 0, state, live, task, reserved, 1, nbytes, host.shared, work=work
+    )  # fmt: skip
     return fitted(plan, matrix.uri, host)
+
+
+def _work(statistic: SpikeTriggered, matrix: Matrix, runs: tuple[Run, ...], state: int) -> Work:
+    """Of a fold with that state, or of tasks (0) that each hold the sums of their own units and channels."""
+    n_rows, windows = matrix.shape[0], statistic.windows
+    covered = sum(run.stop - run.start for run in runs)  # again and again by tasks
+    n_blocks = sum(-(-(run.stop - run.start) // run.step) for run in runs)
+    values = float(windows.n_units) * windows.length * statistic.reads.width()  # of sums
+    added = float(len(windows.first)) * windows.length * statistic.reads.width() * covered / n_rows
+    arrays = 2 if statistic.spread else 1
+    sums = 8.0 * arrays * values
+    return Work(
+        Operations(additions=arrays * added, memory=sums * len(runs)),  # cleared, and in tasks finished
+        read_nbytes=matrix.nbytes / n_rows * (covered + n_blocks * statistic.reads.before),
+        pieces=n_blocks,
+        sent_nbytes=windows.nbytes,
+        returned_nbytes=None if state else np.dtype(statistic.result).itemsize * arrays * values * len(runs),
+        on_driver=Operations(memory=2 * sums) if state else NOTHING,
+    )

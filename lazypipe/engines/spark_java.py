@@ -1,0 +1,102 @@
+"""The Java that drives a Spark session: where it dies in the middle, that is told in a line, and another can start."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from py4j.protocol import Py4JError
+from pyspark import SparkContext
+from pyspark.errors import PySparkException
+from pyspark.logger import PySparkLogger
+from pyspark.sql import SparkSession
+
+from lazypipe.errors import EngineError
+
+END_SECONDS = 5.0  # until a process that answers no more has an exit status
+GONE = (OSError, EOFError)  # what reading from a Java that has died raises
+LOST = (Py4JError, PySparkException, *GONE)  # and calling into it
+PY4J = ("java_gateway", "clientserver")  # its modules
+
+
+@contextmanager
+def java_told(context: SparkContext, where: str) -> Iterator[None]:
+    """Raise EngineError where the block fails because Java has died; other errors pass as they are."""
+    try:
+        yield
+    except LOST as error:
+        if not is_gone():
+            raise
+        raise EngineError(
+            f"spark: Java, which drives the session at {context.master}, died at {where}{_how()}. Most likely it or "
+            f"this machine was out of memory: free some, or give Java more (spark.driver.memory in spark-defaults.conf "
+            f"of $SPARK_CONF_DIR). Then start again; with a state, the same command goes on from where it was."
+        ) from error
+
+
+def is_gone() -> bool:
+    """Whether the Java of this process has died."""
+    gateway = SparkContext._gateway
+    if gateway is None:
+        return False
+    process = getattr(gateway, "proc", None)  # None where spark-submit has started Python, not the other way round
+    if process is not None and process.poll() is not None:
+        return True
+    try:
+        gateway.jvm.System.nanoTime()
+    except (Py4JError, OSError):
+        return True
+    return False
+
+
+def end(session: SparkSession) -> None:
+    """Stop a session, of a Java that lives or of one that has died: the next session then starts another."""
+    with suppress(*LOST):
+        if not is_gone():
+            session.stop()
+    if is_gone():
+        _forget(session.sparkContext)
+
+
+def hush(context: SparkContext) -> None:
+    """Have no traceback written to stderr by pyspark and py4j: what fails is raised."""
+    logging.getLogger().addFilter(_is_news)
+    for name in ("DataFrameQueryContextLogger", "SQLQueryContextLogger"):
+        PySparkLogger.getLogger(name).setLevel(logging.CRITICAL)
+    if (server := context._accumulatorServer) is not None:
+        tell = type(server).handle_error
+        server.handle_error = lambda *whom: None if isinstance(sys.exception(), GONE) else tell(server, *whom)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not (record.name == "root" and record.module in PY4J)
+
+
+def _how() -> str:
+    """How its process ended, where it is a child of this one."""
+    process = getattr(SparkContext._gateway, "proc", None)
+    if process is None:
+        return ""
+    try:
+        status = process.wait(END_SECONDS)
+    except subprocess.TimeoutExpired:
+        return f" (process {process.pid} does not answer)"
+    if status < 0:
+        return f" (process {process.pid} was ended by {signal.Signals(-status).name})"
+    return f" (process {process.pid} ended with exit status {status})"
+
+
+def _forget(context: SparkContext) -> None:
+    """Leave pyspark as it is before a first session: it would ask the Java that has died for ever."""
+    gateway = SparkContext._gateway
+    context._jsc = None  # there is nothing to stop
+    with suppress(*LOST):
+        context.stop()
+    SparkSession._instantiatedSession = SparkSession._activeSession = None
+    with suppress(*LOST):
+        gateway.close()
+    SparkContext._gateway = SparkContext._jvm = None

@@ -1,0 +1,93 @@
+"""Jobs of Spark while they run: ended when the caller is, told where nothing ends; and who their workers are."""
+
+import time
+
+import pytest
+
+import lazypipe as lp
+from lazypipe.engines import spark_still
+from lazypipe.engines.spark_jobs import Ends, run_job
+from lazypipe.engines.spark_session import by_worker
+from lazypipe.engines.spark_still import Stillness
+from lazypipe.engines.versions import own_versions, require_same_versions
+from lazypipe.progress import Progress, TaskDone
+
+OWN = list(own_versions())
+OTHER = [OWN[0], "1.0.1", *OWN[2:]]
+
+
+def test_two_pythons_of_one_host_are_asked_one_by_one():
+    answers = [[*OWN, "/a/python", "/work/0"], [*OTHER, "/b/python", "/work/1"], [*OWN, "/a/python", "/work/2"]]
+    found = by_worker(answers, "yarn")
+    assert found == {f"/a/python on {OWN[-1]} of yarn": OWN, f"/b/python on {OWN[-1]} of yarn": OTHER}
+    with pytest.raises(lp.RefusedError, match=rf"the worker at /b/python on {OWN[-1]} of yarn has numpy 1.0.1"):
+        require_same_versions("spark", found, "there")
+
+
+def test_one_python_that_finds_other_packages_in_another_folder_is_named_by_it():
+    found = by_worker([[*OWN, "python", "/work/0"], [*OTHER, "python", "/work/1"]], "yarn")
+    assert found == {f"python on {OWN[-1]} of yarn": OWN, f"python in /work/1 on {OWN[-1]} of yarn": OTHER}
+
+
+def test_a_job_is_cancelled_where_a_look_at_it_fails_even_before_it_has_begun(spark_engine):
+    context = spark_engine.context
+
+    def fail(group, n_done):
+        raise RuntimeError("no display")
+
+    begun = time.monotonic()
+    with pytest.raises(RuntimeError, match="no display"):
+        run_job(context, "sleep", 2, context.parallelize(range(2), 2).map(lambda _: time.sleep(300)).collect, [fail])
+    assert time.monotonic() - begun < 60
+    assert context.parallelize(range(2), 2).map(abs).collect() == [0, 1]  # the session works, and its slots are free
+
+
+def test_the_progress_hears_of_each_end_once():
+    told = []
+    ends = Ends(Progress((told.append,)), 4)
+    for n_done in (0, 1, 1, 3, 4):
+        ends("group", n_done)
+    assert told == [TaskDone(1, 4), TaskDone(3, 4), TaskDone(4, 4)]
+
+
+@pytest.fixture
+def still(monkeypatch):
+    """What is told of five tasks, four of them at work; and the clock."""
+    clock = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    told = []
+    running = [(40.0 + i, i, f"executor {i} of h") for i in (4, 3, 2, 1)]
+    monkeypatch.setattr(Stillness, "_running", lambda *_: running)
+    look = Stillness(None, told.append, lambda i: f"task {i + 1} of 5")
+
+    def after(seconds, n_done):
+        clock[0] += seconds
+        look("group", n_done)
+        return [event.text for event in told]
+
+    return after, told
+
+
+def test_tasks_that_stand_still_are_told_at_longer_and_longer_intervals(still):
+    after, told = still
+    assert not after(2, 1) and not after(29, 1)
+    (text,) = after(2, 1)
+    assert text == (
+        "at work on task 5 of 5 for 44 s; executor 3 of h on task 4 of 5 for 43 s; executor 2 of h on task 3 of 5 for "
+        "42 s; 1 more; no task has ended for 31 s, before 2 s at most. It is slow, or its process stands still: look "
+        "at it there, or end the run."
+    )
+    assert told[0].worker == "executor 4 of h"
+    assert len(after(30, 1)) == 1 and len(after(2, 1)) == 2
+
+
+def test_pauses_that_are_usual_here_are_not_told(still):
+    after, _ = still
+    assert not after(20, 1) and not after(99, 1)
+    assert after(2, 1)
+
+
+def test_first_tasks_may_take_long(still):
+    after, _ = still
+    assert not after(spark_still.FIRST_SECONDS - 1, 0)
+    assert "no task has ended for 302 s. It is slow" in after(3, 0)[0]
