@@ -13,15 +13,16 @@ import lazypipe as lp
 from jobs import JOBS
 from jobs._cli import parse
 from jobs._config import Config
+from jobs._paper import Paper
 from jobs.plan import PLANNED
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("docker/*.md")])
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 # Programs that pages may name besides our own.
-OTHERS = {"cd", "cmp", "curl", "dask", "docker", "export", "git", "hadolint", "mkdir", "mlflow", "pip", "prefect",
-          "source", "spark-class", "spark-submit", "venv-pack", ".", "eval", "kill", "sudo", "cat", "cp", "rm", "ls", "head",
-          "docker/build", "kubectl", "unzip"}  # fmt: skip
+OTHERS = {"cd", "cmp", "curl", "dask", "echo", "docker", "export", "git", "hadolint", "mkdir", "mlflow", "pip",
+          "prefect", "source", "spark-class", "spark-submit", "venv-pack", ".", "eval", "kill", "sudo", "cat", "cp", "rm", "ls",
+          "head", "docker/build", "kubectl", "unzip"}  # fmt: skip
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -50,9 +51,9 @@ def commands(page: Path) -> list[list[str]]:
 def configured(job: str, arguments: list[str]) -> Config:
     """What the command line of a job comes to; it raises what a user would see."""
     if job == "plan":
-        model, _ = PLANNED[arguments[0]]
-        own = [one for i, one in enumerate(arguments) if "--workers" not in (one, arguments[i - 1])]
-        return parse(f"plan {arguments[0]}", model, own[1:])
+        planned = PLANNED[arguments[0]]
+        model = planned.model if isinstance(planned, Paper) else planned[0]
+        return parse(f"plan {arguments[0]}", model, arguments[1:])
     module = import_module(f"jobs.{job}")
     [model] = [
         one for one in vars(module).values()
