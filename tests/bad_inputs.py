@@ -1269,9 +1269,7 @@ TOOLS = {
     ),
     "an unknown option of a deployment": Bad(
         "flows.deploy --chek",
-        "ConfigError: --chek: unknown option; the nearest is '--check'. See python -m flows.deploy --help.",
-        (),
-        (faulty("argparse prints its usage, and another line"),),
+        "ConfigError: unrecognized arguments: --chek. See python -m flows.deploy --help.",
     ),
     "a deployment to no server": Bad(
         "flows.deploy", "ConfigError: PREFECT_API_URL: is not set, so there is no Prefect server. Start it with ..."

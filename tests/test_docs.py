@@ -20,9 +20,10 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("docker/*.md")])
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 # Programs that pages may name besides our own.
-OTHERS = {"cd", "cmp", "curl", "dask", "echo", "docker", "export", "git", "hadolint", "mkdir", "mlflow", "pip",
-          "prefect", "source", "spark-class", "spark-submit", "venv-pack", ".", "eval", "kill", "sudo", "cat", "cp", "rm", "ls",
-          "head", "docker/build", "kubectl", "unzip"}  # fmt: skip
+OTHERS = set(
+    ". cat cd cmp cp curl dask docker docker/build echo eval export git hadolint head kill kubectl ls mkdir mlflow pip "
+    "prefect rm source spark-class spark-submit sudo unzip venv-pack".split()
+)
 
 
 def blocks(page: Path, language: str) -> list[str]:

@@ -4,6 +4,7 @@ import gzip
 import importlib.util
 import re
 import shlex
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -28,10 +29,12 @@ JOB_COMMANDS = [words[3:] for words in COMMANDS if words[:3] == ["python", "-m",
 
 @pytest.fixture(scope="module")
 def gallery():
-    spec = importlib.util.spec_from_file_location("gallery", DOCS / "gallery.py")
+    spec = importlib.util.spec_from_file_location("docs_gallery", DOCS / "gallery.py")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where its dataclasses look for it
     spec.loader.exec_module(module)
-    return module
+    yield module
+    del sys.modules[spec.name]
 
 
 def write_idx(path, array):

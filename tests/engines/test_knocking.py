@@ -63,5 +63,5 @@ def test_of_several_masters_one_must_answer():
 
 
 def test_a_scheduler_speaks_first():
-    with LocalCluster(n_workers=0, processes=False, dashboard_address=None, protocol="tcp") as cluster:
+    with LocalCluster(n_workers=0, processes=False, dashboard_address=":0", protocol="tcp") as cluster:
         connected(cluster.scheduler_address).close()

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,13 @@ COLOURS = 64
 PCA = {"source": "data/small.npy", "n_components": 5, "engine": {"memory": "256MiB"}}
 SWEEP = ("--labels", "data/digits.labels.npy", "--hold-out", "0.2", "--divide-by", "255", "--seeds", "0,1")
 STATE = 'MLflowLocalStorage-1.1-ExperimentPage-["{}"]-ReactComponentState'  # where the UI keeps what is shown
+UNCOVER = """
+document.querySelector('[aria-label="Toggle sidebar"]').click();
+document.head.insertAdjacentHTML('beforeend', '<style>.modebar-container {display: none}</style>');
+for (const one of document.querySelectorAll('body *')) {
+    const {right, bottom} = one.getBoundingClientRect();
+    if (getComputedStyle(one).position === 'fixed' && right > innerWidth - 99 && bottom > innerHeight - 99) one.remove();
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -68,31 +76,31 @@ class Reader:
         self.page, self.uri, self.pictures = page, uri, pictures
         page.open(uri, "Model training")
         page.click("Model training")
+        self._store({"mlflow.assistant.panelOpen_v1": False, "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": True})
 
     def arrange(self, experiment: str, **shown) -> None:
         """What the list of runs is to show, as its menus would set it; of ``charts`` those, on a logarithmic scale."""
-        key = json.dumps(STATE.format(experiment))
+        key = STATE.format(experiment)
         self.page.open(f"{self.uri}/#/experiments/{experiment}/runs?compareRunsMode=CHART", "Model metrics")
-        state = json.loads(self.page.evaluate(f"localStorage.getItem({key})"))
+        state = json.loads(self.page.evaluate(f"localStorage.getItem({json.dumps(key)})"))
         for chart in state["compareRunCharts"]:
             chart["deleted"] = chart["metricKey"] not in shown.get("charts", ())
             chart["scaleType"] = "log"
-        state |= {name: value for name, value in shown.items() if name != "charts"}
-        self.page.evaluate(f"localStorage.setItem({key}, {json.dumps(json.dumps(state))})")
-        self.page.open("about:blank")
+        self._store({key: state | {name: value for name, value in shown.items() if name != "charts"}})
+
+    def _store(self, values: dict) -> None:
+        """Let the UI find these values when it starts; where it does not run, so that it does not write over them."""
+        self.page.open(f"{self.uri}/version", version("mlflow"))
+        for key, value in values.items():
+            self.page.evaluate(f"localStorage.setItem({json.dumps(key)}, {json.dumps(json.dumps(value))})")
 
     def see(self, path: str, *texts: str, height: int, width: int = 1200) -> None:
-        """Open a page, without what stands beside it; wait for ``texts``."""
+        """Open a page, and wait for ``texts``; take away what covers them."""
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.page.call("Emulation.setDeviceMetricsOverride", **size)
-        self.page.evaluate('localStorage.setItem("mlflow.assistant.panelOpen_v1", "false")')
         self.page.open("about:blank")
         self.page.open(f"{self.uri}/#/experiments/{path}", *texts)
-        self.page.evaluate("""document.querySelector('[aria-label="Toggle sidebar"]').click()""")
-        self.page.evaluate(
-            """document.head.insertAdjacentHTML('beforeend',
-            '<style>[data-component-id^="mlflow.assistant"] {display: none}</style>')"""
-        )
+        self.page.evaluate(UNCOVER)
 
     def picture(self, name: str) -> None:
         """A PNG of few colours, so that it is small."""
@@ -114,9 +122,9 @@ def read(uri: str, pca: dict, sweep: dict, pictures: Path, folder: Path) -> None
     swept = f"{sweep['experiment_id']}/runs"
     with browser(folder) as page:
         reader = Reader(page, uri, pictures)
-        columns = ["params.`solver`", "metrics.`passes`", "metrics.`largest_residual`", "metrics.`seconds`"]
+        columns = ["params.`solver`", "metrics.`passes`", "metrics.`residual`", "metrics.`seconds`"]
         reader.arrange(there, selectedColumns=columns, charts=("residual", "seconds"))
-        reader.see(f"{there}/runs", "pca of small.npy", "largest_residual", "gram", height=420)
+        reader.see(f"{there}/runs", "pca of small.npy", "gram", height=420)
         reader.picture("mlflow-runs.png")
 
         names = ("lazypipe.key", "lazypipe.attempts", "lazypipe.data", "prefect.flow_run_url")
@@ -125,11 +133,11 @@ def read(uri: str, pca: dict, sweep: dict, pictures: Path, folder: Path) -> None
         page.click("Show more")
         reader.picture("mlflow-run.png")
 
-        reader.see(f"{run}/artifacts", "scree.png", "convergence.png", "result.json", height=640)
+        reader.see(f"{run}/artifacts", "scree.png", "convergence.png", "result.json", height=760)
         page.click("convergence.png")
         reader.picture("mlflow-figure.png")
 
-        reader.see(f"{there}/runs?compareRunsMode=CHART", "residual", height=640)
+        reader.see(f"{there}/runs?compareRunsMode=CHART", "residual", height=720)
         reader.picture("mlflow-compare.png")
 
         columns = ["params.`size`", "metrics.`best_validation_accuracy`", "metrics.`best_C`"]
