@@ -92,6 +92,7 @@ def _load_libraries(config: RunConfig) -> None:
     import matplotlib.figure  # noqa: F401
 
     if config.tracking.enabled:
+        tracking.require_store(config.tracking.store())  # first: to import MLflow takes seconds
         tracking.load_libraries()
 
 

@@ -15,6 +15,7 @@ from lazypipe.progress import WorkerSaid
 LOOK_SECONDS = 2.0
 WAIT_SECONDS = 5.0  # for an executor, before that is told
 NONE_SECONDS = 180.0  # without any executor while tasks wait
+IDLE = "killed by driver"  # Spark's reason for one that had nothing to do under dynamic allocation
 
 
 class Watch:
@@ -61,12 +62,16 @@ class Watch:
                 self._tell(executor, logging.INFO, "joined")
             elif name in self._known:
                 why = executor.removeReason().get() if executor.removeReason().isDefined() else ""
-                self._tell(executor, logging.WARNING, f"lost: {' '.join(why.split())[:200]}" if why else "lost")
+                told = f": {' '.join(why.split())[:200]}" if why else ""
+                if IDLE in why:
+                    self._tell(executor, logging.INFO, f"let go{told}")
+                else:
+                    self._tell(executor, logging.WARNING, f"lost{told}")
         self._known[name] = active
 
     def _tell(self, executor: Any, level: int, text: str) -> None:
-        host = executor.hostPort().rpartition(":")[0]
-        self._say(WorkerSaid(f"executor {executor.id()} of {host}", level, text))
+        host = executor.hostPort().rpartition(":")[0]  # empty until its blocks are known
+        self._say(WorkerSaid(f"executor {executor.id()}{f' of {host}' if host else ''}", level, text))
 
 
 def waits(context: SparkContext, what: str, seconds: float, most: float) -> WorkerSaid:

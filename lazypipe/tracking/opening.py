@@ -120,8 +120,8 @@ def reopened(uri: str, run_id: str, experiment: str) -> TrackedRun | None:
 
 def client_of(uri: str) -> Any:
     """MLflow's client of a store that answers."""
+    require_store(uri)  # first: to import MLflow takes seconds
     load_libraries()
-    require_store(uri)
     from mlflow import MlflowClient
 
     # Left from an outer run, this would make every run below its child.

@@ -329,6 +329,7 @@ def test_a_master_with_no_executor_to_give_is_told_while_it_is_waited_for(small,
 
 
 def test_executors_that_come_and_go_with_the_work_are_waited_for_and_missed_in_a_line(small, tmp_path):
+    """Those that are let go are no loss, and the tasks' patience begins with the tasks."""
     matrix, _ = rows_in(tmp_path)
     work = ("org.apache.spark.deploy.worker.Worker", "-c", 1, "-m", "1g", "-d", tmp_path, small.address)
     worker = small.start(BIN / "spark-class", *work)
@@ -344,7 +345,9 @@ def test_executors_that_come_and_go_with_the_work_are_waited_for_and_missed_in_a
             lines.append(driver.stdout.readline())
             assert lines[-1], lines
         assert float(lines[-1].split()[1]) == N_ROWS
-        print("".join(lines))
+        assert not [line for line in lines if ": lost" in line] and [line for line in lines if ": let go" in line], (
+            lines
+        )
         small.end(worker)
         last, _ = driver.communicate("go on\n", timeout=240)
     finally:
