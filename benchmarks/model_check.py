@@ -4,17 +4,16 @@
 
 Rates of this machine are measured first, by loops of their own (model_rates.py), with as many cores busy as a job has
 workers. Then covariances, PCAs, a regression and averages of spikes of 0.5 to 2 GB run on one worker and on two: on
-threads of this process (Dask), and on a cluster of processes. A run during which other processes took a quarter of a
-core counts only where there is no better one. Writes results/model_check.{json,md} and docs/figures/scale.png; with
---draw the figure and the page alone, from the results that are there.
+threads of this process (Dask), and on a cluster of processes. Where other processes took a quarter of a core in every
+run, seconds are those on a processor. Writes results/model_check.{json,md} and docs/figures/scale.png; with --draw the
+page and the figure alone, from the results that are there.
 """
 
 import argparse
 import json
 import tempfile
-import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -106,85 +105,72 @@ def make(folder: Path) -> None:
 
 
 @contextmanager
-def engine_of(kind: str, n: int, folder: Path) -> Iterator[Engine]:
-    """Dask with ``n`` workers: threads of this process, or processes."""
-    with ExitStack() as stack:
-        if kind == "process":
-            yield stack.enter_context(lp.open_engine("dask", memory=MEMORY, workers=n))
-        else:
-            place = stack.enter_context(tempfile.TemporaryDirectory(dir=folder))
-            address = stack.enter_context(dask_cluster(Path(place), workers=n))
-            yield stack.enter_context(lp.open_engine("dask", address=address, memory=MEMORY))
+def place(kind: str, n: int, folder: Path) -> Iterator[Callable[[], Engine]]:
+    """What opens an engine on ``n`` workers of Dask: threads of this process, or processes that run meanwhile."""
+    if kind == "process":
+        yield lambda: lp.open_engine("dask", memory=MEMORY, workers=n)
+        return
+    with tempfile.TemporaryDirectory(dir=folder) as logs, dask_cluster(Path(logs), workers=n) as address:
+        yield lambda: lp.open_engine("dask", address=address, memory=MEMORY)
 
 
-def machine_of(folder: Path, n: int, engine: Engine, measure: Callable[[Callable[[], float]], float]) -> Machine:
+def machine_of(folder: Path, n: int, engine: Engine, options: argparse.Namespace) -> Machine:
     """The rates with ``n`` cores busy, and those of that engine."""
-    tall, wide = folder / "tall.npy", folder / "wide.npy"
-    read = measure(lambda: rates.reading(tall, n))
-    alone = 1 / measure(lambda: rates.pieces(wide, n, 4 * 250_000)) - rates.PIECE / read
+
+    def rate(loop: rates.Loop, n_busy: int = n) -> float:
+        loop.run()
+        return loop.amount / rates.undisturbed(loop.run, n_busy, options.repeats, options.patience).seconds
+
     network = 1.0
     if not engine.host.shared and n > 1:
         client = engine.client  # type: ignore[attr-defined]
         workers = sorted(client.scheduler_info(n_workers=-1)["workers"])
-        network = measure(lambda: rates.sending(client, workers)) / 1e9
+        network = rate(rates.sending(client, workers), 1) / 1e9
+    read = rate(rates.reading(folder / "tall.npy", n))
+    alone = 1 / rate(rates.pieces(folder / "wide.npy", n, 4 * 250_000)) - rates.PIECE / read
     return Machine(
         storage=read / 1e9,
         shared_storage=n * read / 1e9,
         page=4,
         piece=max(0.0, alone * 1e6),
         network=network,
-        memory=measure(lambda: rates.adding(n)) / 1e9,
-        float32=measure(lambda: rates.symmetric("float32", n)) / 1e9,
-        float64=measure(lambda: rates.symmetric("float64", n)) / 1e9,
-        decomposition=measure(lambda: rates.decomposing(1)) / 1e9,
-        additions=measure(lambda: rates.adding_windows(n)) / 1e9,
-        task=measure(lambda: rates.handing_out(engine, folder / "small.npy")) * 1e3,
+        memory=rate(rates.adding(n)) / 1e9,
+        float32=rate(rates.symmetric("float32", n)) / 1e9,
+        float64=rate(rates.symmetric("float64", n)) / 1e9,
+        thin=rate(rates.thin(n)) / 1e9,
+        decomposition=rate(rates.decomposing(), 1) / 1e9,
+        additions=rate(rates.adding_windows(n)) / 1e9,
+        task=1e3 / rate(rates.handing_out(engine, folder / "small.npy"), 1),
     )
 
 
-def timed(case: Case, path: Path, engine: Engine, repeats: int, patience: float) -> dict[str, Any]:
+def timed(case: Case, path: Path, engine: Engine, n: int, options: argparse.Namespace) -> dict[str, Any]:
     """Seconds and peak memory of a case, and its plan."""
-    plans: list[Plan] = []
-
-    def once() -> float:
-        begun = time.perf_counter()
-        plans.append(case.run(path, engine))
-        return time.perf_counter() - begun
-
-    once()  # imports, compiled loops
+    plans = [case.run(path, engine)]  # once for imports and compiled loops
     engine.reset_peak()
-    seconds, others = rates.undisturbed(once, repeats, patience)
-    return {"seconds": seconds, "others": others, "peak": engine.peak_memory(), "plan": plans[-1]}
+    took = rates.undisturbed(lambda: plans.append(case.run(path, engine)), n, options.repeats, options.patience)
+    return took._asdict() | {"peak": engine.peak_memory(), "plan": plans[-1]}
 
 
 def check(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     machines: dict[str, dict[str, float]] = {}
 
-    def measure(loop: Callable[[], float]) -> float:
-        return rates.undisturbed(loop, options.repeats, options.patience)[0]
-
     for kind, n in (("process", 1), ("process", cores()), ("cluster", 1), ("cluster", cores())):
-        with engine_of(kind, n, folder) as engine:
-            machine = machine_of(folder, n, engine, measure)
+        with place(kind, n, folder) as opened:
+            with opened() as engine:
+                machine = machine_of(folder, n, engine, options)
             machines[f"{kind} {n}"] = asdict(machine)
             print(f"{kind}, {n}: " + ", ".join(f"{name} {rate:.3g}" for name, rate in asdict(machine).items()))
             for case in CASES:
                 if options.only and not any(word in case.name for word in options.only):
                     continue
-                found = timed(case, folder / case.source, engine, options.repeats, options.patience)
+                with opened() as engine:
+                    found = timed(case, folder / case.source, engine, n, options)
                 plan = found.pop("plan")
-                predicted = predict(plan, machine, n)
-                rows.append(
-                    {
-                        "case": case.name,
-                        "place": kind,
-                        "workers": n,
-                        "predicted": asdict(predicted.seconds) | {"total": predicted.seconds.total},
-                        "planned": plan.peak_nbytes,
-                        **found,
-                    }
-                )
+                seconds = predict(plan, machine, n).seconds
+                row = {"case": case.name, "place": kind, "workers": n, "planned": plan.peak_nbytes}
+                rows.append(row | {"predicted": asdict(seconds) | {"total": seconds.total}, **found})
                 print(model_report.line(rows[-1]), flush=True)
     return {"machine": describe_machine(), "repeats": options.repeats, "rates": machines, "rows": rows}
 

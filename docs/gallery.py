@@ -52,8 +52,8 @@ class Effort:
     machine: Mapping[str, Any] = field(
         default_factory=lambda: {
             "n_hidden": 400,
-            "epochs": 15,
-            "learning_rate": 0.02,
+            "epochs": 10,
+            "learning_rate": 0.01,
             "momentum": 0.5,
             "threads": 1,
         }

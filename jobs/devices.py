@@ -75,7 +75,7 @@ class DevicesConfig(Config):
 
 def run(config: DevicesConfig) -> Iterator[Pace]:
     """How fast each device is with each kind of products, one after the other."""
-    from lazypipe.nets.device import why_no_gpu
+    from lazypipe.nets.device import device_of, why_no_gpu
     from lazypipe.nets.measuring import paces
     from lazypipe.nets.network import Shape
     from lazypipe.nets.options import options_of
@@ -88,6 +88,8 @@ def run(config: DevicesConfig) -> Iterator[Pace]:
             "batch_size": batch_rows(config.batch_size),
         }
     )
+    if config.device != ALL:
+        device_of(config.device)  # refused before rows are made
     there = ("cpu",) if why_no_gpu() else ("cpu", "cuda")
     with _examples(config) as (train, n_classes):
         shape = Shape((train.n_features, *config.hidden, n_classes), config.activation, "cross_entropy")
@@ -98,8 +100,9 @@ def show(config: DevicesConfig) -> None:
     """The table, a line as soon as it is known, and why there is no GPU in it."""
     from lazypipe.nets.device import why_no_gpu
 
-    print(LINE.format(*HEAD), flush=True)
-    for pace in run(config):
+    for i, pace in enumerate(run(config)):
+        if i == 0:  # not before what may be refused
+            print(LINE.format(*HEAD))
         print(LINE.format(*_cells(pace)), flush=True)
     if config.device == ALL and (why := why_no_gpu()):
         print(f"no GPU: {why}, so the processor alone was timed")

@@ -30,6 +30,7 @@ from lazypipe.tracking import Model, Record, TrackedRun
 
 SHOWN = (".png", ".csv")  # files of a result that MLflow gets, besides result.json
 NETWORKS = ("mlp", "dbn")
+KEPT = ("mlflow", "source", "config", "plan", "history")  # of a record, that a run is made of
 
 
 class LogConfig(Config):
@@ -75,6 +76,9 @@ def run(config: LogConfig) -> Logged:
     figures = record_of(out)
     if figures is None or "job" not in figures:
         raise lp.DataError(f"{out}: is no result of a job (it holds no {RECORD}). Pass its folder as --result.")
+    missing = [name for name in KEPT if name not in figures]
+    if missing:
+        raise lp.DataError(f"{out / RECORD}: is damaged (it holds no {missing[0]}). Run the job again.")
     uri = config.tracking.store()
     late, before = kept(out), figures["mlflow"] or {}
     found = tracking.reopened(uri, before["run_id"], before["experiment"]) if before else None

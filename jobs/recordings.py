@@ -25,6 +25,7 @@ from jobs._tables import aligned
 from jobs.sta import AverageConfig, StaConfig
 from lazypipe.checkpoint import StateFolder
 from lazypipe.io.recordings import FORMATS
+from lazypipe.io.sources import require_there
 from lazypipe.sizes import show_bytes
 
 HEAD = ("recording", "size", "status", "what")
@@ -169,6 +170,10 @@ def incoming(config: RecordingsConfig) -> list[Incoming]:
             raise lp.ConfigError(f"{name}: {given} is no local folder, which alone {why}. Mount it.")
     if not folder.is_dir() and not config.make_folder:
         raise lp.DataError(f"{folder}: no such folder. Make it (--make-folder), or pass another --folder.")
+    if folder.is_dir():
+        require_there(folder)
+    if Path(config.out).expanduser().is_file():
+        raise lp.DataError(f"{config.out}: is a file, where a folder for the results is wanted. Pass another --out.")
     _sta(config, "recording", "spikes", "result", False)
     try:
         found = sorted(folder.glob(config.pattern or "*"))

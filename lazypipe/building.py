@@ -86,7 +86,8 @@ def held(folder: Path, refused: str, busy: str, remedy: str) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
-        raise DataError(f"{folder}: {refused} ({error.strerror}). {remedy.capitalize()}.") from error
+        why = "it is a file" if isinstance(error, FileExistsError) else error.strerror
+        raise DataError(f"{folder}: {refused} ({why}). {remedy.capitalize()}.") from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not _is_at(lock, folder / LOCK):  # it went with a store that was put in place meanwhile

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,6 +38,14 @@ def local_folder(path: str | Path) -> Path:
     return Path(path).expanduser().absolute()
 
 
+def require_own(folder: Path, is_own: Callable[[Path], bool]) -> None:
+    """DataError where a folder for states holds something else: nothing is locked there, and nothing forgotten."""
+    there = folder.iterdir() if folder.is_dir() else ()
+    foreign = sorted(path.name for path in there if not path.name.startswith(".") and not is_own(path))
+    if foreign:
+        raise DataError(f"{folder}: holds other files ({foreign[0]}), so it is no state. Pass another --state.")
+
+
 class State(NamedTuple):
     """What one state file holds."""
 
@@ -59,13 +67,8 @@ class StateFolder:
 
     def __enter__(self) -> StateFolder:
         busy = "another run holds this state"
+        require_own(self.path, lambda path: path.suffix == SUFFIX)
         self._held.enter_context(held(self.path, "cannot hold a state", busy, "pass another --state"))
-        foreign = [p.name for p in self.path.iterdir() if not p.name.startswith(".") and p.suffix != SUFFIX]
-        if foreign:
-            self.__exit__()
-            raise DataError(
-                f"{self.path}: holds other files ({sorted(foreign)[0]}), so it is no state. Pass another --state."
-            )
         if self.restart:
             self.forget()
         return self

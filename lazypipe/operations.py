@@ -11,6 +11,7 @@ class Operations:
 
     float32: float = 0.0  # floating-point operations of products in float32
     float64: float = 0.0  # and in float64
+    thin: float = 0.0  # of float32 with few vectors; in float64 they count twice
     decomposition: float = 0.0  # of eigenvalues and factors, in float64
     additions: float = 0.0  # of the values of windows to their sums
     memory: float = 0.0  # bytes of float64 that are added to others
@@ -28,3 +29,8 @@ NOTHING = Operations()
 def products(n: float, itemsize: int) -> Operations:
     """``n`` floating-point operations of products of numbers of so many bytes."""
     return Operations(float32=n) if itemsize == 4 else Operations(float64=n)
+
+
+def thin_products(n: float, itemsize: int) -> Operations:
+    """The same of products with few vectors, which read more than they multiply."""
+    return Operations(thin=n if itemsize == 4 else 2 * n)

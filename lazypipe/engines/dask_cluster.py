@@ -10,7 +10,8 @@ from distributed import Client
 
 from lazypipe.engines import resident
 from lazypipe.engines.base import DEFAULT_MEMORY
-from lazypipe.engines.dask_watch import ANSWER_SECONDS, SILENT_SECONDS, START_AGAIN
+from lazypipe.engines.dask_strangers import START_AGAIN
+from lazypipe.engines.dask_watch import ANSWER_SECONDS, SILENT_SECONDS
 from lazypipe.engines.knocking import knock
 from lazypipe.engines.versions import ASK, require_same_versions
 from lazypipe.errors import EngineError, MemoryPlanError, RefusedError

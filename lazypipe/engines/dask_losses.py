@@ -48,7 +48,7 @@ class Losses:
         if watch is not None and watch.failure is not None:
             raise watch.failure from error
         failed = isinstance(error, STRANGE)
-        if watch is not None and (watch.finds_strangers() if failed else watch.is_outdated()):
+        if watch is not None and watch.is_outdated(now=failed):
             return  # they get no task of the next try
         if failed:
             raise error

@@ -20,8 +20,8 @@ import dask
 from dask.utils import parse_timedelta
 from distributed import Client, Future
 
-from lazypipe.engines.versions import ASK, require_same_versions
-from lazypipe.errors import EngineError, RefusedError
+from lazypipe.engines.dask_strangers import Strangers
+from lazypipe.errors import EngineError
 from lazypipe.progress import WorkerSaid
 from lazypipe.sizes import show_bytes
 
@@ -32,7 +32,6 @@ DEAD_SECONDS = 300.0  # of silence, where the scheduler has no limit of its own;
 TTL = "distributed.scheduler.worker-ttl"
 ANSWER_SECONDS = 10.0
 MEMORY = "worker-restart-memory"  # a topic of the scheduler's events; others are the addresses of workers
-START_AGAIN = "in the environment that the worker runs in, and start the worker again"
 
 
 @dataclass
@@ -62,10 +61,7 @@ class Watch(threading.Thread):
         self.failure: EngineError | None = None  # why tasks were cancelled
         self.exceeded: dict[str, int] = {}  # bytes of a worker when its nanny ended it for them, by address
         self.last_lost: tuple[str, frozenset[str]] | None = None  # a worker, and the keys of the tasks on it
-        self.strangers: frozenset[str] = frozenset()  # addresses of workers of other versions than the driver's
-        self._avoided: frozenset[str] = frozenset()  # those that the tasks sent last know of
-        self._asked_for: list[str] | None = None  # the workers that these may go to; None: all
-        self._unasked: set[str] = set()  # who came, and has not told its versions yet
+        self.strangers = Strangers()
         self._turn = threading.Lock()
         self._known: dict[str, Known] = {}
         self._lost: set[str] = set()  # names
@@ -97,7 +93,7 @@ class Watch(threading.Thread):
     def awake(self) -> list[str] | None:
         """The addresses of workers of our versions that answer; None where all do."""
         known = dict(self._known)
-        awake = [address for address, one in known.items() if not one.silent and address not in self.strangers]
+        awake = [address for address, one in known.items() if not one.silent and address not in self.strangers.there]
         return awake if len(awake) < len(known) else None
 
     def allowed(self) -> list[str] | None:
@@ -106,27 +102,18 @@ class Watch(threading.Thread):
         Waits for a worker that may be started again. Raises EngineError where none is.
         """
         deadline = time.monotonic() + NONE_SECONDS
-        while True:
-            self._avoided = self.strangers
-            found = [address for address in dict(self._known) if address not in self._avoided]
-            self._asked_for = found if self._avoided else None
-            if found or not self._avoided:
-                return self._asked_for
+        while (found := self.strangers.allowed(dict(self._known))) == []:
             if time.monotonic() > deadline:
                 raise self._none_left(NONE_SECONDS)
             time.sleep(0.1)
+        return found
 
-    def is_outdated(self) -> bool:
-        """Whether the tasks sent last may be with a stranger, or wait for workers that have all gone."""
-        there = dict(self._known).keys() - self.strangers
-        gone = self._asked_for is not None and bool(there) and there.isdisjoint(self._asked_for)
-        return gone or bool(self.strangers - self._avoided)
-
-    def finds_strangers(self) -> bool:
-        """Whether tasks failed where a stranger may have had them: looked up at once."""
-        with suppress(Exception):  # of a scheduler that is gone
-            self._look(time.monotonic())
-        return self.is_outdated()
+    def is_outdated(self, now: bool = False) -> bool:
+        """Whether the tasks sent last are to be sent again, for strangers' sake; ``now``: after a look at once."""
+        if now:
+            with suppress(Exception):  # of a scheduler that is gone
+                self._look(time.monotonic())
+        return self.strangers.are_new(dict(self._known))
 
     def run(self) -> None:
         while not self._over.wait(LOOK_SECONDS):
@@ -142,12 +129,10 @@ class Watch(threading.Thread):
             for address in self._known.keys() - workers.keys():
                 self.client.unsubscribe_topic(address)
                 del self._known[address]
-            self.strangers = self.strangers.intersection(workers)
-            self._unasked.intersection_update(workers)
             for address, worker in workers.items():
                 self._look_at(now, address, worker)
-            self._ask_versions()
-            if workers.keys() - self.strangers:
+            self.strangers.look(workers, self.ask, self._warn_of)
+            if workers.keys() - self.strangers.there:
                 self._seen = now
                 self.failure = None
                 if self.client.futures and self.is_outdated():
@@ -214,22 +199,8 @@ class Watch(threading.Thread):
     def _greet(self, address: str, name: str) -> None:
         back = name in self._lost
         self._lost.discard(name)
-        self._unasked.add(address)
+        self.strangers.came(address)
         self._tell(self._known[address], logging.INFO, f"{'came back' if back else 'joined'} ({address})")
-
-    def _ask_versions(self) -> None:
-        """Those that come while there is work are asked for their versions, too; strangers get none of it."""
-        for address in list(self._unasked):
-            try:
-                with suppress(TimeoutError):  # it is asked again
-                    found = self.ask(eval, ASK, workers=[address])
-                    self._unasked.discard(address)
-                    require_same_versions("dask", found, START_AGAIN)
-            except RefusedError as error:
-                self.strangers |= {address}
-                self._tell(self._known[address], logging.WARNING, f"gets no task of this run. {error}")
-            except EngineError as error:
-                self._tell(self._known[address], logging.WARNING, str(error))
 
     def ask(self, function: Callable[..., Any], *arguments: Any, workers: list[str] | None = None) -> dict[str, Any]:
         """What ``function`` gives on workers that answer soon, or the exception that it raises there, by address."""
@@ -258,6 +229,9 @@ class Watch(threading.Thread):
         limit = f" of its limit of {show_bytes(known.limit)}" if known.limit else ""
         self._tell(known, logging.WARNING, f"ended by its nanny: its memory was {show_bytes(has)}{limit} ({address})")
 
+    def _warn_of(self, address: str, text: str) -> None:
+        self._tell(self._known[address], logging.WARNING, text)
+
     def _tell(self, known: Known, level: int, text: str) -> None:
         self._say(WorkerSaid(known.name, level, text))
 
@@ -275,7 +249,7 @@ class Watch(threading.Thread):
 
     def _none_left(self, seconds: float) -> EngineError:
         return EngineError(
-            f"dask: no worker{' of our versions' if self.strangers else ''} is left at {self.address}, since "
+            f"dask: no worker{' of our versions' if self.strangers.there else ''} is left at {self.address}, since "
             f"{seconds:.0f} s. Look at their logs, and start some with `dask worker {self.address} --nthreads 1`."
         )
 

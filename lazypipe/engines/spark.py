@@ -115,12 +115,13 @@ class SparkEngine:
             looks.append(Patience(self.context, plan.gpus, self._say))
         if self._watch is not None:
             looks.append(self._watch)
-        looks.append(Stillness(self.context, self._say, lambda i: show_task(plan, i, len(tasks))))
+        still = Stillness(self.context, self.progress, lambda i: show_task(plan, i, len(tasks)), self._say)
 
         self.progress.emit(StageStarted(plan.title, len(tasks), plan.bytes_read))
         begun = time.monotonic()
         try:
-            results = run_job(self.context, plan.title, len(tasks), work.collect, looks)
+            with still:
+                results = run_job(self.context, plan.title, len(tasks), work.collect, [*looks, still])
         except (Py4JJavaError, PySparkException) as error:
             raise self._failed(error, plan, len(tasks)) from error
         for i, result in enumerate(results):

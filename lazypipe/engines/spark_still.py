@@ -5,26 +5,45 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from pyspark import SparkContext
 
 from lazypipe.engines.spark_jobs import stages_of
-from lazypipe.progress import WorkerSaid
+from lazypipe.progress import EpochDone, Event, Progress, StepsDone, WorkerSaid
 
 STILL_SECONDS = 30.0  # without the end of a task, where others ended
 FIRST_SECONDS = 300.0  # where none has: nobody knows how long they take
 TIMES = 5.0  # the longest such pause before: a shorter one is no news
 SHOWN = 3  # tasks that a line names
 
+Say = Callable[[WorkerSaid], None]
+
 
 class Stillness:
-    """Tells who is at work on what where no task has ended for long: frozen, waiting for a disk, or slow."""
+    """Tells who is at work on what where no task has ended for long: frozen, waiting for a disk, or slow.
 
-    def __init__(self, context: SparkContext, say: Callable[[WorkerSaid], None], show: Callable[[int], str]):
-        self.context, self._say, self._show = context, say, show  # ``show`` names a task by its place
+    While its block lasts it hears of networks in training, too, which are at work for as long as they like.
+    """
+
+    def __init__(self, context: SparkContext, progress: Progress, show: Callable[[int], str], say: Say | None = None):
+        self.context, self.progress, self._show = context, progress, show  # ``show`` names a task by its place
+        self._say = say or progress.emit
         self._ended = time.monotonic()
         self._n_done, self._longest = 0, 0.0
         self._again = 0.0  # seconds without an end before it is told once more
+
+    def __enter__(self) -> Stillness:
+        self.progress.listeners.append(self._hear)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(ValueError):  # others may take the list over meanwhile
+            self.progress.listeners.remove(self._hear)
+
+    def _hear(self, event: Event) -> None:
+        if isinstance(event, StepsDone | EpochDone):
+            self._ended = time.monotonic()
 
     def __call__(self, group: str, n_done: int) -> None:
         now = time.monotonic()

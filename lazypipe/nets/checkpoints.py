@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lazypipe.atomic import replacing
 from lazypipe.building import held
-from lazypipe.checkpoint import REMEDY, local_folder
+from lazypipe.checkpoint import REMEDY, local_folder, require_own
 from lazypipe.errors import ConfigError, DataError
 from lazypipe.stores import AnyPath, on_disk
 
@@ -51,6 +51,10 @@ def forget(state: str | None, restart: bool) -> None:
             pass
 
 
+def _is_checkpoint(path: Path) -> bool:
+    return path.suffix == SUFFIX and path.stem.endswith(ENDINGS)
+
+
 class Checkpoints:
     """The checkpoints of one training. A context manager, in which the folder is locked.
 
@@ -64,16 +68,10 @@ class Checkpoints:
 
     def __enter__(self) -> Checkpoints:
         busy = "another run holds this state"
+        require_own(self.path, _is_checkpoint)
         self._held.enter_context(held(self.path, "cannot hold a state", busy, "pass another --state"))
-        kept = [p for p in self.path.iterdir() if not p.name.startswith(".")]
-        foreign = [p.name for p in kept if p.suffix != SUFFIX or not p.stem.endswith(ENDINGS)]
-        if foreign:
-            self.__exit__()
-            raise DataError(
-                f"{self.path}: holds other files ({sorted(foreign)[0]}), so it is no state. Pass another --state."
-            )
         if self.restart:
-            for path in kept:
+            for path in filter(_is_checkpoint, self.path.iterdir()):
                 path.unlink()
         return self
 

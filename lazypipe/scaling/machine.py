@@ -24,6 +24,7 @@ class Machine:
     memory: float = _rate(4.0, "GB/s at which states are added, one core; measured")
     float32: float = _rate(90.0, "GFLOP/s of products in float32, one core; measured")
     float64: float = _rate(45.0, "GFLOP/s of products in float64, one core; measured")
+    thin: float = _rate(50.0, "GFLOP/s of products of float32 with few vectors, one core; measured")
     decomposition: float = _rate(12.0, "GFLOP/s of eigenvalues and factors, counted as 4 n³, one core; measured")
     additions: float = _rate(8.0, "G additions/s of windows, one core; measured")
     task: float = _rate(1.0, "ms of the scheduler for each task; measured with Dask")

@@ -104,7 +104,8 @@ class Covariance:
         return (itemsize + 8) * n_columns * n_columns + itemsize * (2 * n_columns + n_rows) + masks
 
     def operations(self, n_rows: int, n_columns: int, itemsize: int) -> Operations:
-        return products(float(n_rows) * n_columns**2, itemsize)  # half of a product: it is symmetric
+        shifted = Operations(memory=2.0 * itemsize * n_rows * n_columns)  # and summed
+        return products(float(n_rows) * n_columns**2, itemsize).plus(shifted)  # half of a product: it is symmetric
 
 
 def _cleared(values: Any, rows: np.ndarray, shift: np.ndarray | None) -> Any:

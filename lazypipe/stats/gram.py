@@ -51,4 +51,5 @@ class Gram:
         return (itemsize + 8) * n_rows * n_rows + itemsize * 3 * HEAD_ROWS * n_columns
 
     def operations(self, n_rows: int, n_columns: int, itemsize: int) -> Operations:
-        return products(float(n_rows) ** 2 * n_columns, itemsize)  # half of a product: it is symmetric
+        shifted = Operations(memory=1.0 * itemsize * n_rows * n_columns)
+        return products(float(n_rows) ** 2 * n_columns, itemsize).plus(shifted)  # half of a product: it is symmetric

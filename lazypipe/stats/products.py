@@ -15,7 +15,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from lazypipe.blocks import Block, Span
-from lazypipe.operations import Operations, products
+from lazypipe.operations import Operations, thin_products
 from lazypipe.stats.base import Axis, accumulate, require_finite
 from lazypipe.stats.centring import Centring
 from lazypipe.stats.provisional import coarse
@@ -97,7 +97,7 @@ class RowProduct(SummedArray):
         return itemsize * (2 * n_columns * p + n_rows * p)
 
     def operations(self, n_rows: int, n_columns: int, itemsize: int) -> Operations:
-        return products(4.0 * n_rows * n_columns * self.basis.shape[1], itemsize)
+        return thin_products(4.0 * n_rows * n_columns * self.basis.shape[1], itemsize)
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class AdjointProduct(SummedArray):
         return itemsize * n_columns * self.basis.shape[1]
 
     def operations(self, n_rows: int, n_columns: int, itemsize: int) -> Operations:
-        return products(2.0 * n_rows * n_columns * self.basis.shape[1], itemsize)
+        return thin_products(2.0 * n_rows * n_columns * self.basis.shape[1], itemsize)
 
 
 class ColumnProductState(NamedTuple):
@@ -180,7 +180,7 @@ class ColumnProduct:
     def operations(self, n_rows: int, n_columns: int, itemsize: int) -> Operations:
         p = self.basis.shape[1]
         made = Operations(memory=3.0 * 8 * n_rows * p)  # the product, cleared and copied, and the basis in its dtype
-        return products(4.0 * n_rows * n_columns * p, itemsize).plus(made)
+        return thin_products(4.0 * n_rows * n_columns * p, itemsize).plus(made)
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ class StripeProjection(SummedArray):
         return itemsize * n_rows * self.basis.shape[1]
 
     def operations(self, n_rows: int, n_columns: int, itemsize: int) -> Operations:
-        return products(2.0 * n_rows * n_columns * self.basis.shape[1], itemsize)
+        return thin_products(2.0 * n_rows * n_columns * self.basis.shape[1], itemsize)
 
 
 class Stripe(NamedTuple):

@@ -48,6 +48,6 @@ def _collected(frame: DataFrame, work: Work, title: str, progress: Progress) -> 
     looks: list[Look] = [Ends(progress, n_tasks)]
     if not is_local(context):
         looks.append(Watch(context, progress.emit))
-    looks.append(Stillness(context, progress.emit, lambda i: f'"{title}", task {i + 1:,} of {n_tasks:,}'))
     progress.emit(StageStarted(title, max(1, n_tasks)))
-    return run_job(context, title, n_tasks, frame.mapInArrow(work, REPORT).collect, looks)
+    with Stillness(context, progress, lambda i: f'"{title}", task {i + 1:,} of {n_tasks:,}') as still:
+        return run_job(context, title, n_tasks, frame.mapInArrow(work, REPORT).collect, [*looks, still])

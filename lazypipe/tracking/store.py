@@ -54,8 +54,12 @@ def require_store(uri: str) -> None:
     scheme = address.scheme.split("+")[0]
     if scheme == "sqlite":
         file = sqlite_file(uri)
+        if not uri.partition(":///")[2]:  # MLflow would keep it in memory, and lose it
+            raise ConfigError(f"{uri}: names no file. Write it as sqlite:///FILE (--tracking.uri).")
         if not file.parent.is_dir():
             raise ConfigError(f"{uri}: no such folder {file.parent}. Make it, or change --tracking.uri.")
+        if file.is_dir():  # MLflow would try again and again
+            raise ConfigError(f"{uri}: is a folder. Name a file in it, or change --tracking.uri.")
         return
     if scheme not in PORTS:
         known = ", ".join(["sqlite", *PORTS])

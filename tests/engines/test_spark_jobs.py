@@ -1,16 +1,17 @@
 """Jobs of Spark while they run: ended when the caller is, told where nothing ends; and who their workers are."""
 
 import time
+from types import SimpleNamespace
 
 import pytest
 
 import lazypipe as lp
-from lazypipe.engines import spark_still
+from lazypipe.engines import spark_gpus, spark_still
 from lazypipe.engines.spark_jobs import Ends, run_job
 from lazypipe.engines.spark_session import by_worker
 from lazypipe.engines.spark_still import Stillness
 from lazypipe.engines.versions import own_versions, require_same_versions
-from lazypipe.progress import Progress, TaskDone
+from lazypipe.progress import EpochDone, Progress, StepsDone, TaskDone, WorkerSaid
 
 OWN = list(own_versions())
 OTHER = [OWN[0], "1.0.1", *OWN[2:]]
@@ -50,6 +51,32 @@ def test_the_progress_hears_of_each_end_once():
     assert told == [TaskDone(1, 4), TaskDone(3, 4), TaskDone(4, 4)]
 
 
+def test_a_gpu_that_is_not_free_is_told_soon_and_given_up_later(monkeypatch):
+    clock, active, told = [100.0], [0], []
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(spark_gpus, "stages_of", lambda *_: [SimpleNamespace(numActiveTasks=active[0])])
+    look = spark_gpus.Patience(SimpleNamespace(master="spark://m:7077"), 2, told.append)
+
+    def after(seconds):
+        clock[0] += seconds
+        look("group", 0)
+
+    after(4)
+    assert not told
+    after(4), after(4)
+    (event,) = told
+    assert event.worker == "spark://m:7077" and event.text == (
+        "the tasks have waited 8 s for an executor that has 2 GPUs free, and will for 180 s. Start a worker, or free "
+        "its cores and memory (see the master's page)."
+    )
+    active[0] = 1
+    after(200)
+    active[0] = 0
+    after(170)
+    with pytest.raises(lp.EngineError, match="for 181 s no executor of spark://m:7077 has come that has 2 GPUs free"):
+        after(11)
+
+
 @pytest.fixture
 def still(monkeypatch):
     """What is told of five tasks, four of them at work; and the clock."""
@@ -58,14 +85,18 @@ def still(monkeypatch):
     told = []
     running = [(40.0 + i, i, f"executor {i} of h") for i in (4, 3, 2, 1)]
     monkeypatch.setattr(Stillness, "_running", lambda *_: running)
-    look = Stillness(None, told.append, lambda i: f"task {i + 1} of 5")
+    progress = Progress((lambda event: told.append(event) if isinstance(event, WorkerSaid) else None,))
 
-    def after(seconds, n_done):
+    def after(seconds, n_done, *events):
         clock[0] += seconds
+        for event in events:
+            progress.emit(event)
         look("group", n_done)
         return [event.text for event in told]
 
-    return after, told
+    with Stillness(None, progress, lambda i: f"task {i + 1} of 5") as look:
+        yield after, told
+    assert len(progress.listeners) == 1
 
 
 def test_tasks_that_stand_still_are_told_at_longer_and_longer_intervals(still):
@@ -85,6 +116,12 @@ def test_pauses_that_are_usual_here_are_not_told(still):
     after, _ = still
     assert not after(20, 1) and not after(99, 1)
     assert after(2, 1)
+
+
+def test_a_network_in_training_is_at_work_as_long_as_it_says_so(still):
+    after, _ = still
+    assert not after(200, 0, StepsDone("", 10, {})) and not after(299, 0, EpochDone("", 1, 9, 20, {}))
+    assert not after(299, 0) and after(3, 0)
 
 
 def test_first_tasks_may_take_long(still):

@@ -176,8 +176,8 @@ def test_a_worker_with_another_numpy_is_named(tmp_path):
     )  # fmt: skip
     last = done.stderr.splitlines()[-1]
     assert re.search(
-        rf"spark: the worker at \S+ of local\[1\] has numpy 1\.0\.1, the driver {re.escape(np.__version__)}\. Install "
-        rf"numpy {re.escape(np.__version__)} where they run and name that Python",
+        rf"spark: the worker at \S+/python\S* on \S+ of local\[1\] has numpy 1\.0\.1, the driver "
+        rf"{re.escape(np.__version__)}\. Install numpy {re.escape(np.__version__)} where they run and name that Python",
         last,
     ), last
 
@@ -345,9 +345,8 @@ def test_executors_that_come_and_go_with_the_work_are_waited_for_and_missed_in_a
             lines.append(driver.stdout.readline())
             assert lines[-1], lines
         assert float(lines[-1].split()[1]) == N_ROWS
-        assert not [line for line in lines if ": lost" in line] and [line for line in lines if ": let go" in line], (
-            lines
-        )
+        assert not [line for line in lines if ": lost" in line], lines
+        assert [line for line in lines if ": let go" in line], lines
         small.end(worker)
         last, _ = driver.communicate("go on\n", timeout=240)
     finally:

@@ -38,7 +38,7 @@ def tell(name, **what):
 def python_worker():
     "One that a daemon of Python has forked."
     parents = executors_in(folder) if address != "None" else [psutil.Process()]
-    children = [child for one in parents for child in one.children(recursive=True)]
+    children = [child for one in parents for child in one.children(recursive=True) if child.status() != "zombie"]
     daemons = [child.pid for child in children if "pyspark.daemon" in " ".join(child.cmdline())]
     return next(child.pid for child in children if child.ppid() in daemons)
 

@@ -66,7 +66,7 @@ def fired(stack, wide, tmp_path_factory):
     def ended():
         return [run for run in stack.runs(deployment, "COMPLETED", "FAILED", "CRASHED") if run["auto_scheduled"]]
 
-    run = stack.wait_for(ended, 300, "a scheduled run to end")[0]
+    run = stack.wait_for(ended, 600, "a scheduled run to end")[0]
     stack.post(f"/deployments/{deployment['id']}/pause_deployment").raise_for_status()
     assert run["state"]["type"] == "COMPLETED", run["state"]["message"] + stack.said(run)
     return run

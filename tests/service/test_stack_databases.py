@@ -92,7 +92,7 @@ def test_postgresql_killed_under_a_flow_run_costs_neither_the_run_nor_the_server
         }
 
     run = stack.submit("pca/pca", {"config": config("disturbed")})
-    stack.wait_for(lambda: passes(stack), 180, "the first passes to be seen in MLflow")
+    stack.wait_for(lambda: passes(stack), 400, "the first passes to be seen in MLflow")
     database = records(stack.folder)["postgres"]
     os.kill(database.pid, signal.SIGKILL)
     stack.wait_for(lambda: database.process() is None, 10, "PostgreSQL to end")
@@ -103,7 +103,7 @@ def test_postgresql_killed_under_a_flow_run_costs_neither_the_run_nor_the_server
     assert [line.split()[0] for line in healed.stderr.splitlines() if " answers after " in line] == ["postgres"]
     print(f"\nPostgreSQL killed: all answer again {time.monotonic() - begin:.1f} s after `up` was called")
 
-    ended = stack.finished(run["id"], 300)
+    ended = stack.finished(run["id"], 600)
     assert ended["state"]["type"] == "COMPLETED", ended["state"]["message"] + stack.logs()
     quiet = tmp_path / "quiet"
     options = [word for name, value in config("quiet").items() if name != "engine" for word in words(name, value)]

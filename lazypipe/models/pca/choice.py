@@ -17,7 +17,7 @@ from lazypipe.io.raw_rows import RawRowsMatrix
 from lazypipe.models.covariance import covariance_fold
 from lazypipe.models.pca.gradient import MAX_BLOCKS, MIN_BLOCKS
 from lazypipe.models.preparation import Preparation, plan_moments, to_plan_with
-from lazypipe.operations import Operations, products
+from lazypipe.operations import Operations, thin_products
 from lazypipe.plan import FoldPlan, Host, Plan, plan_fold
 from lazypipe.scaling import Machine, predict
 from lazypipe.sizes import show_bytes
@@ -33,7 +33,7 @@ DEFLATION_PASSES = 300  # a component, about: of the order of what benchmarks/pc
 # To weigh passes against arithmetic: only the order of the results matters, so the rest costs nothing.
 NOMINAL = Machine(
     storage=5, shared_storage=math.inf, piece=0, network=math.inf, memory=math.inf, float32=150, float64=150,
-    decomposition=30, additions=math.inf, task=0,
+    thin=150, decomposition=30, additions=math.inf, task=0,
 )  # fmt: skip
 
 
@@ -273,7 +273,7 @@ def _stripes(wanted: Wanted, reserved: int) -> FoldPlan:
     statistic = ColumnProduct(_shape(matrix, n_rows, 2 * wanted.k), wanted.centring)
     fold = plan_fold("components", statistic, matrix if wanted.asked.plain else wanted.read, wanted.host, reserved)
     return fold.doing(
-        operations=products(2.0 * n_rows * n_columns * 2 * wanted.k, itemsize),
+        operations=thin_products(2.0 * n_rows * n_columns * 2 * wanted.k, itemsize),
         returned_nbytes=n_columns * (wanted.k * itemsize + 8),
         on_driver=Operations(float64=4.0 * n_columns * wanted.k**2),
     )

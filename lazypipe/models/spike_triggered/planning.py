@@ -273,8 +273,11 @@ def _work(statistic: SpikeTriggered, matrix: Matrix, runs: tuple[Run, ...], stat
     added = float(len(windows.first)) * windows.length * statistic.reads.width() * covered / n_rows
     arrays = 2 if statistic.spread else 1
     sums = 8.0 * arrays * values
+    # Blocks are looked through for their largest value, or for NaN, and copied where they are read in panels.
+    seen = (2 if statistic.panel else 1) * float(covered) * statistic.reads.width()
+    seen *= np.dtype(statistic.reads.dtype).itemsize
     return Work(
-        Operations(additions=arrays * added, memory=sums * len(runs)),  # cleared, and in tasks finished
+        Operations(additions=arrays * added, memory=sums * len(runs) + seen),  # cleared, and in tasks finished
         read_nbytes=matrix.nbytes / n_rows * (covered + n_blocks * statistic.reads.before),
         pieces=n_blocks,
         sent_nbytes=windows.nbytes,
