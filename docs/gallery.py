@@ -51,13 +51,9 @@ class Effort:
     )  # fmt: skip
     machine: Mapping[str, Any] = field(
         default_factory=lambda: {
-            "n_hidden": 400,
-            "epochs": 10,
-            "learning_rate": 0.01,
-            "momentum": 0.5,
-            "threads": 1,
+            "n_hidden": 400, "epochs": 10, "learning_rate": 0.01, "momentum": 0.5, "threads": 1,
         }
-    )
+    )  # fmt: skip
     gibbs: int = 1000
     stack: Mapping[str, Any] = field(default_factory=lambda: {"hidden": (500, 500, 500), "epochs": 15})
     few: Mapping[str, Any] = field(
@@ -270,7 +266,7 @@ def write(figure: Figure, path: Path) -> None:
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=DPI)
     image = Image.open(drawn).convert("RGB")
-    image.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(path, optimize=True)
+    image.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -108,7 +108,7 @@ def test_the_base_is_pinned_by_a_digest():
 def test_extras_that_are_installed_exist():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     asked = re.findall(r"^ARG EXTRAS=(\S+)", DOCKERFILE, re.MULTILINE) + re.findall(r'"\.\[([\w,]+)\]"', DOCKERFILE)
-    assert asked == ["postgres,s3", "nets"]
+    assert asked == ["neuro,postgres,s3,spark", "nets"]
     assert {extra for names in asked for extra in names.split(",")} <= set(extras)
     assert re.search("^boto3==", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
 
