@@ -29,9 +29,10 @@ def connected(address: str) -> Client:
     try:
         _require_listener(address)
         return Client(address, timeout=CONNECT_SECONDS)
-    except (OSError, TimeoutError, ValueError) as error:
-        is_none = isinstance(error, ValueError)  # it is no address: of another scheme, or without a port
-        raise (RefusedError if is_none else EngineError)(
+    except ValueError as error:  # of another scheme, or without a port
+        raise RefusedError(f"dask: {address} is no address of a scheduler. Write it as tcp://host:8786.") from error
+    except (OSError, TimeoutError) as error:
+        raise EngineError(
             f"dask: no scheduler answers at {address} ({type(error).__name__}). Start one with "
             f"`dask scheduler`, or leave the address out to work on this machine."
         ) from error

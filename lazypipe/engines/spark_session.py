@@ -29,6 +29,7 @@ from lazypipe.progress import WorkerSaid
 EXECUTOR_SECONDS = 30
 POLL_SECONDS = 0.1
 MIN_JAVA = 17
+MASTERS = ("spark://", "yarn", "k8s://", "local")  # how the address of one begins
 LOGGING = Path(__file__).with_name("spark_log4j2.properties")
 INSTALL_JAVA = "Install Java 17 or 21 (Debian, Ubuntu: apt-get install openjdk-17-jre-headless) and set JAVA_HOME"
 # Of sessions that are started here. What spark-submit or a session that is there was given stays.
@@ -150,7 +151,12 @@ def require_java() -> None:
 
 
 def require_master(address: str) -> None:
-    """Raise EngineError where nobody answers at a ``spark://`` address; Spark itself tries for a minute and longer."""
+    """Raise RefusedError for what is no master, EngineError where nobody answers at a ``spark://`` address.
+
+    Spark itself would tell of the one in lines of Java, and try the other for a minute and longer.
+    """
+    if not address.startswith(MASTERS):
+        raise RefusedError(f"spark: {address} is no master. Write it as spark://host:7077, or yarn.")
     if not address.startswith("spark://"):
         return
     does = "listens"

@@ -16,7 +16,7 @@ import lazypipe as lp
         ({"workers": 0}, lp.ConfigError, "workers: 0"),
         ({"kind": "serial", "address": "tcp://x:1"}, lp.ConfigError, "serial has no address"),
         ({"kind": "dask", "address": "tcp://127.0.0.1:1"}, lp.EngineError, "no scheduler answers at tcp://127.0.0.1:1"),
-        ({"kind": "dask", "address": "nonsense"}, lp.EngineError, "no scheduler answers at nonsense"),
+        ({"kind": "dask", "address": "nonsense"}, lp.RefusedError, "nonsense is no address of a scheduler"),
         ({"kind": "spark", "address": "spark://127.0.0.1:1"}, lp.EngineError, "nobody listens at spark://127.0.0.1:1"),
     ],
     ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else "",
