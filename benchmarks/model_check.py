@@ -48,6 +48,10 @@ def covariance(path: Path, engine: Engine) -> Plan:
     return lp.covariance(path, engine=engine).plan
 
 
+def tiles(path: Path, engine: Engine) -> Plan:
+    return lp.covariance(path, engine=engine, out=path.with_name("tiles.zarr"), overwrite=True).plan
+
+
 def regression(path: Path, engine: Engine) -> Plan:
     return lp.LinearRegression().fit(path, 0, engine=engine).plan_
 
@@ -77,10 +81,12 @@ CASES = (
     Case("covariance, 250,000 x 1,000", "tall.npy", covariance),
     Case("covariance, 1,000,000 x 250", "thin.npy", covariance),
     Case("covariance, 60,000 x 3,000", "square.npy", covariance),
+    Case("covariance in tiles, 2,000 x 12,000", "few.npy", tiles),
     Case("linear regression, 250,000 x 1,000", "tall.npy", regression),
     Case("PCA by gradient, 2,000 x 250,000, panels", "wide.zarr", components("gradient")),
     Case("PCA by gradient, 2,000 x 250,000, rows", "wide.npy", components("gradient")),
-    Case("PCA by Gram matrix, 2,000 x 250,000", "wide.zarr", components("gram")),
+    Case("PCA by gradient, 2,000 x 100,000, panels", "less_wide.zarr", components("gradient")),
+    Case("PCA by Gram matrix, 2,000 x 100,000", "less_wide.zarr", components("gram")),
     Case("spikes, 50 units, 60 lags x 384 channels", "recording.npy", averages(50, (-30, 30))),
     Case("spikes, 20 units, 600 lags x 384 channels", "recording.npy", averages(20, (-300, 300))),
 )
@@ -90,8 +96,10 @@ def make(folder: Path) -> None:
     """The data, warm."""
     for name, shape in (("tall", (250_000, 1_000)), ("thin", (1_000_000, 250)), ("square", (60_000, 3_000))):
         lp.generate(folder / f"{name}.npy", *shape, spectrum="1/i", rank=20, mean=1.0, noise=0.05)
-    lp.generate(folder / "wide.npy", 2_000, 250_000, spectrum="1/i", rank=50, noise=0.003)
-    lp.convert(folder / "wide.npy", folder / "wide.zarr")
+    for name, n_columns in (("wide", 250_000), ("less_wide", 100_000), ("few", 12_000)):
+        lp.generate(folder / f"{name}.npy", 2_000, n_columns, spectrum="1/i", rank=50, noise=0.003)
+    for name in ("wide", "less_wide"):
+        lp.convert(folder / f"{name}.npy", folder / f"{name}.zarr")
     np.save(folder / "small.npy", np.ones((4096, 4), np.float32))
     n = SECONDS * RATE
     recording = np.lib.format.open_memmap(folder / "recording.npy", "w+", np.int16, (n, CHANNELS))

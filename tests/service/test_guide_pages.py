@@ -19,7 +19,6 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not instal
 
 MOST_NBYTES = 150_000  # of a picture in docs/guides/images
 COLOURS = 128
-WIDTH = 200  # of a column of numbers
 PCA = {"source": "data/small.npy", "n_components": 5, "engine": {"memory": "256MiB"}}
 SWEEP = ("--labels", "data/digits.labels.npy", "--hold-out", "0.2", "--divide-by", "255", "--seeds", "0,1")
 STATE = 'MLflowLocalStorage-1.1-ExperimentPage-["{}"]-ReactComponentState'  # where the UI keeps what is shown
@@ -88,7 +87,6 @@ class Reader:
         for chart in state["compareRunCharts"]:
             chart["deleted"] = chart["metricKey"] not in shown.get("charts", ())
             chart["scaleType"] = "log"
-        state["columnWidths"] = {name: WIDTH for name in shown["selectedColumns"] if name.startswith("metrics.")}
         self._store({key: state | {name: value for name, value in shown.items() if name != "charts"}})
 
     def _store(self, values: dict) -> None:

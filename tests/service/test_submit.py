@@ -26,7 +26,7 @@ pytestmark = needs_java
 
 
 @pytest.fixture(scope="module")
-def bare(tmp_path_factory):
+def bare(tmp_path_factory, env):
     """A Python with every package of this one but lazypipe: path files of another folder are not read."""
     folder = tmp_path_factory.mktemp("bare") / "environment"
     venv.create(folder, symlinks=True, with_pip=False)
@@ -34,7 +34,7 @@ def bare(tmp_path_factory):
     (site / "packages.pth").write_text(f"{PACKAGES}\n")
     python = folder / "bin" / "python"
     alone = [python, "-c", "import numpy, lazypipe"]
-    found = subprocess.run(alone, cwd="/", capture_output=True, text=True, check=False)
+    found = subprocess.run(alone, cwd="/", env=env, capture_output=True, text=True, check=False)
     assert "No module named 'lazypipe'" in found.stderr
     return python
 
