@@ -26,7 +26,7 @@ from lazypipe.engines.versions import ASK, own_versions, require_same_versions
 from lazypipe.errors import EngineError, RefusedError
 from lazypipe.progress import WorkerSaid
 
-EXECUTOR_SECONDS = 30
+EXECUTOR_SECONDS = 60  # a busy machine takes half of them to start Java alone
 POLL_SECONDS = 0.1
 MIN_JAVA = 17
 MASTERS = ("spark://", "yarn", "k8s://", "local")  # how the address of one begins
