@@ -33,13 +33,13 @@ package: .venv  ## dist/lazypipe.zip, the library to ship to Spark's workers (--
 	$(BIN)/python -m lazypipe.shipping dist/lazypipe.zip
 
 test: .venv  ## every test but those of servers and faults (those of Spark need Java 17 or 21)
-	$(BIN)/python -m pytest -m 'not service'
+	$(BIN)/python -m pytest -m 'not service' -n auto --maxprocesses 4 --dist loadfile
 
 test-service: .venv  ## tests with real servers: schedules, faults, cut links
 	$(BIN)/python -m pytest -m service
 
 coverage: .venv  ## which lines of lazypipe, jobs and flows `make test` does not run
-	$(BIN)/python -m pytest -m 'not service' --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -m 'not service' -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term:skip-covered
 
 bench: .venv  ## lazypipe beside its peers: hours, and the table of README.md (QUICK=1: small, in minutes)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
