@@ -24,6 +24,7 @@ class Work:
     written_nbytes: float = 0.0  # by the tasks
     on_driver: Operations = NOTHING  # after the tasks
     times: float = 1.0  # expected; 0 where the data decide whether it is made at all
+    as_dense: bool = False  # of sparse rows: no more than these operations, and most often far fewer
 
 
 NO_WORK = Work()  # that nothing is known of
@@ -32,7 +33,8 @@ NO_WORK = Work()  # that nothing is known of
 def work_of_fold(statistic: Statistic, matrix: Matrix, runs: Sequence[Run], step: int, in_place: bool) -> Work:
     """Of folding ``statistic`` over runs of blocks of ``step``; ``in_place`` where stripes are read as they lie.
 
-    A statistic counts its ``operations`` for a block of a shape; sparse rows, and one that does not, have None.
+    A statistic counts its ``operations`` for a block of a shape, of sparse rows as if they were dense; of one that does
+    not they are None.
     """
     n_rows, n_columns = matrix.shape
     by_rows = statistic.axis == "rows"
@@ -41,7 +43,7 @@ def work_of_fold(statistic: Statistic, matrix: Matrix, runs: Sequence[Run], step
     n_blocks = sum(-(-(run.stop - run.start) // run.step) for run in runs)
     shape = (step, line) if by_rows else (line, step)
     operations = None
-    if not matrix.sparse and hasattr(statistic, "operations"):
+    if hasattr(statistic, "operations"):
         one: Operations = statistic.operations(*shape, compute_dtype(matrix.dtype).itemsize)
         added = n_blocks * statistic.state_nbytes(n_rows, n_columns)
         operations = one.times(length / step).plus(Operations(memory=added))
@@ -52,6 +54,7 @@ def work_of_fold(statistic: Statistic, matrix: Matrix, runs: Sequence[Run], step
         read_nbytes=matrix.nbytes * length / whole,
         pieces=n_blocks * (line if apart else 1),
         sent_nbytes=arrays_nbytes(statistic),
+        as_dense=matrix.sparse,
     )
 
 

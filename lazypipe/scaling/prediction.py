@@ -117,13 +117,13 @@ class Prediction:
         return "shared storage" if full else name
 
 
-def predict(plan: Plan, machine: Machine, workers: int) -> Prediction:
+def predict(plan: Plan, machine: Machine, workers: int, *, as_dense: bool = False) -> Prediction:
     """The plan on ``workers`` of one task at a time; in the driver's own process where the plan is for that.
 
-    Raises PlanError for a plan of which nothing counts the arithmetic.
+    Raises PlanError for a plan of which nothing counts the arithmetic: that of sparse rows is known ``as_dense`` alone.
     """
     for fold in plan.folds:
-        if fold.work.operations is None:
+        if fold.work.operations is None or (fold.work.as_dense and not as_dense):
             raise PlanError(
                 f"{plan.uri}: there is no model of the time of {fold.title!r}: its arithmetic is not counted. "
                 f"Leave the number of workers out."
