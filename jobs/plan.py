@@ -35,7 +35,7 @@ EXAMPLES = """Memory, tasks, passes and the size of the result, from metadata al
 With --workers also the time and memory that a model predicts on so many, for data that are there or on paper.
 
   python -m jobs plan pca --shape 1000000,10000000 --engine.memory 8GiB --workers 100
-  python -m jobs plan sta --duration 100h --n-channels 5000 --sampling-rate 30000 --window -30 60 --workers 100"""
+  python -m jobs plan sta --duration 1h --n-channels 384 --sampling-rate 30000 --window -30 60 --workers 10"""
 ON_PAPER = ("--workers", "--shape", "--duration", "--machine")
 
 
