@@ -3,6 +3,10 @@
 In time, each run of blocks has a state of all units, and the recording is read once. Cut by units (and
 channels, where one unit alone is too large), each task reads the whole recording for its own sums, which only
 it holds: all states together are one, however many tasks there are.
+
+On a cluster of many workers these tasks would read the recording as often as there are workers. There the few
+tiles whose states fit are folded in time, one after another, by all workers: but only sums of integers, which are
+exact in any order. Sums of floats depend on the cut, and that must not depend on the number of workers.
 """
 
 from __future__ import annotations
@@ -41,10 +45,14 @@ class Tile(NamedTuple):
 
 @dataclass(frozen=True)
 class WindowPlan:
-    """The fold, or, where ``tiles`` are given, what the tasks that make one each take."""
+    """The fold, or, where ``tiles`` are given, what the tasks that make one each take.
+
+    ``in_time``: each tile is a fold of its own instead, one after another, and ``fold`` is that of the largest.
+    """
 
     fold: FoldPlan
     tiles: tuple[Tile, ...] = ()
+    in_time: bool = False
 
 
 def part_of(statistic: SpikeTriggered, tile: Tile) -> SpikeTriggered:
@@ -76,7 +84,43 @@ def plan_windows(
             return WindowPlan(replace(fold, bytes_read=matrix.nbytes).doing(times=matrix.shape[0] / epoch))
     except MemoryPlanError:
         pass
-    return plan_in_tiles(title, statistic, matrix, host, slots, reserved, chunk_length)
+    apart = plan_in_tiles(title, statistic, matrix, host, slots, reserved, chunk_length)
+    if host.shared or not statistic.is_exact:
+        return apart
+    together = plan_tiles_in_time(title, statistic, matrix, host, slots, reserved, chunk_length)
+    if together is None or len(together.tiles) >= len(apart.tiles):
+        return apart
+    rounds = -(-len(apart.tiles) // slots)  # times that a worker reads the recording
+    return together if len(together.tiles) < rounds * min(slots, len(together.fold.runs)) else apart
+
+
+def plan_tiles_in_time(
+    title: str,
+    statistic: SpikeTriggered,
+    matrix: Matrix,
+    host: Host,
+    slots: int,
+    reserved: int,
+    chunk_length: int | None = None,
+) -> WindowPlan | None:
+    """The fewest tiles whose fold has a run for each of ``slots`` tasks, folded one after another; None if none fits.
+
+    The sums of the epochs that are done are held on the driver besides.
+    """
+
+    def plan(part: SpikeTriggered, n_tiles: int) -> FoldPlan:
+        epoch = epoch_rows(part, matrix, host)
+        held = reserved + (part.state_nbytes(*matrix.shape) if epoch < matrix.shape[0] else 0)
+        fold = plan_in_time(title, part, matrix, host, held, chunk_length, Span(0, epoch))
+        return fold.doing(times=n_tiles * matrix.shape[0] / epoch)
+
+    def keeps_busy(fold: FoldPlan) -> bool:
+        return len(fold.runs) >= min(slots, MANY_RUNS)
+
+    try:
+        return replace(_first_that_fits(statistic, matrix, 1, plan, keeps_busy), in_time=True)
+    except MemoryPlanError:
+        return None
 
 
 def epoch_rows(statistic: SpikeTriggered, matrix: Matrix, host: Host) -> int:
