@@ -88,10 +88,10 @@ def plan_windows(
     if host.shared or not statistic.is_exact:
         return apart
     together = plan_tiles_in_time(title, statistic, matrix, host, slots, reserved, chunk_length)
-    if together is None or len(together.tiles) >= len(apart.tiles):
-        return apart
     rounds = -(-len(apart.tiles) // slots)  # times that a worker reads the recording
-    return together if len(together.tiles) < rounds * min(slots, len(together.fold.runs)) else apart
+    if together is None or len(together.tiles) >= min(len(apart.tiles), rounds * _busy(together.fold, slots)):
+        return apart
+    return together
 
 
 def plan_tiles_in_time(
@@ -103,24 +103,31 @@ def plan_tiles_in_time(
     reserved: int,
     chunk_length: int | None = None,
 ) -> WindowPlan | None:
-    """The fewest tiles whose fold has a run for each of ``slots`` tasks, folded one after another; None if none fits.
+    """Tiles that are folded one after another, each in one epoch, so many that a worker reads least; None if none fit.
 
-    The sums of the epochs that are done are held on the driver besides.
+    Each fold sends the spikes to every worker, so that many epochs would cost more than they save.
     """
+    best: WindowPlan | None = None
+    for grid in _grids(statistic, 1):
+        tiles = _tiles(statistic, *grid)
+        if best is not None and len(tiles) * _busy(best.fold, slots) >= len(best.tiles) * slots:
+            break  # even if all workers were busy
+        part = part_of(statistic, _largest(tiles))
+        if epoch_rows(part, matrix, host) < matrix.shape[0]:
+            continue
+        try:
+            fold = plan_in_time(title, part, matrix, host, reserved, chunk_length)
+        except MemoryPlanError:
+            continue
+        if best is None or len(tiles) * _busy(best.fold, slots) < len(best.tiles) * _busy(fold, slots):
+            fold = replace(fold, bytes_read=matrix.nbytes * len(tiles))
+            best = WindowPlan(fold.doing(times=len(tiles)), tiles, in_time=True)
+    return best
 
-    def plan(part: SpikeTriggered, n_tiles: int) -> FoldPlan:
-        epoch = epoch_rows(part, matrix, host)
-        held = reserved + (part.state_nbytes(*matrix.shape) if epoch < matrix.shape[0] else 0)
-        fold = plan_in_time(title, part, matrix, host, held, chunk_length, Span(0, epoch))
-        return fold.doing(times=n_tiles * matrix.shape[0] / epoch)
 
-    def keeps_busy(fold: FoldPlan) -> bool:
-        return len(fold.runs) >= min(slots, MANY_RUNS)
-
-    try:
-        return replace(_first_that_fits(statistic, matrix, 1, plan, keeps_busy), in_time=True)
-    except MemoryPlanError:
-        return None
+def _busy(fold: FoldPlan, slots: int) -> int:
+    """Workers that a fold keeps busy."""
+    return min(slots, len(fold.runs))
 
 
 def epoch_rows(statistic: SpikeTriggered, matrix: Matrix, host: Host) -> int:
