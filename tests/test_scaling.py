@@ -39,11 +39,6 @@ def pca_plan(shape, memory, layout="panels", **options):
     return lp.plan_pca(matrix_on_paper(shape, "float32", layout, memory), lp.PCA(10, **options), engine(1, memory))
 
 
-def sta_plan(workers, memory, n_units=20, **options):
-    question = question_on_paper(60 * 30_000, 64, "int16", 30_000, (-30, 30), n_units, 600)
-    return plan_question(question, engine(workers, memory), **options)
-
-
 def seconds(plan, workers, **rates):
     return predict(plan, replace(FREE, **rates), workers).seconds
 
