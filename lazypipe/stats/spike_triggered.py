@@ -47,6 +47,8 @@ class Moments(NamedTuple):
 
 
 class WindowMoments(NamedTuple):
+    """What is known of the windows of each unit."""
+
     used: np.ndarray  # (n_units, 1), or (n_units, length) where lags differ
     not_finite: np.ndarray  # (n_units,)
     mean: np.ndarray  # (n_units, length, n_channels)
