@@ -1,4 +1,4 @@
-"""What a job that has Spark read a table is told, and how it is opened."""
+"""The options of a job that has Spark read a table, and how that table is read and written."""
 
 from __future__ import annotations
 
@@ -107,7 +107,8 @@ def run_table(config: Any, console: ConsoleProgress) -> Converted:
     require_good(config.target, config.nulls, config.categories, config.max_categories, config.dtype, config.overwrite)
     if config.source is not None and config.engine.address is None and "HADOOP_CONF_DIR" not in os.environ:
         require_there(config.source)  # before Java starts, which takes a while
-        _ = config.format or format_of(config.source)
+        if config.format is None:
+            format_of(config.source)
     engine_config = config.engine.model_dump() | {"kind": "spark"}
     progress = Progress((console,))
     with open_engine(**engine_config, progress=progress) as engine:
