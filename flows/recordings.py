@@ -33,7 +33,7 @@ def recordings(config: job.RecordingsConfig) -> Any:
     if taken.failed:
         raise DataError(hidden(taken.failure()))
     if not taken.new:
-        message = f"no new recording in {config.folder}: nothing to do"
+        message = hidden(f"no new recording in {config.folder}: nothing to do")
         get_run_logger().info("unchanged: %s", message)
         return Completed(name="Unchanged", message=message, data=taken)
     return taken
@@ -42,9 +42,8 @@ def recordings(config: job.RecordingsConfig) -> Any:
 @task(name="report", cache_policy=NO_CACHE)
 def report(taken: Taken, folder: str) -> None:
     """A markdown artifact: a line a recording."""
-    create_markdown_artifact(
-        markdown=hidden("\n".join(table(taken))), key="recordings-result", description=f"recordings of {folder}"
-    )
+    text, of = hidden("\n".join(table(taken))), hidden(f"recordings of {folder}")
+    create_markdown_artifact(markdown=text, key="recordings-result", description=of)
 
 
 def table(taken: Taken) -> list[str]:
