@@ -26,7 +26,7 @@ class Said:
         return [f"predict   {self.what}"]
 
 
-@flow(name="predict", on_failure=[alert], on_crashed=[alert], flow_run_name=named)
+@flow(name="predict", on_failure=[alert], on_crashed=[alert], flow_run_name=named)  # type: ignore[untyped-decorator]
 def predict(config: job.PredictConfig) -> Said:
     """Classes, probabilities, numbers or features of the rows of a matrix by a trained network."""
     check(plan, config)
@@ -50,7 +50,7 @@ def run(config: job.PredictConfig) -> Said:
     return Said(f"{config.out}: {' x '.join(f'{n:,}' for n in said.shape)} {said.dtype}")
 
 
-@task(name="report", cache_policy=NO_CACHE)
+@task(name="report", cache_policy=NO_CACHE)  # type: ignore[untyped-decorator]
 def report(said: Said, out: str) -> None:
     """A markdown artifact: what was written."""
     create_markdown_artifact(markdown=hidden(f"- {said.what}"), key="predict-result", description=hidden(out))

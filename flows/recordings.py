@@ -21,7 +21,7 @@ from lazypipe.secrets import hidden
 SHOWN = 200  # recordings in the report, those that are waited for or failed first
 
 
-@flow(name="recordings", on_failure=[alert], on_crashed=[alert], flow_run_name=named)
+@flow(name="recordings", on_failure=[alert], on_crashed=[alert], flow_run_name=named)  # type: ignore[untyped-decorator]
 def recordings(config: job.RecordingsConfig) -> Any:
     """Averages of every new recording of a folder around its spikes, each taken once, with a report of all of them.
 
@@ -39,7 +39,7 @@ def recordings(config: job.RecordingsConfig) -> Any:
     return taken
 
 
-@task(name="report", cache_policy=NO_CACHE)
+@task(name="report", cache_policy=NO_CACHE)  # type: ignore[untyped-decorator]
 def report(taken: Taken, folder: str) -> None:
     """A markdown artifact: a line a recording."""
     text, of = hidden("\n".join(table(taken))), hidden(f"recordings of {folder}")

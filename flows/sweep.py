@@ -14,7 +14,7 @@ from jobs._tables import markdown
 SHOWN = 60  # sizes and models in the report
 
 
-@flow(name="sweep", on_failure=[alert], on_crashed=[alert], flow_run_name=named)
+@flow(name="sweep", on_failure=[alert], on_crashed=[alert], flow_run_name=named)  # type: ignore[untyped-decorator]
 def sweep(config: job.SweepConfig) -> Result:
     """Scores at every sample size and strength of regularization, tracked in MLflow, with a report as an artifact."""
     return stages(job, config, table)
