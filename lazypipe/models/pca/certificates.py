@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-MEANINGLESS = 0.5  # radians
-
 
 class Certificate(NamedTuple):
+    """How sure the k leading pairs are."""
+
     gaps: np.ndarray  # (k,) to the nearest other eigenvalue, at least; 0 where it cannot be told
     eigenvalue_bounds: np.ndarray  # (k,) |λ - θ| at most
     angle_bounds: np.ndarray  # (k,) radians; π/2 says nothing
