@@ -22,11 +22,11 @@ from lazypipe.progress import PassDone
 
 
 class MLPConfig(ComputingConfig, StepsConfig, LayersConfig, ExamplesConfig):
-    """Train a multilayer perceptron to sort rows into classes, or to predict a number, on the processor or a GPU.
+    r"""Train a multilayer perceptron to sort rows into classes, or to predict a number, on the processor or a GPU.
 
       python -m jobs mlp --source data/train.npy --labels data/train.labels.npy --hold-out 0.2
-      python -m jobs mlp --source data/train.npy --labels data/train.labels.npy --validation data/test.npy \\
-        --validation-labels data/test.labels.npy --divide-by 255 --hidden 1024,512 --dropout 0.2 --l2 1e-4 \\
+      python -m jobs mlp --source data/train.npy --labels data/train.labels.npy --validation data/test.npy \
+        --validation-labels data/test.labels.npy --divide-by 255 --hidden 1024,512 --dropout 0.2 --l2 1e-4 \
         --schedule cosine --epochs 30 --patience 5 --state states/mlp --out results/mlp
 
     Rows that the budget (--engine.memory) holds are read once; of larger files blocks are read in random order while
