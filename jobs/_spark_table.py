@@ -14,8 +14,9 @@ from jobs._values import words
 from lazypipe.console import ConsoleProgress
 from lazypipe.engines import open_engine
 from lazypipe.errors import ConfigError
+from lazypipe.extras import require_packages
 from lazypipe.progress import Progress
-from lazypipe.tables.formats import format_of, require_there
+from lazypipe.tables.formats import format_of, require_known, require_there
 from lazypipe.tables.record import Converted
 
 
@@ -101,6 +102,9 @@ def require_one_kind(config: TableConfig) -> None:
 
 def run_table(config: Any, console: ConsoleProgress) -> Converted:
     """Have Spark read the table, and write it."""
+    if config.format is not None:
+        require_known(config.format)
+    require_packages("tables need", "spark", "pyspark")
     from lazypipe.tables.convert import convert_table, require_good  # which import pyspark
     from lazypipe.tables.frames import open_files, open_named
 

@@ -1217,6 +1217,12 @@ TOOLS = {
     "a table with nulls of no kind": Bad(
         f"{TABLE} --nulls omit", "ConfigError: --nulls: 'omit' is not one of raise, nan, zero, drop."
     ),
+    "a format that Spark does not read": Bad(
+        f"{TABLE} --format cvs",
+        "ConfigError: format (--format): 'cvs' is no format that Spark reads; the nearest is 'csv'. Give one of csv, json, "
+        "parquet, orc, text, xml, jdbc, avro, delta, hudi, iceberg, or the class of a reader, such as "
+        "com.example.Source.",
+    ),
     "tables that are not there": Bad(
         "jobs convert --source raw/*.csv --engine.kind spark --target new/x.npy",
         "DataError: raw/*.csv: no such file or directory. Check the path.",
