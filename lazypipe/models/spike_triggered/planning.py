@@ -131,8 +131,10 @@ def _busy(fold: FoldPlan, slots: int) -> int:
 
 
 def epoch_rows(statistic: SpikeTriggered, matrix: Matrix, host: Host) -> int:
-    """Rows of the recording that are cut into runs at a time: all of them, or, where few states fit, as many as
-    make so many runs. Epochs are folded one after another into one state, which is what can be saved."""
+    """Rows of the recording that are cut into runs at a time: all of them, or fewer where few states fit.
+
+    Then as many as make so many runs. Epochs are folded one after another into one state, which is what can be saved.
+    """
     state = statistic.state_nbytes(*matrix.shape)
     n_runs = runs_that_fit(MAX_RUNS, state, host.memory // 2)
     if n_runs >= MANY_RUNS:
