@@ -105,7 +105,7 @@ def carry_out(config: RunConfig, work: Work) -> Result:
                 measured = {
                     "seconds": time.monotonic() - begun,
                     "peak_memory_bytes": engine.peak_memory(),
-                    "planned_peak_bytes": answer.plan.peak_bytes,
+                    "planned_peak_bytes": answer.plan.peak_nbytes,
                     "bytes_read": reading.total,
                 }
                 if answer.figures.get("passes") is not None:

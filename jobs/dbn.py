@@ -78,12 +78,12 @@ class DBNConfig(ComputingConfig, ExamplesConfig):
 
 def run(config: DBNConfig) -> Result:
     """Train, save ``model.safetensors``, ``stack.safetensors``, ``history.csv`` and ``confusion``, and log the run."""
-    return _run.carry_out(config, _work(config))
+    return _run.carry_out(config, work_of(config))
 
 
 def plan(config: DBNConfig) -> Plan | Result:
     """What ``run`` would take, from labels and metadata."""
-    return _run.plan(config, _work(config))
+    return _run.plan(config, work_of(config))
 
 
 def show(result: Result) -> None:
@@ -116,7 +116,7 @@ def main(argv: list[str] | None = None) -> int:
     return command("dbn", DBNConfig, run, argv, show)
 
 
-def _work(config: DBNConfig) -> Work:
+def work_of(config: DBNConfig) -> Work:
     from lazypipe.nets.stack import save_stack  # torch, before the plan is made, which counts its memory
 
     model = lp.DBN(

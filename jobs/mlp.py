@@ -39,12 +39,12 @@ class MLPConfig(ComputingConfig, StepsConfig, LayersConfig, ExamplesConfig):
 
 def run(config: MLPConfig) -> Result:
     """Train, save ``model.safetensors``, ``history.csv`` and ``confusion`` (K, K), and log the run."""
-    return _run.carry_out(config, _work(config))
+    return _run.carry_out(config, work_of(config))
 
 
 def plan(config: MLPConfig) -> Plan | Result:
     """What ``run`` would take, from labels and metadata."""
-    return _run.plan(config, _work(config))
+    return _run.plan(config, work_of(config))
 
 
 def show(result: Result) -> None:
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
     return command("mlp", MLPConfig, run, argv, show)
 
 
-def _work(config: MLPConfig) -> Work:
+def work_of(config: MLPConfig) -> Work:
     import lazypipe.nets.mlp  # noqa: F401  # before the plan is made, which counts the memory of libraries
 
     model = lp.MLP(**fields_of(config, LayersConfig, StepsConfig, ComputingConfig))

@@ -47,12 +47,12 @@ class RBMConfig(ComputingConfig, MachineConfig, RowsConfig):
 
 def run(config: RBMConfig) -> Result:
     """Train, save ``model.safetensors`` and ``history.csv``, and log the run."""
-    return _run.carry_out(config, _work(config))
+    return _run.carry_out(config, work_of(config))
 
 
 def plan(config: RBMConfig) -> Plan | Result:
     """What ``run`` would take, from metadata alone."""
-    return _run.plan(config, _work(config))
+    return _run.plan(config, work_of(config))
 
 
 def show(result: Result) -> None:
@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
     return command("rbm", RBMConfig, run, argv, show)
 
 
-def _work(config: RBMConfig) -> Work:
+def work_of(config: RBMConfig) -> Work:
     import lazypipe.nets.rbm  # noqa: F401  # before the plan is made, which counts the memory of libraries
 
     model = lp.RBM(config.n_hidden, **fields_of(config, MachineConfig, ComputingConfig))

@@ -117,10 +117,6 @@ class Plan:
         return self.host.base + self.arrays_nbytes
 
     @property
-    def peak_bytes(self) -> int:
-        return self.peak_nbytes
-
-    @property
     def told(self) -> tuple[str, ...]:
         """The notes, and where the data come from if that is a store."""
         if not is_remote(self.uri):

@@ -1219,8 +1219,8 @@ TOOLS = {
     ),
     "a format that Spark does not read": Bad(
         f"{TABLE} --format cvs",
-        "ConfigError: format (--format): 'cvs' is no format that Spark reads; the nearest is 'csv'. Give one of csv, json, "
-        "parquet, orc, text, xml, jdbc, avro, delta, hudi, iceberg, or the class of a reader, such as "
+        "ConfigError: format (--format): 'cvs' is no format that Spark reads; the nearest is 'csv'. Give one of csv, "
+        "json, parquet, orc, text, xml, jdbc, avro, delta, hudi, iceberg, or the class of a reader, such as "
         "com.example.Source.",
     ),
     "tables that are not there": Bad(

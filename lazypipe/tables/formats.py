@@ -34,8 +34,8 @@ def require_known(kind: str) -> None:
     close = difflib.get_close_matches(kind.lower(), READERS, n=1, cutoff=0.6)
     nearest = f"; the nearest is {close[0]!r}" if close else ""
     raise ConfigError(
-        f"format (--format): {kind!r} is no format that Spark reads{nearest}. Give one of {', '.join(READERS)}, or the class of a "
-        f"reader, such as com.example.Source."
+        f"format (--format): {kind!r} is no format that Spark reads{nearest}. Give one of {', '.join(READERS)}, or the "
+        "class of a reader, such as com.example.Source."
     )
 
 

@@ -18,8 +18,8 @@ def test_what_spark_does_not_read_is_refused_with_the_nearest_that_it_does(name,
     with pytest.raises(ConfigError) as told:
         require_known(name)
     assert str(told.value) == (
-        f"format: {name!r} is no format that Spark reads{nearest}. Give one of {', '.join(READERS)}, or the class of a "
-        "reader, such as com.example.Source."
+        f"format (--format): {name!r} is no format that Spark reads{nearest}. Give one of {', '.join(READERS)}, or the "
+        "class of a reader, such as com.example.Source."
     )
 
 

@@ -55,7 +55,7 @@ def certificate(
     return Certificate(gaps, bounds, angles, [(i, i + 1) for i in range(last) if blurred[i]])
 
 
-def told(close: list[tuple[int, int]], values: np.ndarray, n_rows: float) -> str:
+def told(close: list[tuple[int, int]], n_rows: float) -> str:
     """The pairs as a sentence, components counted from 1; nothing where there are none."""
     if not close:
         return ""

@@ -181,7 +181,7 @@ class PCA(Parameterised):
             )
         if self.close_pairs_:
             warnings.warn(
-                "PCA: " + told(self.close_pairs_, self.explained_variance_, self.n_samples_),
+                "PCA: " + told(self.close_pairs_, self.n_samples_),
                 ClosePairWarning,
                 stacklevel=3,
             )
