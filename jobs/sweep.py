@@ -178,8 +178,13 @@ def show(result: Result) -> None:
     print(f"best      {best_line(figures)}")
     print(f"cells     {cells_line(figures)}; {figures['passes']:,} passes at most, {figures['seconds']:.1f} s")
     print("\n".join([_run.memory_line(figures), *result.lines()]))
-    if figures["failure"]:
-        raise lp.DataError(f"{figures['failure']} What each of them said is in {result.out / 'cells.csv'}.")
+    require_scores(result)
+
+
+def require_scores(result: Result) -> None:
+    """DataError where every cell failed."""
+    if failure := result.figures["failure"]:
+        raise lp.DataError(f"{failure} What each of them said is in {result.out / 'cells.csv'}.")
 
 
 def rows(figures: dict[str, Any]) -> list[tuple[str, ...]]:

@@ -76,6 +76,15 @@ def test_a_sweep_reports_its_verdict(here, tiny, common, tmp_path):
     assert "- cells: 6 of 6 done" in text and figures["mlflow"]["run_id"] in text
 
 
+def test_a_sweep_of_which_every_cell_failed_fails_after_its_report(here, tiny, common, tmp_path, monkeypatch):
+    np.save(tmp_path / "labels.npy", tiny[1][:, 0] > 0)
+    common |= {"labels": str(tmp_path / "labels.npy"), "hold_out": 0.25, "sizes": [10], "strengths": [1]}
+    monkeypatch.setattr("jobs.sweep.failure_of", lambda _: "all 1 cells failed, the first with: no luck.")
+    with pytest.raises(lp.DataError, match=r"all 1 cells failed, the first with: no luck\. What .*cells\.csv\."):
+        sweep(SweepConfig.model_validate(common))
+    assert "- cells: " in report(here, "sweep")
+
+
 def test_a_network_reports_its_epochs_and_predicts(here, tiny, common, tmp_path):
     np.save(tmp_path / "labels.npy", tiny[1][:, 0] > 0)
     common |= {"labels": str(tmp_path / "labels.npy"), "hold_out": 0.25, "hidden": [4], "batch_size": "all"}
