@@ -146,6 +146,6 @@ def covariance64(x: np.ndarray) -> np.ndarray:
 
 
 def largest_error(found: np.ndarray, wanted: np.ndarray) -> float:
-    """max |C - C64| / (s_i s_j)."""
+    """The largest |C - C64| / (s_i s_j)."""
     deviations = np.sqrt(np.diag(wanted))
     return float((np.abs(found - wanted) / np.outer(deviations, deviations)).max())

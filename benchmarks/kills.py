@@ -3,8 +3,8 @@
     python benchmarks/kills.py [--engine serial|dask|spark] [--job covariance|pca|tiles] [--kills 100] [--seed 0]
 
 A round is one job with a state, killed and started again until it ends by itself; its answer is compared with
-that of a run that nobody disturbed. For Dask and Spark a real cluster of this machine stays up, and of the kills
-about half hit a worker (Dask: two workers whose nannies bring them back; Spark: a Python worker). Moments are
+that of a run that nobody disturbed. For Dask and Spark a real cluster of two workers on this machine stays up, and of
+the kills about half hit one (Dask: a worker, which its nanny brings back; Spark: a Python worker). Moments are
 uniform over the time that an undisturbed run takes, from when its engine is open. Exits with 1 where any bit
 differs or a run fails by itself.
 
@@ -19,8 +19,6 @@ import os
 import random
 import shutil
 import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -32,6 +30,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 from common import describe_machine
+from servers import dask_cluster, spark_cluster
 
 import lazypipe as lp
 from lazypipe import plan
@@ -40,19 +39,19 @@ from lazypipe.io import tile_store
 from lazypipe.models.tiles import tile_tasks
 from lazypipe.progress import StageStarted, TaskDone
 
-BIN = Path(sys.executable).parent
 MEMORY = "128MiB"
-WORKER_SECONDS = 30
 SHAPES = {"covariance": (60_000, 400), "pca": (400, 60_000), "tiles": (20_000, 1_000)}
 
 
-def forked(name: str, work: Callable[[int], None]) -> tuple[int, int]:
-    """The pid of a child that does ``work``, given one end of a pipe, and the other end."""
+def forked(name: str, work: Callable[[int], None]) -> int:
+    """The pid of a child that does ``work``, once that has written to the pipe it is given, or the child has died."""
     ready, told = os.pipe()
     pid = os.fork()
     if pid:
         os.close(told)
-        return pid, ready
+        os.read(ready, 1)
+        os.close(ready)
+        return pid
     os.close(ready)
     status = 1
     try:
@@ -72,9 +71,11 @@ class Job:
     source: Path
     engine: str
     address: str | None
+    n_groups: int = 0  # of an undisturbed run
+    n_units: int = 0  # likewise
 
-    def start(self, state: Path, log: Path, result: Path) -> tuple[int, int]:
-        """Fork a driver: its pid, and a pipe that gives a byte when its engine is open."""
+    def start(self, state: Path, log: Path, result: Path) -> int:
+        """Fork a driver: its pid, once its engine is open."""
         return forked("driver", lambda told: self._work(state, log, result, told))
 
     def _work(self, state: Path, log: Path, result: Path, told: int) -> None:
@@ -125,9 +126,6 @@ class Job:
             )
         return 0
 
-    n_groups: int = 0  # of an undisturbed run
-    n_units: int = 0  # likewise
-
     @property
     def unit(self) -> str:
         """The progress event that counts its units of work."""
@@ -136,6 +134,8 @@ class Job:
 
 @dataclass
 class Tally:
+    """What has happened so far."""
+
     kills: dict[str, int] = field(default_factory=dict)
     rounds: int = 0
     equal: int = 0
@@ -174,9 +174,7 @@ def play(job: Job, folder: Path, seconds: float, workers: Callable[[], list[int]
         run += 1
         log = folder / f"log-{run}"
         before = job.saved(state)
-        pid, ready = job.start(state, log, result)
-        os.read(ready, 1)  # nothing where it died before
-        os.close(ready)
+        pid = job.start(state, log, result)
         status, n_kills = None, 0
         while status is None:
             status = ended(pid, random.uniform(0, seconds))
@@ -204,96 +202,49 @@ def play(job: Job, folder: Path, seconds: float, workers: Callable[[], list[int]
                 raise SystemExit("runs fail again and again")
 
 
-@contextlib.contextmanager
-def process(*command: object, cwd: Path) -> Iterator[int]:
-    """A server in a process group of its own, ended whole."""
-    env = {**os.environ, "SPARK_LOCAL_IP": "127.0.0.1", "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
-    with open(cwd / f"server-{time.monotonic_ns()}.log", "w") as log:
-        words = [str(word) for word in command]
-        child = subprocess.Popen(words, cwd=cwd, env=env, stdout=log, stderr=log, start_new_session=True)
-        try:
-            yield child.pid
-        finally:
-            os.killpg(child.pid, signal.SIGTERM)
-            try:
-                child.wait(15)
-            except subprocess.TimeoutExpired:
-                os.killpg(child.pid, signal.SIGKILL)
-                child.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def wait_for(port: int) -> None:
-    deadline = time.monotonic() + WORKER_SECONDS
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
-
-
-def below(pid: int, word: str) -> list[int]:
-    """Processes started by a process, or by those, whose command line has a word."""
+def below(word: str) -> list[psutil.Process]:
+    """Processes that this one has started, or those, whose command line has a word."""
     found = []
-    for child in psutil.Process(pid).children(recursive=True):
+    for child in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
             if any(word in part for part in child.cmdline()):
-                found.append(child.pid)
+                found.append(child)
     return found
 
 
 @contextlib.contextmanager
-def dask_cluster(folder: Path) -> Iterator[tuple[str, Callable[[], list[int]]]]:
-    """A scheduler and two workers; its address, and the workers to kill while both are there."""
-    port = free_port()
-    address = f"tcp://127.0.0.1:{port}"
-    quiet = ("--dashboard-address", "127.0.0.1:0")
-    with contextlib.ExitStack() as stack:
-        scheduler = (BIN / "dask", "scheduler", "--host", "127.0.0.1", "--port", port, *quiet)
-        stack.enter_context(process(*scheduler, cwd=folder))
-        wait_for(port)
-        worker = (BIN / "dask", "worker", address, "--nthreads", "1", *quiet)
-        nannies = [stack.enter_context(process(*worker, cwd=folder)) for _ in range(2)]
+def dask_workers(folder: Path) -> Iterator[tuple[str, Callable[[], list[int]]]]:
+    """The address of a scheduler with two workers, and these, which nannies have started, while both are there."""
 
-        def workers() -> list[int]:
-            found = [pid for nanny in nannies for pid in below(nanny, "spawn_main")]
-            return found if len(found) == 2 else []
+    def workers() -> list[int]:
+        found = [worker.pid for worker in below("spawn_main")]
+        return found if len(found) == 2 else []
 
-        # Asked by a process of its own: a client here would have threads, which forks do not take along.
-        code = f"from distributed import Client; Client({address!r}).wait_for_workers(2, timeout={WORKER_SECONDS})"
-        subprocess.run([sys.executable, "-c", code], check=True)
+    with dask_cluster(folder) as address:
         yield address, workers
 
 
 @contextlib.contextmanager
-def spark_cluster(folder: Path) -> Iterator[tuple[str, Callable[[], list[int]]]]:
-    """A standalone master with a worker of two cores; its address, and the Python workers to kill."""
-    port = free_port()
-    address = f"spark://127.0.0.1:{port}"
-    name = "org.apache.spark.deploy"
-    serve = (BIN / "spark-class", f"{name}.master.Master", "--host", "127.0.0.1", "--port", port)
-    work = (BIN / "spark-class", f"{name}.worker.Worker", "-c", "2", "-m", "2g", "-d", folder, address)
-    with process(*serve, "--webui-port", free_port(), cwd=folder):
-        wait_for(port)
-        with process(*work, cwd=folder) as worker:
-            # The first of them is the daemon that forks the others.
-            yield address, lambda: below(worker, "pyspark.daemon")[1:]
+def spark_workers(folder: Path) -> Iterator[tuple[str, Callable[[], list[int]]]]:
+    """The address of a master with two workers, and the Python workers, which a daemon of each has forked."""
+
+    def workers() -> list[int]:
+        found = {one.pid: one for one in below("pyspark.daemon")}
+        with contextlib.suppress(psutil.Error):
+            return [pid for pid, one in found.items() if one.ppid() in found]
+        return []
+
+    with spark_cluster(folder) as address:
+        yield address, workers
 
 
 @contextlib.contextmanager
 def no_cluster(folder: Path) -> Iterator[tuple[None, Callable[[], list[int]]]]:
+    """No address and no worker: the driver does it all."""
     yield None, list
 
 
-CLUSTERS = {"serial": no_cluster, "dask": dask_cluster, "spark": spark_cluster}
+CLUSTERS = {"serial": no_cluster, "dask": dask_workers, "spark": spark_workers}
 
 
 def same_bits(found: Path, wanted: Path) -> bool:
@@ -309,6 +260,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", default=None, help="where the data go; a temporary folder by default")
     asked = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what was started goes
     random.seed(asked.seed)
     print(describe_machine())
     plan.RUN_NBYTES = 4 * 2**20  # so that little data has the runs of much
@@ -325,9 +277,7 @@ def main() -> int:
             for turn in range(2):  # the second time files and workers are warm
                 calm = folder / f"calm-{turn}"
                 calm.mkdir()
-                pid, ready = job.start(calm / "state", calm / "log", calm / "result.npz")
-                os.read(ready, 1)
-                os.close(ready)
+                pid = job.start(calm / "state", calm / "log", calm / "result.npz")
                 begun = time.monotonic()
                 if ended(pid, 600) != 0:
                     raise SystemExit("the undisturbed run failed")

@@ -50,8 +50,8 @@ class Sweep:
     models: tuple[str, ...]
     engine: str
 
-    def start(self, state: Path, result: Path) -> tuple[int, int]:
-        """Fork: the child's pid, and a pipe that gives a byte when its engine is open."""
+    def start(self, state: Path, result: Path) -> int:
+        """Fork a child: its pid, once its engine is open."""
         return forked("sweep", lambda told: self._work(state, result, told))
 
     def _work(self, state: Path, result: Path, told: int) -> None:
@@ -119,6 +119,8 @@ def differences(found: Path, wanted: Path) -> list[str]:
 
 @dataclass
 class Tally:
+    """What has happened so far."""
+
     kills: int = 0
     useful: int = 0  # of those, with a record there already and another still to come
     rounds: int = 0
@@ -131,9 +133,7 @@ def play(sweep: Sweep, folder: Path, seconds: float, most: int, n_records: int, 
     state, result = folder / "state", folder / "result"
     before: dict[Path, tuple[str, int]] = {}
     while True:
-        pid, ready = sweep.start(state, result)
-        os.read(ready, 1)  # nothing where it died before
-        os.close(ready)
+        pid = sweep.start(state, result)
         status = ended(pid, random.uniform(0, seconds) if tally.kills < most else PATIENCE)
         if status is None:
             os.kill(pid, signal.SIGKILL)
@@ -169,9 +169,7 @@ def main() -> int:
         for turn in range(2):  # the second time compiled loops and pages are warm
             calm = folder / f"calm-{turn}"
             calm.mkdir()
-            pid, ready = sweep.start(calm / "state", calm / "result")
-            os.read(ready, 1)
-            os.close(ready)
+            pid = sweep.start(calm / "state", calm / "result")
             begun = time.monotonic()
             if ended(pid, PATIENCE) != 0:
                 raise SystemExit("the undisturbed sweep failed")

@@ -1,5 +1,7 @@
 """The page and the figure of model_check.py."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -91,38 +93,39 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
     return markdown([head, *cells])
 
 
-def on_paper() -> dict[str, list[Prediction]]:
-    """The jobs of docs/scale.md on 1 to 1,024 workers."""
+def on_paper() -> dict[str, Callable[[int], Prediction]]:
+    """The jobs of docs/scale.md, on so many workers."""
     question = question_on_paper(100 * 3600 * 30_000, 5_000, "int16", 30_000, (-30, 60), 500, 2 * 100 * 3600)
 
     def pca(engine: Engine) -> Plan:
-        return lp.plan_pca(matrix_on_paper((1_000_000, 10_000_000), "float32", "panels"), lp.PCA(10), engine)
+        matrix = matrix_on_paper((1_000_000, 10_000_000), "float32", "panels", engine.host.memory)
+        return lp.plan_pca(matrix, lp.PCA(10), engine)
 
     def averages(engine: Engine) -> Plan:
         return plan_question(question, engine)
 
     jobs = {
         "PCA, $10^6$ × $10^7$": (pca, 16),
-        "recording, 128 GiB": (averages, 128),
+        "recording, 64 GiB": (averages, 64),
         "recording, 16 GiB": (averages, 16),
     }
 
-    def predicted(make: Any, memory: int, n: int) -> Prediction:
+    def predicted(make: Callable[[Engine], Plan], memory: int, n: int) -> Prediction:
         return predict(make(cast(Engine, OnPaper(n, memory * GIB, BASE))), Machine(), n)
 
-    return {name: [predicted(make, memory, n) for n in WORKERS] for name, (make, memory) in jobs.items()}
+    return {name: partial(predicted, make, memory) for name, (make, memory) in jobs.items()}
 
 
 def draw(found: dict[str, Any]) -> None:
     figure = blank(10.5, 3.7)
     time, memory, check = figure.subplots(1, 3)
     looks = zip(on_paper().items(), (BLUE, VERMILION, ORANGE), ("o", "s", "^"), strict=True)
-    for (name, predictions), colour, marker in looks:
+    for (name, predicted), colour, marker in looks:
+        predictions = [predicted(n) for n in WORKERS]
         days = [one.seconds.total / 86_400 for one in predictions]
         time.loglog(WORKERS, days, color=colour, label=name)
-        by_workers = {one.workers: one for one in predictions}
-        stop = where_it_stops(lambda n, known=by_workers: known[n])
-        if stop is not None:
+        stop = where_it_stops(predicted)
+        if stop is not None and stop.workers in WORKERS:
             time.plot(stop.workers, days[WORKERS.index(stop.workers)], marker, color=colour, markersize=8)
         memory.loglog(WORKERS, [one.worker_nbytes / GIB for one in predictions], color=colour, label=name)
         memory.loglog(WORKERS, [one.driver_nbytes / GIB for one in predictions], color=colour, linestyle=":")
@@ -133,6 +136,7 @@ def draw(found: dict[str, Any]) -> None:
     for axes in (time, memory):
         axes.set_xlabel("workers, of one core each")
         axes.set_xticks([1, 10, 100, 1000], ["1", "10", "100", "1,000"])
+        _plain(axes.yaxis, *axes.get_ylim())
     time.legend(frameon=False, fontsize="small", loc="best")
     memory.legend(frameon=False, fontsize="small", loc="best")
     _draw_check(check, found["rows"])
@@ -162,11 +166,17 @@ def _draw_check(axes: Any, rows: list[dict[str, Any]]) -> None:
                     fillstyle="none" if workers == 1 else "full",
                     label=f"{'threads' if place == 'process' else 'cluster'}, {workers}",
                 )
-    ticks = [tick for k in range(-1, 3) for tick in (10**k, 3 * 10**k) if low < tick < high]
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    for axis in (axes.xaxis, axes.yaxis):
+        _plain(axis, low, high)
     axes.set_xlim(low, high)
     axes.set_ylim(low, high)
     axes.set_xlabel("measured (s)")
     axes.set_ylabel(f"predicted (s); shaded: within {BAND:g} ×")
     axes.legend(frameon=False, fontsize="small", title="workers", title_fontsize="small")
+
+
+def _plain(axis: Any, low: float, high: float) -> None:
+    """Ticks at 1, 3, 10 and so on, as plain numbers."""
+    ticks = [digit * 10.0**k for k in range(-2, 5) for digit in (1, 3)]
+    ticks = [tick for tick in ticks if low < tick < high]
+    axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])

@@ -4,11 +4,11 @@ import time
 from argparse import Namespace
 from typing import Any
 
-import numpy as np
 from contenders import tell
 from network_data import Data
 
 import lazypipe as lp
+from lazypipe.nets.components import component_errors
 
 MEMORY = "4GiB"
 PRETRAINING: dict[str, Any] = {"learning_rate": 0.02, "momentum": 0.9}
@@ -29,7 +29,7 @@ def codes(data: Data, asked: Namespace) -> None:
     with lp.open_engine("serial", memory=MEMORY) as engine:
         begun = time.perf_counter()
         components = lp.PCA(n_components=max(asked.codes)).fit(rows, engine=engine)
-        of_components = errors_of_components(test, components.mean_, components.components_)
+        of_components = component_errors(test, components.mean_, components.components_)
         seconds = time.perf_counter() - begun
         tell(kind="PCA", seconds=seconds)
         begun = time.perf_counter()
@@ -40,13 +40,5 @@ def codes(data: Data, asked: Namespace) -> None:
             model = lp.Autoencoder((*asked.code_layers, n), pretraining=pretraining, fine_tuning=fine_tuning)
             model.fit(rows, stack=below.stack_, engine=engine)
             seconds = time.perf_counter() - begun
-            tell(kind="codes", n_components=n, PCA=of_components[n - 1], autoencoder=model.reconstruction_error(test),
-                 seconds=seconds)  # fmt: skip
-
-
-def errors_of_components(rows: np.ndarray, mean: np.ndarray, components: np.ndarray) -> list[float]:
-    """Of the first component, of the first two, and so on: the mean squared error of an entry, without clipping."""
-    centred = rows - mean
-    scores = np.asarray(centred @ components.T, np.float64)
-    whole = float((centred.astype(np.float64) ** 2).sum())
-    return [float(value) / rows.size for value in whole - np.cumsum((scores**2).sum(axis=0))]
+            errors = {"PCA": float(of_components[n - 1]), "autoencoder": model.reconstruction_error(test)}
+            tell(kind="codes", n_components=n, seconds=seconds, **errors)

@@ -29,11 +29,10 @@ from lazypipe.nets.network import Shape
 from lazypipe.nets.options import options_of
 from lazypipe.sizes import parse_bytes
 
-INPUTS, CLASSES = 784, 10
+CLASSES = 10
 PLENTY = "4GiB"
 LEAST_HELD = 6 * 2**20  # bytes, for the few rows of --quick
 HELD = 0.1  # share of the rows that a stream holds
-FLOPS = 4 * INPUTS + 6 * CLASSES  # a sample and hidden unit: products there and back, not back to the inputs
 
 Turn = Callable[[], float]
 

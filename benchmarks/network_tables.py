@@ -8,6 +8,9 @@ from spikes_report import show_seconds
 from lazypipe.sizes import show_bytes
 
 DBN, DEEP = "pre-trained", "from random weights"
+# Additions and multiplications a sample and hidden unit. Of 784-...-10 there and back, but not back to the inputs; of a
+# machine up, down and up again, and the gradients of data and model.
+PERCEPTRON_FLOPS, MACHINE_FLOPS = 4 * 784 + 6 * 10, 10 * 784
 Line = dict[str, Any]
 PERCEPTRONS = """
 ## Perceptron 784-{hidden}-10, gradient descent, batches of {batch}, float32
@@ -142,7 +145,7 @@ class Told:
         text = PERCEPTRONS.format(
             hidden=f"{first['hidden']:,}", batch=first["batch"], rows=first["rows"], memory=show_bytes(memory)
         )
-        flops = (4 * 784 + 6 * 10) * first["hidden"]
+        flops = PERCEPTRON_FLOPS * first["hidden"]
         for threads in self.threads("mlp"):
             rates = self.rates("mlp", threads)
             for name, line in rates.items():
@@ -175,7 +178,7 @@ class Told:
         for threads in self.threads("rbm"):
             rates = self.rates("rbm", threads)
             for name, line in rates.items():
-                text += line_of(self._rate(name, line, rates["lazypipe"], 10 * 784 * line["hidden"]))
+                text += line_of(self._rate(name, line, rates["lazypipe"], MACHINE_FLOPS * line["hidden"]))
         if values:
             text += LIKELIHOODS.format(epochs=values[0]["epochs"], test_rows=values[0]["test_rows"])
         for line in values:

@@ -77,9 +77,8 @@ def first(folder: Path, repeats: int, spark: bool) -> list[dict[str, Any]]:
             started("jobs", ["pca", *options_of(folder, source, kind, address, given)], environment())
             for _ in range(repeats + 1)
         ]
-        rows.append(
-            {"title": title, "mlflow": tracked, **medians(runs[1:])}
-        )  # the first one fills caches, and mlflow.db
+        # The first one fills caches, and mlflow.db.
+        rows.append({"title": title, "mlflow": tracked, **medians(runs[1:])})
         show(rows[-1])
 
     add("serial", "serial", tracked=False)
@@ -144,24 +143,13 @@ def engines(folder: Path, repeats: int, shape: tuple[int, int], memory: str) -> 
     rows: list[dict[str, Any]] = []
 
     def add(title: str, kind: str, address: str | None) -> None:
-        given = [
-            sys.executable,
-            "-W",
-            "ignore",
-            __file__,
-            "--fold",
-            kind,
-            address or "",
-            str(path),
-            memory,
-            str(repeats),
-        ]
+        asked = ["--fold", kind, address or "", str(path), memory, str(repeats)]
+        given = [sys.executable, "-W", "ignore", __file__, *asked]
         done = subprocess.run(given, capture_output=True, text=True, env=environment(), timeout=900, check=False)
         if done.returncode:
             raise RuntimeError(f"{title}:\n{done.stderr[-2000:]}")
-        rows.append(
-            {"title": title, "kind": kind, "cluster": address is not None, **json.loads(done.stdout.split("\n")[-2])}
-        )
+        told = json.loads(done.stdout.splitlines()[-1])
+        rows.append({"title": title, "kind": kind, "cluster": address is not None, **told})
         show(rows[-1])
 
     add("Dask, in process", "dask", None)

@@ -11,24 +11,24 @@ from prefect.client.orchestration import get_client
 from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectNotFound
 
-LIMIT = "gpu"
-MAKE = f"prefect gcl create {LIMIT} --limit 1"
+from flows.stack.registering import GPU_LIMIT, MAKE_GPU_LIMIT
 
 
 @contextmanager
 def turn(plan: Any, config: Any) -> Iterator[None]:
-    """Hold one of the slots of ``gpu`` where the run goes to a GPU; others wait until one is free."""
+    """Hold a slot of the limit ``gpu`` while the block lasts, where the run goes to a GPU; wait until one is free."""
     if not goes_to_gpu(plan, config):
         yield
         return
     logger = get_run_logger()
     if not limit_exists():
-        logger.warning("GPU: there is no concurrency limit %r, so runs may meet on it. Make one: %s", LIMIT, MAKE)
+        make = " ".join(("prefect", *MAKE_GPU_LIMIT))
+        logger.warning("GPU: there is no concurrency limit %r, so runs may meet on it. Make one: %s", GPU_LIMIT, make)
         yield
         return
-    logger.info("GPU: waiting for a slot of the concurrency limit %r", LIMIT)
+    logger.info("GPU: waiting for a slot of the concurrency limit %r", GPU_LIMIT)
     # A slot that cannot be renewed, while the server is away, ends no training.
-    with concurrency(LIMIT, occupy=1, raise_on_lease_renewal_failure=False):
+    with concurrency(GPU_LIMIT, occupy=1, raise_on_lease_renewal_failure=False):
         logger.info("GPU: its turn has come")
         yield
 
@@ -47,9 +47,10 @@ def goes_to_gpu(plan: Any, config: Any) -> bool:
 
 
 def limit_exists() -> bool:
+    """Whether the Prefect server knows the limit ``gpu``."""
     with get_client(sync_client=True) as client:
         try:
-            client.read_global_concurrency_limit_by_name(LIMIT)
+            client.read_global_concurrency_limit_by_name(GPU_LIMIT)
         except ObjectNotFound:
             return False
     return True

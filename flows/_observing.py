@@ -31,6 +31,7 @@ from lazypipe.secrets import hidden
 SECONDS = 2.0  # the artifact is updated no faster than this
 END_SECONDS = 5.0  # what the last update may take
 LOOK_SECONDS = 10.0  # between looks whether a run whose worker is gone was cancelled
+PARENT = os.getppid()  # who started this process: the worker, where the run is one of a deployment
 
 
 @contextmanager
@@ -71,7 +72,7 @@ class Published:
         self._artifact: UUID | None = None
         self._news, self._over = threading.Event(), threading.Event()
         self._failed = 0
-        self._parent, self._looked = os.getppid(), time.monotonic()
+        self._looked = time.monotonic()
         run = contextvars.copy_context().run  # of the flow run, which the client and the log need
         self._thread = threading.Thread(target=run, args=(self._publish,), name=key, daemon=True)
 
@@ -87,7 +88,8 @@ class Published:
         self._over.set()
         if kind is None or issubclass(kind, Exception):  # who ends the process has no time for it
             self._thread.join(END_SECONDS)
-            self._put(100.0, self.pace.done()) if kind is None and not self._thread.is_alive() else None
+            if kind is None and not self._thread.is_alive():
+                self._put(100.0, self.pace.done())
 
     def _publish(self) -> None:
         while not self._over.wait(SECONDS):
@@ -111,7 +113,7 @@ class Published:
 
     def _look_for_orders(self) -> None:
         """End a run that was cancelled after its worker died, as the worker would have."""
-        if os.getppid() == self._parent or time.monotonic() - self._looked < LOOK_SECONDS:
+        if os.getppid() == PARENT or time.monotonic() - self._looked < LOOK_SECONDS:
             return
         self._looked = time.monotonic()
         with suppress(Exception), get_client(sync_client=True) as client:

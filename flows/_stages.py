@@ -77,7 +77,7 @@ def stages(job: Any, config: RunConfig, table: Callable[[Result], list[str]]) ->
     return result
 
 
-@task(name="check", **TRIED_AGAIN)
+@task(name="check", **TRIED_AGAIN)  # type: ignore[untyped-decorator]
 def check(plan: Callable[[Any], Made], config: Config) -> Made:
     """Refuse what cannot work, before any data is read; the plan, or the result that is there, which the log tells.
 
@@ -92,7 +92,7 @@ def check(plan: Callable[[Any], Made], config: Config) -> Made:
     return planned
 
 
-@task(name="compute", **TRIED_AGAIN)
+@task(name="compute", **TRIED_AGAIN)  # type: ignore[untyped-decorator]
 def compute(run: Callable[[Any], Made], config: Config, passes: int | None = None) -> Made:
     """The job itself, on its engine; tried again only where the engine failed."""
     with followed(run.__module__.rpartition(".")[2], passes), masked():
@@ -103,7 +103,7 @@ def compute(run: Callable[[Any], Made], config: Config, passes: int | None = Non
     return result
 
 
-@task(name="report", cache_policy=NO_CACHE)
+@task(name="report", cache_policy=NO_CACHE)  # type: ignore[untyped-decorator]
 def report(result: Result, plan: list[str], table: list[str]) -> None:
     """A markdown artifact: the result table, the figures of the run, and where to find it in MLflow, also as a link."""
     create_markdown_artifact(

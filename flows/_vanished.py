@@ -9,9 +9,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import httpx
-
 from flows.stack.reachable import login
+from flows.stack.web import ask, ask_json
 
 NAME = "lazypipe: runs that vanished"
 HEARTBEAT = "prefect.flow-run.heartbeat"
@@ -19,11 +18,10 @@ ENDED = tuple(f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "
 MISSING = 3  # heartbeats
 SECONDS = 180
 SHORTEST = 30
-SECONDS_TO_ANSWER = 10.0
 
 
 def heartbeat_seconds() -> int:
-    """Between two, as the server's processes are told, too."""
+    """Seconds between two heartbeats of a run: ``PREFECT_FLOWS_HEARTBEAT_FREQUENCY``, which its process reads, too."""
     given = os.environ.get("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "")
     return max(SHORTEST, int(given)) if given.isdigit() else SECONDS
 
@@ -31,20 +29,15 @@ def heartbeat_seconds() -> int:
 def make_automation(api: str) -> None:
     """Make it, or bring the one that is there up to date. Raises OSError where the server does not take it."""
     wanted = automation()
-    try:
-        with httpx.Client(base_url=api, headers=login(), timeout=SECONDS_TO_ANSWER) as client:
-            asked = {"automations": {"name": {"any_": [NAME]}}}
-            for one in client.post("/automations/filter", json=asked).raise_for_status().json():
-                if one["trigger"].get("within") == wanted["trigger"]["within"] and one["enabled"]:
-                    return
-                client.delete(f"/automations/{one['id']}").raise_for_status()
-            client.post("/automations/", json=wanted).raise_for_status()
-    except httpx.HTTPError as error:
-        raise OSError(f"it does not take the automation: {error}") from error
+    for one in ask_json(f"{api}/automations/filter", {"automations": {"name": {"any_": [NAME]}}}, login()):
+        if one["trigger"].get("within") == wanted["trigger"]["within"] and one["enabled"]:
+            return
+        ask(f"{api}/automations/{one['id']}", headers=login(), method="DELETE")
+    ask_json(f"{api}/automations/", wanted, login())
 
 
 def automation() -> dict[str, Any]:
-    """A heartbeat after which, for so long, neither another came nor the run ended."""
+    """What Prefect is asked to do: mark a run crashed after whose heartbeat for so long no other came, nor its end."""
     return {
         "name": NAME,
         "description": f"A run whose process has sent no heartbeat for {MISSING} times its interval is marked crashed",

@@ -11,7 +11,7 @@ from jobs import dbn as job
 from jobs._run import Result
 
 
-@flow(name="dbn", on_failure=[alert], on_crashed=[alert], flow_run_name=named)
+@flow(name="dbn", on_failure=[alert], on_crashed=[alert], flow_run_name=named)  # type: ignore[untyped-decorator]
 def dbn(config: job.DBNConfig) -> Result:
     """Train a deep belief network, tracked in MLflow, with a report as an artifact."""
     return stages(job, config, table)

@@ -75,7 +75,8 @@ def _register(path: Path) -> None:
             command, cwd=folder, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise EngineError(f"{path}: its deployments were not registered within {SECONDS} s.") from error
+        what = f"its deployments were not registered within {SECONDS} s"
+        raise EngineError(f"{path}: {what}. Look at the log of the Prefect server, and try again.") from error
     if done.returncode:
         said = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
         raise ConfigError(f"{path}: Prefect did not take it: {hidden(said[-1] if said else 'it said nothing')}")

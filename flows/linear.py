@@ -11,7 +11,7 @@ from jobs import linear as job
 from jobs._run import Result
 
 
-@flow(name="linear", on_failure=[alert], on_crashed=[alert], flow_run_name=named)
+@flow(name="linear", on_failure=[alert], on_crashed=[alert], flow_run_name=named)  # type: ignore[untyped-decorator]
 def linear(config: job.LinearConfig) -> Result:
     """Linear regression of a target on the columns of a matrix, tracked in MLflow, with a report as an artifact."""
     return stages(job, config, lambda result: job.table(result.model))

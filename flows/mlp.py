@@ -12,7 +12,7 @@ from jobs import mlp as job
 from jobs._run import Result
 
 
-@flow(name="mlp", on_failure=[alert], on_crashed=[alert], flow_run_name=named)
+@flow(name="mlp", on_failure=[alert], on_crashed=[alert], flow_run_name=named)  # type: ignore[untyped-decorator]
 def mlp(config: job.MLPConfig) -> Result:
     """Train a multilayer perceptron, tracked in MLflow, with a report as an artifact."""
     return stages(job, config, table)

@@ -11,7 +11,7 @@ from jobs import pca as job
 from jobs._run import Result
 
 
-@flow(name="pca", on_failure=[alert], on_crashed=[alert], flow_run_name=named)
+@flow(name="pca", on_failure=[alert], on_crashed=[alert], flow_run_name=named)  # type: ignore[untyped-decorator]
 def pca(config: job.PCAConfig) -> Result:
     """Leading principal components of a matrix, tracked in MLflow, with a report as an artifact."""
     return stages(job, config, lambda result: job.table(result.figures))

@@ -19,14 +19,14 @@ from lazypipe.secrets import hidden
 class Said:
     """What was written, or what it is to be made from."""
 
-    job: str
     what: str
 
     def lines(self) -> list[str]:
-        return [f"{self.job}   {self.what}"]
+        """A line for the log."""
+        return [f"predict   {self.what}"]
 
 
-@flow(name="predict", on_failure=[alert], on_crashed=[alert], flow_run_name=named)
+@flow(name="predict", on_failure=[alert], on_crashed=[alert], flow_run_name=named)  # type: ignore[untyped-decorator]
 def predict(config: job.PredictConfig) -> Said:
     """Classes, probabilities, numbers or features of the rows of a matrix by a trained network."""
     check(plan, config)
@@ -41,16 +41,16 @@ def plan(config: job.PredictConfig) -> Said:
 
     matrix = lp.open_matrix(config.source, column=config.column)
     n_rows, n_columns = matrix.shape
-    return Said("predict", f"{config.model} of {config.source}, {n_rows:,} x {n_columns:,} {matrix.dtype}")
+    return Said(f"{config.model} of {config.source}, {n_rows:,} x {n_columns:,} {matrix.dtype}")
 
 
 def run(config: job.PredictConfig) -> Said:
     """The job."""
     said = job.run(config)
-    return Said("predict", f"{config.out}: {' x '.join(f'{n:,}' for n in said.shape)} {said.dtype}")
+    return Said(f"{config.out}: {' x '.join(f'{n:,}' for n in said.shape)} {said.dtype}")
 
 
-@task(name="report", cache_policy=NO_CACHE)
+@task(name="report", cache_policy=NO_CACHE)  # type: ignore[untyped-decorator]
 def report(said: Said, out: str) -> None:
     """A markdown artifact: what was written."""
     create_markdown_artifact(markdown=hidden(f"- {said.what}"), key="predict-result", description=hidden(out))

@@ -12,7 +12,7 @@ from jobs import rbm as job
 from jobs._run import Result
 
 
-@flow(name="rbm", on_failure=[alert], on_crashed=[alert], flow_run_name=named)
+@flow(name="rbm", on_failure=[alert], on_crashed=[alert], flow_run_name=named)  # type: ignore[untyped-decorator]
 def rbm(config: job.RBMConfig) -> Result:
     """Train a restricted Boltzmann machine, tracked in MLflow, with a report as an artifact."""
     return stages(job, config, table)

@@ -21,7 +21,7 @@ from lazypipe.secrets import hidden
 SHOWN = 200  # recordings in the report, those that are waited for or failed first
 
 
-@flow(name="recordings", on_failure=[alert], on_crashed=[alert], flow_run_name=named)
+@flow(name="recordings", on_failure=[alert], on_crashed=[alert], flow_run_name=named)  # type: ignore[untyped-decorator]
 def recordings(config: job.RecordingsConfig) -> Any:
     """Averages of every new recording of a folder around its spikes, each taken once, with a report of all of them.
 
@@ -33,18 +33,17 @@ def recordings(config: job.RecordingsConfig) -> Any:
     if taken.failed:
         raise DataError(hidden(taken.failure()))
     if not taken.new:
-        message = f"no new recording in {config.folder}: nothing to do"
+        message = hidden(f"no new recording in {config.folder}: nothing to do")
         get_run_logger().info("unchanged: %s", message)
         return Completed(name="Unchanged", message=message, data=taken)
     return taken
 
 
-@task(name="report", cache_policy=NO_CACHE)
+@task(name="report", cache_policy=NO_CACHE)  # type: ignore[untyped-decorator]
 def report(taken: Taken, folder: str) -> None:
     """A markdown artifact: a line a recording."""
-    create_markdown_artifact(
-        markdown=hidden("\n".join(table(taken))), key="recordings-result", description=f"recordings of {folder}"
-    )
+    text, of = hidden("\n".join(table(taken))), hidden(f"recordings of {folder}")
+    create_markdown_artifact(markdown=text, key="recordings-result", description=of)
 
 
 def table(taken: Taken) -> list[str]:

@@ -11,7 +11,7 @@ from jobs import sta as job
 from jobs._run import Result
 
 
-@flow(name="sta", on_failure=[alert], on_crashed=[alert], flow_run_name=named)
+@flow(name="sta", on_failure=[alert], on_crashed=[alert], flow_run_name=named)  # type: ignore[untyped-decorator]
 def sta(config: job.StaConfig) -> Result:
     """Averages of a recording around the spikes of each unit, tracked in MLflow, with a report as an artifact."""
     return stages(job, config, table)

@@ -6,7 +6,7 @@ from prefect import flow
 
 from flows._alerts import alert
 from flows._naming import named
-from flows._stages import stages
+from flows._stages import masked, stages
 from jobs import sweep as job
 from jobs._run import Result
 from jobs._tables import markdown
@@ -14,10 +14,17 @@ from jobs._tables import markdown
 SHOWN = 60  # sizes and models in the report
 
 
-@flow(name="sweep", on_failure=[alert], on_crashed=[alert], flow_run_name=named)
+@flow(name="sweep", on_failure=[alert], on_crashed=[alert], flow_run_name=named)  # type: ignore[untyped-decorator]
 def sweep(config: job.SweepConfig) -> Result:
-    """Scores at every sample size and strength of regularization, tracked in MLflow, with a report as an artifact."""
-    return stages(job, config, table)
+    """Scores at every sample size and strength of regularization, tracked in MLflow, with a report as an artifact.
+
+    Raises DataError, after the report, where every cell failed.
+    """
+    result = stages(job, config, table)
+    if isinstance(result, Result):
+        with masked():
+            job.require_scores(result)
+    return result
 
 
 def table(result: Result) -> list[str]:

@@ -11,7 +11,7 @@ from jobs import transform as job
 from jobs._run import Result
 
 
-@flow(name="transform", on_failure=[alert], on_crashed=[alert], flow_run_name=named)
+@flow(name="transform", on_failure=[alert], on_crashed=[alert], flow_run_name=named)  # type: ignore[untyped-decorator]
 def transform(config: job.TransformConfig) -> Result:
     """Scores of a matrix on the components of a pca result, tracked in MLflow, with a report as an artifact."""
     return stages(job, config, table)

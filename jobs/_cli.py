@@ -29,6 +29,7 @@ __all__ = ["Parser", "command", "nearest", "parse", "piped", "reported", "termin
 
 PROGRAM = "python -m jobs"
 NOBODY_READS = 128 + signal.SIGPIPE
+GO_ON = ("state", "tiles", "arrays")  # fields of what a job that was interrupted goes on from
 
 Given = ParamSpec("Given")
 
@@ -101,23 +102,26 @@ def command(
     argv: list[str] | None = None,
     show: Callable[[Any], None] | None = None,
 ) -> int:
-    """Parse, resolve, ``run`` and ``show`` what comes out; return the exit code: 0, 2 for what a user can mend, 130
-    for Ctrl-C. A result that was there already is not shown: where it is is told.
+    """Parse and resolve the config, ``run`` the job and ``show`` what comes out.
 
-    SIGTERM exits with 143."""
+    Returns the exit code: 0, 2 for an error that a user can mend, 130 for Ctrl-C. SIGTERM exits with 143. Of a result
+    that was there already only its place is told.
+    """
     arguments = sys.argv[1:] if argv is None else list(argv)
     debug = "--debug" in arguments
     signal.signal(signal.SIGTERM, terminated)
     sys.excepthook = _told_by_traceback
+    config: ConfigType | None = None
     try:
-        result = run(parse(name, model, arguments))
+        config = parse(name, model, arguments)
+        result = run(config)
         if getattr(result, "reused", False):
             print("\n".join(result.lines()))
         elif show is not None:
             show(result)
     except (LazypipeError, KeyboardInterrupt) as error:
         code = reported(error, debug)
-        if code == 130 and any(argument.split("=")[0] in ("--state", "--tiles", "--arrays") for argument in arguments):
+        if code == 130 and any(getattr(config, field, None) for field in GO_ON):
             print("What was done is kept: the same command goes on from there.", file=sys.stderr)
         return code
     except OSError as error:

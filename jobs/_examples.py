@@ -19,6 +19,12 @@ from lazypipe.io.row_range import row_range
 Examples = tuple[Matrix, np.ndarray]
 MOST_ROWS = 2**63
 
+HoldOut = Annotated[int | float | None, BeforeValidator(one_or_more_numbers)]
+HELD_OUT = (
+    "in place of validation: take the last rows of the source, so many (1000) or that share of them (0.2); those "
+    "before are learnt from"
+)
+
 
 class ExamplesConfig(MatrixConfig):
     """A matrix, a label for each of its rows, and others to judge by."""
@@ -39,12 +45,7 @@ class ExamplesConfig(MatrixConfig):
     validation_labels: str | None = Field(
         None, min_length=1, validate_default=True, description="their labels; all of classes that are in labels"
     )
-    hold_out: Annotated[int | float | None, BeforeValidator(one_or_more_numbers)] = Field(
-        None,
-        validate_default=True,
-        description="in place of validation: take the last rows of the source, so many (1000) or that share of them "
-        "(0.2); those before are learnt from",
-    )
+    hold_out: HoldOut = Field(None, validate_default=True, description=HELD_OUT)
 
     @field_validator("validation_labels")
     @classmethod
@@ -138,11 +139,7 @@ class RowsConfig(MatrixConfig):
     validation: str | None = Field(
         None, min_length=1, description="matrix of other rows, that the model is judged by; the same columns"
     )
-    hold_out: Annotated[int | float | None, BeforeValidator(one_or_more_numbers)] = Field(
-        None,
-        description="in place of validation: take the last rows of the source, so many (1000) or that share of them "
-        "(0.2); those before are learnt from",
-    )
+    hold_out: HoldOut = Field(None, description=HELD_OUT)
 
     @field_validator("hold_out")
     @classmethod

@@ -53,7 +53,10 @@ class Incoming:
 
     def nbytes(self) -> int:
         """Of the file itself, 0 where it is gone."""
-        return sum(status.st_size for _, status in files_of(self.path))
+        try:
+            return sum(status.st_size for _, status in files_of(self.path))
+        except FileNotFoundError:  # it went meanwhile
+            return 0
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,8 @@ class Entry:
     seen: float  # seconds since 1970 when it was first seen so
     status: Literal["waiting", "taken", "failed"] = "waiting"
     result: str = ""
-    times: int = 0  # that it was taken, in all its contents
-    tries: int = 0  # that failed since it is so
+    times: int = 0  # how often it was taken, whatever it held
+    tries: int = 0  # how often it failed as it is now
     error: str = ""
 
 

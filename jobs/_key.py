@@ -23,7 +23,7 @@ NO_MATTER: dict[str, Any] = {
     "engine": {"address", "workers"},
 }  # fmt: skip
 PACKAGES = ("numpy", "scipy", "numba", "torch")  # that compute: another version may round otherwise
-METADATA = ".meta"  # beside a .bin of SpikeGLX
+METADATA = ".meta"  # of SpikeGLX, beside its .bin
 LENGTH = 16
 
 
@@ -45,7 +45,9 @@ def run_key(job: str, config: Config, data: Data) -> str:
 def inputs_of(config: Config, name: str) -> list[str]:
     """The paths and addresses in one of the fields that name what is read."""
     given = getattr(config, name, None)
-    return [one for one in (given if isinstance(given, tuple | list) else (given,)) if isinstance(one, str)]
+    if name == "source" and isinstance(given, tuple):  # the stretches of a recording
+        return list(given)
+    return [given] if isinstance(given, str) else []  # exclude may be intervals, the model of a sweep is several names
 
 
 def _fingerprint(source: str) -> str:

@@ -90,7 +90,7 @@ def run_waiting(out: AnyPath) -> str | None:
 
 
 def forget(out: AnyPath) -> None:
-    """Take away what has been sent."""
+    """Delete what was kept, once it has been sent."""
     for name in (NAME, ARRAYS):
         _remove(out / name)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import lazypipe as lp
-from jobs._config import JobConfig, RunConfig
+from jobs._config import RunConfig
 from jobs._key import INPUTS, inputs_of, run_key
 from jobs._late import run_waiting
 from jobs._reuse import find_result
@@ -40,11 +40,7 @@ def open_run(config: RunConfig, work: Work) -> Opened | Result:
         raise lp.ConfigError("reuse: with restart, which asks to compute anew. Give one of the two.")
     if not config.reuse:
         out = _free(config, work)
-    if work.open is not None:
-        data = work.open()
-    else:
-        assert isinstance(config, JobConfig)
-        data = lp.open_matrix(config.source, column=config.column)
+    data = work.opened(config)
     key = run_key(work.name, config, data)
     if config.reuse:
         found = find_result(work.name, config.out, key, beside(config))

@@ -1,20 +1,19 @@
-"""What ``plan`` can tell of workers, and of data, that are not there: its options, and the tables that it prints."""
+"""How a job is planned, also for workers and data that are not there: the options of that, and the tables it prints."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import Annotated, Any, Literal, cast
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import numpy as np
 from pydantic import BeforeValidator, Field, create_model
 
 import lazypipe as lp
-from jobs import covariance, linear, pca, sta
-from jobs._config import Config, RunConfig
+from jobs._config import Config
 from jobs._messages import option
-from jobs._recording import open_inputs
 from jobs._tables import aligned
 from jobs._values import numbers
 from lazypipe.engines import resident
@@ -42,19 +41,22 @@ def _seconds(value: Any) -> Any:
         raise ValueError(f"{value!r} is no duration. Write it as 3600, 90min, 100h or 7d") from None
 
 
-def _rates() -> Any:
-    """A config with a field a rate of a machine."""
-    fields: dict[str, Any] = {}
+def _rates() -> type[Config]:
+    """A config with one field for each rate of lazypipe.scaling.Machine."""
+    rates: dict[str, Any] = {}
     for name, (rate, told) in Machine.descriptions().items():
         least = Field(ge=0) if name in Machine.COSTS else Field(gt=0)
-        fields[name] = Annotated[float, least], Field(rate, description=told)
-    return create_model("Rates", __base__=Config, **fields)
+        rates[name] = Annotated[float, least], Field(rate, description=told)
+    return create_model("Rates", __base__=Config, **rates)
 
 
-RATES: Any = _rates()
+if TYPE_CHECKING:
+    Rates = Config  # mypy takes no class that is made by a call for a base
+else:
+    Rates = _rates()
 
 
-class MachineConfig(RATES):  # its fields are those of lazypipe.scaling.Machine
+class RatesConfig(Rates):
     __doc__ = f"What a prediction counts with, and where that comes from; {MANUAL} tells how."
 
 
@@ -64,7 +66,7 @@ class PaperConfig(Config):
     workers: int | None = Field(
         None, ge=1, description="also predict time and memory on 1, 10, 100 and so many workers, of one core each"
     )
-    machine: MachineConfig = Field(MachineConfig(), description="what a prediction counts with")
+    machine: RatesConfig = Field(RatesConfig(), description="what a prediction counts with")
 
 
 class MatrixOnPaper(PaperConfig):
@@ -93,79 +95,20 @@ class RecordingOnPaper(PaperConfig):
     firing_rate: float = Field(5.0, ge=0, allow_inf_nan=False, description="with duration: spikes a second of each")
 
 
-@dataclass(frozen=True)
-class Paper:
-    """How a job is planned without workers, or without data: its config with the options of ``options``."""
-
-    module: Any  # of the job
-    config: type[RunConfig]
-    options: type[PaperConfig]
-    stand_in: str  # the option that takes the place of data
-    data: tuple[str, ...]  # the fields that it takes the place of
-
-    @property
-    def model(self) -> type[Config]:
-        """The config of the job and what a plan can be told; fields that name data may be left out."""
-        fields: dict[str, Any] = {}
-        for name in self.data:
-            field = self.config.model_fields[name]
-            told = f"{field.description} (or {option(self.stand_in)})"
-            kind: Any = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
-            fields[name] = kind | None, Field(None, description=told)
-        name, bases = f"{self.config.__name__}OnPaper", (self.options, self.config)
-        return cast(type[Config], create_model(name, __base__=bases, __doc__=self.config.__doc__, **fields))
-
-    def lines(self, asked: Any) -> list[str]:
-        """The plan of ``asked``, a config of ``model``; with workers also what it takes on them."""
-        on_paper = getattr(asked, self.stand_in) is not None
-        self._require_one(asked, on_paper)
-        config = self.config.model_construct(**{name: getattr(asked, name) for name in self.config.model_fields})
-        budget = DEFAULT_MEMORY if config.engine.memory is None else parse_bytes(config.engine.memory)
-        if on_paper:
-            planned = _planned(DATA_ON_PAPER[self.stand_in](self.module, config, asked, budget), budget)
-            lines = planned(asked.workers or 1).lines()
-        else:
-            found = self.module.plan(config)
-            lines = found.lines()
-            if asked.workers is None or not isinstance(found, Plan):  # a result that is there already
-                return lines
-            data, work = _opened(config), self.module.work_of(config)
-            planned = _planned(lambda engine: cast(Plan, work.plan(data, engine)), found.host.memory)
-        if asked.workers is None:
-            return lines
-        machine = Machine(**asked.machine.model_dump())
-        return [*lines, "", *scaling_lines(planned, machine, asked.workers)]
-
-    def _require_one(self, asked: Any, on_paper: bool) -> None:
-        """ConfigError unless either data are named or what stands in for them."""
-        named = [name for name in self.data if getattr(asked, name) is not None]
-        if on_paper and named:
-            raise lp.ConfigError(
-                f"{option(self.stand_in)}: together with {option(named[0])}, of which the data are read. Give one of "
-                f"the two."
-            )
-        missing = [name for name in self.data if name not in named]
-        if not on_paper and missing:
-            raise lp.ConfigError(
-                f"{option(missing[0])}: is missing; pass it, or {option(self.stand_in)} to plan for data that are not "
-                f"there."
-            )
-
-
 Make = Callable[[Engine], Plan]
 
 
-def _matrix(module: Any, config: Any, asked: Any, budget: int) -> Make:
+def _matrix(job: Any, config: Any, asked: Any, budget: int) -> Make:
     try:
         np.dtype(asked.dtype)
     except TypeError:
         raise lp.ConfigError(f"--dtype: {asked.dtype!r} is no type of numbers. Write it as float32 or int8.") from None
     matrix = matrix_on_paper(asked.shape, asked.dtype, asked.layout, budget)
-    work = module.work_of(config)
+    work = job.work_of(config)
     return lambda engine: cast(Plan, work.plan(matrix, engine))
 
 
-def _recording(module: Any, config: Any, asked: Any, budget: int) -> Make:
+def _recording(job: Any, config: Any, asked: Any, budget: int) -> Make:
     from lazypipe.models.spike_triggered.average import plan_question
     from lazypipe.models.spike_triggered.on_paper import question_on_paper
 
@@ -182,18 +125,99 @@ def _recording(module: Any, config: Any, asked: Any, budget: int) -> Make:
     return lambda engine: plan_question(question, engine, **options)
 
 
-DATA_ON_PAPER: dict[str, Callable[[Any, Any, Any, int], Make]] = {"shape": _matrix, "duration": _recording}
-PCA = Paper(pca, pca.PCAConfig, MatrixOnPaper, "shape", ("source",))
-COVARIANCE = Paper(covariance, covariance.CovarianceConfig, MatrixOnPaper, "shape", ("source",))
-LINEAR = Paper(linear, linear.LinearConfig, MatrixOnPaper, "shape", ("source",))
-STA = Paper(sta, sta.StaConfig, RecordingOnPaper, "duration", ("source", "spikes"))
+@dataclass(frozen=True)
+class StandIn:
+    """What may take the place of data: an option of ``options``, in place of the fields of ``data``.
+
+    ``make`` (the job's module, its config, what was asked, the budget in bytes) gives what plans it for an engine.
+    """
+
+    options: type[PaperConfig]
+    data: tuple[str, ...]
+    make: Callable[[Any, Any, Any, int], Make]
 
 
-def _opened(config: Any) -> Any:
-    """The data of a job, as the job opens them."""
-    if isinstance(config, sta.StaConfig):
-        return open_inputs(config)
-    return lp.open_matrix(config.source, column=config.column)
+STAND_INS = {
+    "shape": StandIn(MatrixOnPaper, ("source",), _matrix),
+    "duration": StandIn(RecordingOnPaper, ("source", "spikes"), _recording),
+}
+
+
+@dataclass(frozen=True)
+class Paper:
+    """How a job is planned: for data that are there and, with a ``stand_in``, for data and workers that are not.
+
+    The module of the job is not imported before one of the properties, or ``lines``, is asked for.
+    """
+
+    job: str
+    config_name: str  # of the class in its module
+    stand_in: str | None = None  # the option that takes the place of data; None: its time has no model
+
+    @property
+    def module(self) -> Any:
+        return import_module(f"jobs.{self.job}")
+
+    @property
+    def config(self) -> type[Config]:
+        return cast(type[Config], getattr(self.module, self.config_name))
+
+    @property
+    def model(self) -> type[Config]:
+        """The config of the job and the options of its stand-in; fields that name data may then be left out."""
+        config = self.config
+        if self.stand_in is None:
+            return config
+        found = STAND_INS[self.stand_in]
+        optional: dict[str, Any] = {}
+        for name in found.data:
+            field = config.model_fields[name]
+            told = f"{field.description} (or {option(self.stand_in)})"
+            kind: Any = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+            optional[name] = kind | None, Field(None, description=told)
+        bases = (found.options, config)
+        model = create_model(f"{config.__name__}OnPaper", __base__=bases, __doc__=config.__doc__, **optional)
+        return cast(type[Config], model)
+
+    def lines(self, asked: Any) -> list[str]:
+        """The plan of ``asked``, a config of ``model``; with workers also what it takes on them."""
+        if self.stand_in is None:
+            return list(self.module.plan(asked).lines())
+        stand_in, on_paper = STAND_INS[self.stand_in], getattr(asked, self.stand_in) is not None
+        _require_one(asked, self.stand_in, on_paper)
+        kind = self.config
+        config: Any = kind.model_construct(**{name: getattr(asked, name) for name in kind.model_fields})
+        if on_paper:
+            budget = DEFAULT_MEMORY if config.engine.memory is None else parse_bytes(config.engine.memory)
+            planned = _planned(stand_in.make(self.module, config, asked, budget), budget)
+            lines = planned(asked.workers or 1).lines()
+        else:
+            found = self.module.plan(config)
+            lines = found.lines()
+            if asked.workers is None or not isinstance(found, Plan):  # a result that is there already
+                return list(lines)
+            work = self.module.work_of(config)
+            data = work.opened(config)
+            planned = _planned(lambda engine: cast(Plan, work.plan(data, engine)), found.host.memory)
+        if asked.workers is None:
+            return list(lines)
+        machine = Machine(**asked.machine.model_dump())
+        return [*lines, "", *scaling_lines(planned, machine, asked.workers)]
+
+
+def _require_one(asked: Any, stand_in: str, on_paper: bool) -> None:
+    """ConfigError unless either data are named or what stands in for them."""
+    fields_of_data = STAND_INS[stand_in].data
+    missing = [name for name in fields_of_data if getattr(asked, name) is None]
+    named = [name for name in fields_of_data if name not in missing]
+    if on_paper and named:
+        raise lp.ConfigError(
+            f"{option(stand_in)}: together with {option(named[0])}, of which the data are read. Give one of the two."
+        )
+    if not on_paper and missing:
+        raise lp.ConfigError(
+            f"{option(missing[0])}: is missing; pass it, or {option(stand_in)} to plan for data that are not there."
+        )
 
 
 def _planned(make: Make, budget: int) -> Callable[[int], Plan]:

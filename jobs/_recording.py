@@ -230,7 +230,7 @@ def excluded(intervals: str | tuple[tuple[int, int], ...] | None) -> tuple[tuple
 
 def _npy_rows(path: AnyPath) -> list[list[Any]]:
     with path.open("rb") as file:
-        return list(np.load(file, allow_pickle=False).tolist())
+        return list(np.lib.format.read_array(file, allow_pickle=False).tolist())  # np.load takes an .npz, too
 
 
 def _csv_rows(path: AnyPath) -> list[list[Any]]:

@@ -24,7 +24,7 @@ def find_result(
     Whole is one of which nothing failed, all of whose files, and all that it wrote ``beside`` them, are as it left
     them.
     """
-    for folder in [_shown(out)] if out is not None else _newest_first(job):
+    for folder in [as_given(out)] if out is not None else _newest_first(job):
         record = record_of(folder)
         if record is None or (record.get("trace") or {}).get("key") != key or not record.get("complete"):
             continue
@@ -61,9 +61,9 @@ def record_of(folder: AnyPath) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def _shown(out: str) -> AnyPath:
-    """As it was given where it is local, for lines that name it."""
-    return Path(out).expanduser() if "://" not in out else path_of(out)
+def as_given(folder: str) -> AnyPath:
+    """A path that lines name as it was given: a local one is not made absolute."""
+    return path_of(folder) if "://" in folder else Path(folder).expanduser()
 
 
 def _newest_first(job: str) -> Iterator[Path]:

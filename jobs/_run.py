@@ -32,7 +32,7 @@ from lazypipe.console import ConsoleProgress
 from lazypipe.engines import Engine
 from lazypipe.plan import Plan
 from lazypipe.progress import Event, PassDone, Progress
-from lazypipe.results import Group, save_result
+from lazypipe.results import RECORD, Group, save_result
 from lazypipe.secrets import hidden, hidden_in
 from lazypipe.sizes import show_bytes
 from lazypipe.stores import path_of
@@ -105,7 +105,7 @@ def carry_out(config: RunConfig, work: Work) -> Result:
                 measured = {
                     "seconds": time.monotonic() - begun,
                     "peak_memory_bytes": engine.peak_memory(),
-                    "planned_peak_bytes": answer.plan.peak_bytes,
+                    "planned_peak_bytes": answer.plan.peak_nbytes,
                     "bytes_read": reading.total,
                 }
                 if answer.figures.get("passes") is not None:
@@ -160,7 +160,7 @@ def carry_out(config: RunConfig, work: Work) -> Result:
 
                 save_result(out, config.overwrite, record, answer.arrays, pictures, tables, groups, answer.files)
         if run is not None:
-            files = ["result.json", *pictures, *(f"{name}.csv" for name in tables)]
+            files = [RECORD, *pictures, *(f"{name}.csv" for name in tables)]
             figures["warnings"] = [*figures["warnings"], *finish(run, _record(answer, measured, files), out)]
     _warn(figures["warnings"][len(opened.warnings) :])
     uri = hidden(config.tracking.store()) if run else ""

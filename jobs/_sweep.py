@@ -15,7 +15,8 @@ from lazypipe.tracking import PARAMETER_LENGTH, Child, Point
 
 MOST_CHILDREN = 100  # of more sizes some are left out: past about 100 runs MLflow's pages slow down
 LISTED = 20  # strengths in words
-CONSTANT = ("model", "size", "seed", "train_r2", "validation_r2", "train_accuracy", "validation_accuracy")
+# Columns that the table of a size has first, or lacks where they tell its cells not apart.
+FIRST = ("model", "size", "seed", "train_r2", "validation_r2", "train_accuracy", "validation_accuracy")
 
 
 class Mean(NamedTuple):
@@ -30,7 +31,7 @@ class Mean(NamedTuple):
 
 
 def means_of(sweep: lp.RegularizationSweep) -> list[Mean]:
-    """In the order of models, sizes and falling strengths; what has no score is left out."""
+    """Mean scores in the order of models, sizes and falling strengths; what has no score is left out."""
     n_seeds = np.isfinite(sweep.cube()).sum(axis=-1).transpose(0, 2, 1)
     train, validation = (sweep.means(which).transpose(0, 2, 1) for which in ("train", "validation"))
     found = []
@@ -43,7 +44,7 @@ def means_of(sweep: lp.RegularizationSweep) -> list[Mean]:
 
 
 def best_of_each_size(sweep: lp.RegularizationSweep, means: Iterable[Mean]) -> list[Mean]:
-    """The best strength of each size, and of each model; of ``means``."""
+    """The entry of ``means`` at the best strength of each size, one for each model, by rising size."""
     cube, there = sweep.cube(), {(mean.model, mean.size, mean.C): mean for mean in means}
     best = []
     for j, size in enumerate(sweep.sizes):
@@ -55,6 +56,16 @@ def best_of_each_size(sweep: lp.RegularizationSweep, means: Iterable[Mean]) -> l
     return sorted(best, key=lambda mean: mean.size)
 
 
+def failure_of(sweep: lp.RegularizationSweep) -> str:
+    """What the first cell said, where every cell failed; "" where one did not."""
+    cells = sweep.table.to_pylist()
+    if any(cell["status"] != "failed" for cell in cells):
+        return ""
+    first, seed = cells[0], "" if cells[0]["seed"] is None else f", seed {cells[0]['seed']}"
+    which = f"{first['model']}, C = {first['C']:g}, {first['size']:,} rows{seed}"
+    return f"all {len(cells):,} cells failed; the first ({which}) says: {first['note'].rstrip('.')}."
+
+
 def curves(sweep: lp.RegularizationSweep, best: Iterable[Mean]) -> list[Point]:
     """Scores of each size's best strength, at the size as a step: learning curves, in a section of MLflow's page."""
     points = [point for mean in best for point in _points(sweep, mean, mean.size)]
@@ -62,7 +73,10 @@ def curves(sweep: lp.RegularizationSweep, best: Iterable[Mean]) -> list[Point]:
 
 
 def children(sweep: lp.RegularizationSweep, means: Sequence[Mean]) -> Iterator[Child]:
-    """A run a size: its cells as a table, its scores at each strength; step 0 is the smallest C, most regularized."""
+    """A run for each size: its cells as a table, and its scores, whose steps are the strengths.
+
+    Step 0 is the smallest C, which regularizes most.
+    """
     rising = sorted(sweep.strengths)
     step = {strength: i for i, strength in enumerate(rising)}
     listed = [f"{i}: C = {C:g}" for i, C in enumerate(rising[:LISTED])] + ["..."] * (len(rising) > LISTED)
@@ -97,7 +111,7 @@ def _csv_of_size(sweep: lp.RegularizationSweep, cells: Iterable[dict[str, Any]])
     """What tells the cells of a size apart, then their scores, then the rest of what they have."""
     told = ["model"] * (len(sweep.models) > 1) + ["C"] + ["seed"] * (len(sweep.seeds) > 1)
     told += reversed(sweep.score_columns)
-    others = [name for name in sweep.table.column_names if name not in told and name not in CONSTANT]
+    others = [name for name in sweep.table.column_names if name not in told and name not in FIRST]
     text = io.StringIO()
     writer = csv.DictWriter(text, [*told, *others], extrasaction="ignore", lineterminator="\n")
     writer.writeheader()

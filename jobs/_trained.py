@@ -185,11 +185,15 @@ def kept_line(figures: Mapping[str, Any]) -> str:
 
 def lines(figures: Mapping[str, Any]) -> dict[str, str]:
     """The summary of a network with outputs, by the first word of each line."""
+    return {**_network_lines(figures), "steps": pace_line(figures)}
+
+
+def _network_lines(figures: Mapping[str, Any]) -> dict[str, str]:
+    """What is known of it before the time that it took."""
     return {
         "network": parameters_line(figures),
         "kept": kept_line(figures),
         "rows": f"{figures['n_rows']:,}: {figures['rule_of_thumb']}",
-        "steps": pace_line(figures),
     }
 
 
@@ -233,9 +237,7 @@ def answer(
         **course(trained, config, batch_size, n_rows),
     }
     figures = plain(figures)
-    said = "\n".join(
-        f"- {name}: {text}" for name, text in {**lines(figures | {"seconds": 0.0}), "steps": ""}.items() if text
-    )
+    said = "\n".join(f"- {name}: {text}" for name, text in _network_lines(figures).items())
     return Answer(
         model=trained,
         plan=trained.plan_,

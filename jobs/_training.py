@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 import lazypipe as lp
-from jobs._config import Config, RunConfig
+from jobs._config import Config, RunConfig, restart_of_a_state
 from jobs._values import numbers, pair
 
 ALL = "all"
@@ -21,7 +21,7 @@ Count = Annotated[int, Field(ge=1)]
 
 
 def rows_or_all(value: Any) -> Any:
-    """Rows of a batch."""
+    """Rows of a batch, or "all"; ValueError for what is neither."""
     found = ALL if value is None or value == ALL else numbers(value)
     found = found[0] if isinstance(found, list) and len(found) == 1 else found
     if found != ALL and (not isinstance(found, int) or isinstance(found, bool) or found < 1):
@@ -97,8 +97,9 @@ class StepsConfig(Config):
     @field_validator("patience")
     @classmethod
     def _validates(cls, value: int | None, info: ValidationInfo) -> int | None:
-        given = info.data
-        if value is not None and "hold_out" in given and given["hold_out"] is given.get("validation") is None:
+        given = info.data  # of a part of a config, as fine_tuning is, without the rows: the library refuses those
+        unvalidated = "hold_out" in given and given["hold_out"] is None and given.get("validation") is None
+        if value is not None and unvalidated:
             raise ValueError("there are no validation rows to be patient about; give some, or leave it out")
         return value
 
@@ -128,7 +129,9 @@ class MachineConfig(Config):
         "optimizer", "momentum", description="how a step follows from the gradient"
     )
     learning_rate: AboveZero | None = _of(
-        "learning_rate", None, description="length of a step; without it 0.05, of gaussian units 0.005"
+        "learning_rate",
+        None,
+        description="length of a step; without it 0.05, of gaussian units 0.005; of persistent chains 0.002 and 0.0002",
     )
     momentum: Share = _of("momentum", 0.9)
     schedule: Literal["constant", "linear", "cosine", "step", "inverse"] = _of("schedule", "linear")
@@ -172,6 +175,7 @@ class ComputingConfig(RunConfig):
     timeout: AboveZero = Field(300.0, description="several processes: seconds until one that is missing is given up")
     state: str | None = Field(
         None,
+        min_length=1,
         description="folder for checkpoints: after a kill the same command goes on where it was, in the middle of an "
         "epoch too, and on processors ends with the same bits; a constant schedule goes on to more --epochs, too",
     )
@@ -185,12 +189,7 @@ class ComputingConfig(RunConfig):
         "square where the columns make a square",
     )
 
-    @field_validator("restart")
-    @classmethod
-    def _of_a_state(cls, value: bool, info: ValidationInfo) -> bool:
-        if value and info.data.get("state") is None:
-            raise ValueError("there is no state to forget; give state, or leave restart out")
-        return value
+    _restarts = field_validator("restart")(restart_of_a_state)
 
 
 def options_of(*parts: Config) -> dict[str, Any]:
@@ -203,7 +202,7 @@ def options_of(*parts: Config) -> dict[str, Any]:
 
 
 def fields_of(config: Config, *kinds: type[Config]) -> dict[str, Any]:
-    """The same of a config that is made of several, of these alone."""
+    """The same of a ``config`` that inherits from several: of the fields of ``kinds`` alone."""
     names = {name for kind in kinds for name in kind.model_fields}
     return {name: value for name, value in options_of(config).items() if name in names}
 

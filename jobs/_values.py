@@ -21,7 +21,7 @@ def numbers(value: Any) -> Any:
 
 
 def one_or_more_numbers(value: Any) -> Any:
-    """A single one is no list."""
+    """Text as numbers, and as one number, not a list, where there is only one."""
     found = numbers(value)
     return found[0] if isinstance(found, list) and len(found) == 1 else found
 
@@ -35,7 +35,7 @@ def pair(value: Any) -> Any:
 
 
 def ids(value: Any) -> Any:
-    """Names of a list; those of digits are integers."""
+    """Ids of a list: those of digits alone as int, others as text."""
     found = words(value)
     if not isinstance(found, list):
         return found

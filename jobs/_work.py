@@ -1,4 +1,4 @@
-"""A job's own part, what it gives, and what is left of it."""
+"""A job's own part (Work), what it gives (Answer), and what the job leaves (Result)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+import lazypipe as lp
 from lazypipe.engines import Engine
 from lazypipe.plan import Plan
 from lazypipe.progress import PassDone
@@ -45,7 +46,7 @@ class Work:
     """A job's own part: its name, its plan, and the work itself. ``work`` gets the passes so far.
 
     ``store`` is where most of the result is written by the work itself, if not to the result folder.
-    ``open`` gives the data that both are handed; without it they are the matrix that the config names.
+    ``open`` gives the data that plan and work are handed; without it they are the matrix that the config names.
     """
 
     name: str
@@ -53,6 +54,10 @@ class Work:
     work: Callable[[Any, Engine, list[PassDone]], Answer]
     store: str | None = None
     open: Callable[[], Data] | None = None
+
+    def opened(self, config: Any) -> Data:
+        """The data, of which metadata are read: the matrix that ``config`` names, unless ``open`` gives others."""
+        return self.open() if self.open is not None else lp.open_matrix(config.source, column=config.column)
 
 
 @dataclass(frozen=True)
@@ -96,4 +101,4 @@ def command_to_log(out: AnyPath) -> str:
 
 def browse(uri: str) -> str:
     """How to open the MLflow UI of a store."""
-    return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
+    return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"

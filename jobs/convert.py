@@ -12,7 +12,7 @@ from pydantic import Field
 
 from jobs._cli import command
 from jobs._config import Config, MemorySize
-from jobs._table import TableConfig, require_one_kind, run_table
+from jobs._spark_table import TableConfig, require_one_kind, run_table
 from jobs._tables import aligned
 from lazypipe.console import ConsoleProgress
 from lazypipe.io import Matrix, open_matrix

@@ -39,7 +39,7 @@ class DevicesConfig(Config):
 
     Rows are random and of MNIST's size unless a source is given. A step is of a batch that lies on the device. Epochs
     are real ones, of rows that stay on the device (resident) and of rows that are read meanwhile, a quarter of them at
-    a time (streamed). Products that make a step slower than float32 does are timed no epoch.
+    a time (streamed). No epoch is timed with products that make a step slower than those of float32.
     """
 
     source: str | None = Field(None, min_length=1, description="matrix to train on; without it random rows are made")

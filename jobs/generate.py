@@ -64,7 +64,7 @@ def show(matrix: Matrix) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    return command("generate", GenerateConfig, lambda config: show(run(config)), argv)
+    return command("generate", GenerateConfig, run, argv, show)
 
 
 if __name__ == "__main__":

@@ -7,30 +7,30 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 if __name__ == "__main__":  # run as a file: jobs and lazypipe are in the folder above
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np
-from pydantic import Field
+from pydantic import BaseModel, Field, ValidationError
 
 import lazypipe as lp
 from jobs._cli import command
 from jobs._config import Config, TrackingConfig
 from jobs._late import PATIENCE, forget, keep, kept, write_whole
-from jobs._reuse import record_of
+from jobs._reuse import as_given
 from jobs._tracked import tracked
 from jobs._work import browse
 from lazypipe import tracking
 from lazypipe.results import RECORD
 from lazypipe.secrets import hidden
-from lazypipe.stores import AnyPath, on_disk, path_of
+from lazypipe.stores import AnyPath, on_disk
 from lazypipe.tracking import Model, Record, TrackedRun
 
 SHOWN = (".png", ".csv")  # files of a result that MLflow gets, besides result.json
 NETWORKS = ("mlp", "dbn")
-KEPT = ("mlflow", "source", "config", "plan", "history")  # of a record, that a run is made of
+UNTRACKED = "pass --tracking.enabled false"  # what a store that does not answer advises other jobs to do
 
 
 class LogConfig(Config):
@@ -55,9 +55,39 @@ class Logged:
     was_there: bool
 
 
+class RecordedRun(BaseModel):
+    """The MLflow run of a result, as its record tells it."""
+
+    run_id: str
+    experiment: str
+
+
+class RecordedSource(BaseModel):
+    """The data of a result, as its record tells them."""
+
+    uri: str
+    shape: tuple[int, ...]
+    dtype: str
+    fingerprint: str
+
+
+class Recorded(BaseModel):
+    """What a run is made of, in the record of a result; there is more in it."""
+
+    job: str
+    mlflow: RecordedRun | None
+    source: RecordedSource
+    config: dict[str, Any]
+    plan: dict[str, Any]
+    history: list[dict[str, Any]]
+    files: list[str] = []
+    metrics: dict[str, float] = {}
+    trace: dict[str, Any] = {}
+
+
 @dataclass(frozen=True)
 class Source:
-    """The data of a result, as its record tells them."""
+    """The data of a result, as those of a run."""
 
     uri: str
     shape: tuple[int, ...]
@@ -72,15 +102,10 @@ def run(config: LogConfig) -> Logged:
     """Send what MLflow has not got; EngineError where it does not take it."""
     if not config.tracking.enabled:
         raise lp.ConfigError("tracking.enabled: is false, and this job does nothing but track. Leave it out.")
-    out = path_of(config.result) if "://" in config.result else Path(config.result).expanduser()
-    figures = record_of(out)
-    if figures is None or "job" not in figures:
-        raise lp.DataError(f"{out}: is no result of a job (it holds no {RECORD}). Pass its folder as --result.")
-    missing = [name for name in KEPT if name not in figures]
-    if missing:
-        raise lp.DataError(f"{out / RECORD}: is damaged (it holds no {missing[0]}). Run the job again.")
-    uri = config.tracking.store()
-    late, before = kept(out), figures["mlflow"] or {}
+    out, uri = as_given(config.result), config.tracking.store()
+    figures = _figures(out)
+    _require_store(uri)
+    late, before = kept(out), figures["mlflow"]
     found = tracking.reopened(uri, before["run_id"], before["experiment"]) if before else None
     if found is not None and late is None and found.is_finished():
         return Logged(found.describe(), was_there=True)
@@ -96,6 +121,40 @@ def run(config: LogConfig) -> Logged:
     trace = figures.get("trace") or {}
     with tracked(config.tracking, figures["job"], figures["config"], figures["plan"], data, trace) as fresh:
         return _sent(fresh, record, out, figures)
+
+
+def _figures(out: AnyPath) -> dict[str, Any]:
+    """What the record of a result holds. DataError where there is none, or none that a run can be made of."""
+    path = out / RECORD
+
+    def damaged(what: str) -> NoReturn:
+        raise lp.DataError(f"{path}: is damaged ({what}). Run the job again.") from None
+
+    try:
+        figures = json.loads(path.read_text(encoding="utf-8"))
+        Recorded.model_validate(figures)
+    except (FileNotFoundError, NotADirectoryError):
+        raise lp.DataError(
+            f"{out}: is no result of a job (it holds no {RECORD}). Pass its folder as --result."
+        ) from None
+    except OSError as error:
+        raise lp.DataError(f"{path}: cannot be read: {error.strerror or error}. Check its rights.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        name, said = ".".join(map(str, first["loc"])), first["msg"].partition(" or instance of")[0]
+        missing = first["type"] == "missing"
+        damaged(f"it holds no {name}" if missing else f"{name or 'record'}: {said[0].lower()}{said[1:]}")
+    except (ValueError, RecursionError):
+        damaged("it is no JSON")
+    return dict(figures)
+
+
+def _require_store(uri: str) -> None:
+    """EngineError where the store does not answer; not to track, as other jobs may, is no way out of this one."""
+    try:
+        tracking.require_store(uri)
+    except lp.EngineError as error:
+        raise lp.EngineError(str(error).replace(UNTRACKED, "pass another --tracking.uri")) from error
 
 
 def _sent(run: TrackedRun, record: Record, out: AnyPath, figures: dict[str, Any]) -> Logged:

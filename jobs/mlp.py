@@ -22,11 +22,11 @@ from lazypipe.progress import PassDone
 
 
 class MLPConfig(ComputingConfig, StepsConfig, LayersConfig, ExamplesConfig):
-    """Train a multilayer perceptron to sort rows into classes, or to predict a number, on the processor or a GPU.
+    r"""Train a multilayer perceptron to sort rows into classes, or to predict a number, on the processor or a GPU.
 
       python -m jobs mlp --source data/train.npy --labels data/train.labels.npy --hold-out 0.2
-      python -m jobs mlp --source data/train.npy --labels data/train.labels.npy --validation data/test.npy \\
-        --validation-labels data/test.labels.npy --divide-by 255 --hidden 1024,512 --dropout 0.2 --l2 1e-4 \\
+      python -m jobs mlp --source data/train.npy --labels data/train.labels.npy --validation data/test.npy \
+        --validation-labels data/test.labels.npy --divide-by 255 --hidden 1024,512 --dropout 0.2 --l2 1e-4 \
         --schedule cosine --epochs 30 --patience 5 --state states/mlp --out results/mlp
 
     Rows that the budget (--engine.memory) holds are read once; of larger files blocks are read in random order while
@@ -39,12 +39,12 @@ class MLPConfig(ComputingConfig, StepsConfig, LayersConfig, ExamplesConfig):
 
 def run(config: MLPConfig) -> Result:
     """Train, save ``model.safetensors``, ``history.csv`` and ``confusion`` (K, K), and log the run."""
-    return _run.carry_out(config, _work(config))
+    return _run.carry_out(config, work_of(config))
 
 
 def plan(config: MLPConfig) -> Plan | Result:
     """What ``run`` would take, from labels and metadata."""
-    return _run.plan(config, _work(config))
+    return _run.plan(config, work_of(config))
 
 
 def show(result: Result) -> None:
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
     return command("mlp", MLPConfig, run, argv, show)
 
 
-def _work(config: MLPConfig) -> Work:
+def work_of(config: MLPConfig) -> Work:
     import lazypipe.nets.mlp  # noqa: F401  # before the plan is made, which counts the memory of libraries
 
     model = lp.MLP(**fields_of(config, LayersConfig, StepsConfig, ComputingConfig))

@@ -193,7 +193,7 @@ def _notes(pca: lp.PCA) -> list[str]:
     """What a reader of the components has to know."""
     found = []
     if pca.close_pairs_:
-        found.append(told(pca.close_pairs_, pca.explained_variance_, pca.n_samples_))
+        found.append(told(pca.close_pairs_, pca.n_samples_))
     if pca.n_constant_columns_:
         one = pca.n_constant_columns_ == 1
         found.append(

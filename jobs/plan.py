@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 if __name__ == "__main__":  # run as a file: jobs and lazypipe are in the folder above
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from jobs import dbn, mlp, rbm, sweep, transform
 from jobs._cli import command, nearest, reported
-from jobs._paper import COVARIANCE, LINEAR, PCA, STA, Paper
+from jobs._paper import Paper
 from lazypipe.errors import ConfigError
 
-# job: what plans it on paper, too; else its config, and what plans it
-PLANNED: dict[str, Paper | tuple[Any, Any]] = {
-    "pca": PCA,
-    "covariance": COVARIANCE,
-    "transform": (transform.TransformConfig, transform.plan),
-    "linear": LINEAR,
-    "sta": STA,
-    "sweep": (sweep.SweepConfig, sweep.plan),
-    "mlp": (mlp.MLPConfig, mlp.plan),
-    "rbm": (rbm.RBMConfig, rbm.plan),
-    "dbn": (dbn.DBNConfig, dbn.plan),
+# The module of a job is imported when that job is asked for: all of them together take seconds.
+PLANNED = {
+    "pca": Paper("pca", "PCAConfig", "shape"),
+    "covariance": Paper("covariance", "CovarianceConfig", "shape"),
+    "transform": Paper("transform", "TransformConfig"),
+    "linear": Paper("linear", "LinearConfig", "shape"),
+    "sta": Paper("sta", "StaConfig", "duration"),
+    "sweep": Paper("sweep", "SweepConfig"),
+    "mlp": Paper("mlp", "MLPConfig"),
+    "rbm": Paper("rbm", "RBMConfig"),
+    "dbn": Paper("dbn", "DBNConfig"),
 }
 USAGE = f"usage: python -m jobs plan {{{','.join(PLANNED)}}} [the options of that job]"
 EXAMPLES = """Memory, tasks, passes and the size of the result, from metadata alone.
@@ -51,16 +49,12 @@ def main(argv: list[str] | None = None) -> int:
         error = ConfigError(f"{name}: cannot be planned{nearest(name, PLANNED)}. Name one of {jobs} first.")
         return reported(error, debug="--debug" in arguments)
     planned = PLANNED[name]
-    if isinstance(planned, Paper):
-        return command(
-            f"plan {name}", planned.model, lambda asked: print("\n".join(planned.lines(asked))), arguments[1:]
-        )
-    if given := [word for word in arguments[1:] if word.split("=")[0] in ON_PAPER]:
-        told = ", ".join(name for name, planned in PLANNED.items() if isinstance(planned, Paper))
+    given = [word for word in arguments[1:] if word.split("=")[0] in ON_PAPER]
+    if given and planned.stand_in is None:
+        told = ", ".join(name for name, planned in PLANNED.items() if planned.stand_in is not None)
         error = ConfigError(f"{given[0]}: there is no model of the time of {name}, only of {told}. Leave it out.")
         return reported(error, debug="--debug" in arguments)
-    model, plan = planned
-    return command(f"plan {name}", model, lambda config: print("\n".join(plan(config).lines())), arguments[1:])
+    return command(f"plan {name}", planned.model, lambda asked: print("\n".join(planned.lines(asked))), arguments[1:])
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ class RBMConfig(ComputingConfig, MachineConfig, RowsConfig):
       python -m jobs rbm --source data/activity.npy --visible gaussian --learning-rate 0.01 --epochs 50
 
     Bernoulli units take entries in [0, 1] for probabilities: divide pixels by 255. Gaussian ones take any numbers.
+    Persistent chains want smaller steps: without --learning-rate theirs is 0.002, of Gaussian units 0.0002.
     Where the columns are an image (--image-shape, or a square), filters, reconstructions and samples are drawn so.
     """
 
@@ -46,12 +47,12 @@ class RBMConfig(ComputingConfig, MachineConfig, RowsConfig):
 
 def run(config: RBMConfig) -> Result:
     """Train, save ``model.safetensors`` and ``history.csv``, and log the run."""
-    return _run.carry_out(config, _work(config))
+    return _run.carry_out(config, work_of(config))
 
 
 def plan(config: RBMConfig) -> Plan | Result:
     """What ``run`` would take, from metadata alone."""
-    return _run.plan(config, _work(config))
+    return _run.plan(config, work_of(config))
 
 
 def show(result: Result) -> None:
@@ -66,6 +67,7 @@ def lines(figures: dict[str, Any]) -> dict[str, str]:
     """The summary by the first word of each line."""
     return {
         "machine": _trained.parameters_line(figures),
+        "learning": figures["learning"],
         "last": _trained.stage_line(figures["history"]),
         "steps": _trained.pace_line(figures),
     }
@@ -75,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
     return command("rbm", RBMConfig, run, argv, show)
 
 
-def _work(config: RBMConfig) -> Work:
+def work_of(config: RBMConfig) -> Work:
     import lazypipe.nets.rbm  # noqa: F401  # before the plan is made, which counts the memory of libraries
 
     model = lp.RBM(config.n_hidden, **fields_of(config, MachineConfig, ComputingConfig))
@@ -98,9 +100,12 @@ def _others(inputs: Inputs) -> Any:
 
 
 def _answer(config: RBMConfig, inputs: Inputs, model: lp.RBM, epochs: list[EpochDone]) -> Answer:
+    from lazypipe.nets.rbm import learning_note, machine_of, machine_options
+
     n_rows, n_columns = inputs.train[0].shape
     figures = {
         "network": f"{n_columns}-{config.n_hidden}, {config.visible} visible units",
+        "learning": learning_note(machine_of(model), machine_options(vars(model))),
         "units": [n_columns, config.n_hidden],
         "n_parameters": n_columns * config.n_hidden + n_columns + config.n_hidden,
         "n_rows": n_rows,
@@ -128,7 +133,8 @@ def _answer(config: RBMConfig, inputs: Inputs, model: lp.RBM, epochs: list[Epoch
             "example": first_rows(inputs.train[0], _trained.EXAMPLE_ROWS),
         },
         series=_trained.unheard(model.history_, epochs),
-        note=f"- {_trained.parameters_line(figures)}\n- {_trained.stage_line(model.history_)}\n\n{_trained.BY_STEP}",
+        note=f"- {_trained.parameters_line(figures)}\n- {figures['learning']}\n"
+        f"- {_trained.stage_line(model.history_)}\n\n{_trained.BY_STEP}",
         warnings=[*inputs.warnings(), *model.notes_],
     )
 

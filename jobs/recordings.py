@@ -19,6 +19,7 @@ from jobs import sta
 from jobs._cli import command
 from jobs._config import Config, RunConfig
 from jobs._incoming import Entry, Incoming, Ledger, is_given_up, read_ledger, settled, take, up_to_date
+from jobs._key import METADATA
 from jobs._messages import explain
 from jobs._recording import CuttingConfig, ReadingConfig
 from jobs._tables import aligned
@@ -29,7 +30,6 @@ from lazypipe.io.sources import require_there
 from lazypipe.sizes import show_bytes
 
 HEAD = ("recording", "size", "status", "what")
-META = ".meta"  # of SpikeGLX, beside its .bin
 STATE = ".taken"
 
 
@@ -67,9 +67,9 @@ class FolderConfig(Config):
 
 
 class RecordingsConfig(RunConfig, AverageConfig, ReadingConfig, CuttingConfig, FolderConfig):
-    """The job sta for every new recording of a folder, once each, a result folder a recording.
+    r"""The job sta for every new recording of a folder, once each, a result folder a recording.
 
-      python -m jobs recordings --folder incoming --spikes '{stem}.spikes.npz' --out results/recordings \\
+      python -m jobs recordings --folder incoming --spikes '{stem}.spikes.npz' --out results/recordings \
         --sampling-rate 30000 --window -1 2 --window-unit ms
 
     A recording is taken once it and its spikes have stopped changing. One that fails does not stop the others, and is
@@ -79,7 +79,9 @@ class RecordingsConfig(RunConfig, AverageConfig, ReadingConfig, CuttingConfig, F
 
     out: str = Field("results/recordings", min_length=1, description="folder for the result folders")
     state: str | None = Field(
-        None, description=f"folder that keeps the ledger of what was taken; without it {STATE} in the out folder"
+        None,
+        min_length=1,
+        description=f"folder that keeps the ledger of what was taken; without it {STATE} in the out folder",
     )
     restart: bool = Field(False, description="forget what was taken, and take everything again")
 
@@ -198,7 +200,7 @@ def _make(folder: str) -> None:
 def _is_recording(path: Path, config: RecordingsConfig) -> bool:
     if path.name.startswith("."):
         return False
-    known = [suffix for one in FORMATS for suffix in one.suffixes if suffix != META]
+    known = [suffix for one in FORMATS for suffix in one.suffixes if suffix != METADATA]
     return config.pattern is not None or path.suffix.lower() in known
 
 
@@ -209,8 +211,8 @@ def _spikes_of(path: Path, folder: Path, config: RecordingsConfig) -> Path:
 
 def _companions(path: Path, folder: Path, config: RecordingsConfig) -> Iterator[Path]:
     yield _spikes_of(path, folder, config)
-    if path.with_suffix(META).exists():
-        yield path.with_suffix(META)
+    if path.with_suffix(METADATA).exists():
+        yield path.with_suffix(METADATA)
 
 
 def _row(file: Incoming, entry: Entry | None, config: RecordingsConfig, new: Iterable[str] = ()) -> Row:

@@ -80,10 +80,10 @@ class AverageConfig(Config):
 
 
 class StaConfig(RunConfig, AverageConfig, RecordingConfig):
-    """The average of a recording around the spikes of each unit (neuron), with its spread: what a cell saw before
+    r"""The average of a recording around the spikes of each unit (neuron), with its spread: what a cell saw before
     it fired, its waveform on a probe, or what a field potential did around it.
 
-      python -m jobs sta --source rec.dat --n-channels 384 --dtype int16 --sampling-rate 30000 --gain 2.34 --unit µV \\
+      python -m jobs sta --source rec.dat --n-channels 384 --dtype int16 --sampling-rate 30000 --gain 2.34 --unit µV \
         --spikes spikes.npz --window -1 2 --window-unit ms --out results/waveforms
 
     spikes.npz holds, for each spike, its sample and its unit: numpy.savez("spikes.npz", samples=..., units=...).
@@ -259,7 +259,7 @@ def _answer(
 
 
 def _plan_of_both(sta: lp.SpikeTriggeredAverage, significance: Significance) -> Plan:
-    """The average is held while its lags are tested."""
+    """One plan for the average and the test of its lags, during which the average is held."""
     first, second = sta.plan, significance.plan
     later = tuple(replace(fold, reserved=fold.reserved + first.output_nbytes) for fold in second.folds)
     return replace(

@@ -19,7 +19,7 @@ from jobs._cli import command
 from jobs._config import RunConfig, restart_of_a_state
 from jobs._examples import ExamplesConfig, Inputs, open_inputs
 from jobs._run import Answer, Result, Work
-from jobs._sweep import Mean, as_rows, best_of_each_size, children, curves, means_of
+from jobs._sweep import Mean, as_rows, best_of_each_size, children, curves, failure_of, means_of
 from jobs._tables import aligned
 from jobs._values import numbers, words
 from lazypipe.engines import Engine
@@ -65,12 +65,12 @@ def _models(value: Any) -> Any:
 
 
 class SweepConfig(RunConfig, ExamplesConfig):
-    """Would more data, more regularization or a bigger model help? Training and validation score of a classifier (or
+    r"""Would more data, more regularization or a bigger model help? Training and validation score of a classifier (or
     of ridge regression) at every sample size, strength of regularization and seed, and what they say together.
 
       python -m jobs sweep --source data/train.npy --labels data/train.labels.npy --hold-out 0.2
-      python -m jobs sweep --source data/train.npy --labels data/train.labels.npy --validation data/test.npy \\
-        --validation-labels data/test.labels.npy --divide-by 255 --sizes 50,200,1000,5000 --strengths 1,0.1,0.01 \\
+      python -m jobs sweep --source data/train.npy --labels data/train.labels.npy --validation data/test.npy \
+        --validation-labels data/test.labels.npy --divide-by 255 --sizes 50,200,1000,5000 --strengths 1,0.1,0.01 \
         --seeds 0,1,2 --model logistic,mlp --state states/sweep
 
     Each size is the first so many rows, as they lie in the file or in the order of a seed. Where the rows are sorted
@@ -140,6 +140,7 @@ class SweepConfig(RunConfig, ExamplesConfig):
     max_passes: int = Field(UNLESS_GIVEN.max_passes, ge=1, description="logistic: passes over the rows at most")
     state: str | None = Field(
         None,
+        min_length=1,
         description="folder that keeps every cell that is done: after a kill, or on a larger grid, only what is "
         "missing is computed, and what failed is tried again",
     )
@@ -149,17 +150,23 @@ class SweepConfig(RunConfig, ExamplesConfig):
 
 
 def run(config: SweepConfig) -> Result:
-    """Sweep, save ``cells.csv``, ``confusion``, ``coef`` and ``intercept`` of the best cell, and log the run."""
-    return _run.carry_out(config, _work(config))
+    """Sweep, save ``cells.csv``, ``confusion``, ``coef`` and ``intercept`` of the best cell, and log the run.
+
+    Where every cell failed there is a result all the same: ``figures["failure"]`` tells why, and is "" otherwise.
+    """
+    return _run.carry_out(config, work_of(config))
 
 
 def plan(config: SweepConfig) -> Plan | Result:
     """What ``run`` would take, from labels and metadata."""
-    return _run.plan(config, _work(config))
+    return _run.plan(config, work_of(config))
 
 
 def show(result: Result) -> None:
-    """What the cells say together, then the best strength of each size, the best cell, and what it took."""
+    """What the cells say together, then the best strength of each size, the best cell, and what it took.
+
+    Raises DataError where every cell failed, once all else is told.
+    """
     figures = result.figures
     for line in figures["verdict_lines"]:
         print(textwrap.fill(line, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))
@@ -171,6 +178,13 @@ def show(result: Result) -> None:
     print(f"best      {best_line(figures)}")
     print(f"cells     {cells_line(figures)}; {figures['passes']:,} passes at most, {figures['seconds']:.1f} s")
     print("\n".join([_run.memory_line(figures), *result.lines()]))
+    require_scores(result)
+
+
+def require_scores(result: Result) -> None:
+    """DataError where every cell failed."""
+    if failure := result.figures["failure"]:
+        raise lp.DataError(f"{failure} What each of them said is in {result.out / 'cells.csv'}.")
 
 
 def rows(figures: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -213,7 +227,7 @@ def main(argv: list[str] | None = None) -> int:
     return command("sweep", SweepConfig, run, argv, show)
 
 
-def _work(config: SweepConfig) -> Work:
+def work_of(config: SweepConfig) -> Work:
     import lazypipe.models.sweep.verdict  # noqa: F401  # before the plan is made, which counts the memory of libraries
 
     names = ("sizes", "strengths", "seeds", "model", "divide_by", "allow_smaller", *OPTIONS)
@@ -257,6 +271,7 @@ def _answer(inputs: Inputs, sweep: lp.RegularizationSweep) -> Answer:
         "n_cells": sweep.table.num_rows,
         "n_recorded": sweep.n_recorded,
         "cells": counts,
+        "failure": failure_of(sweep),
         "models": list(sweep.models),
         "sizes": list(sweep.sizes),
         "strengths": list(sweep.strengths),

@@ -36,12 +36,12 @@ class TransformConfig(JobConfig):
 
 def run(config: TransformConfig) -> Result:
     """Write the scores (rows, k) and log the run."""
-    return _run.carry_out(config, _work(config))
+    return _run.carry_out(config, work_of(config))
 
 
 def plan(config: TransformConfig) -> Plan | Result:
     """What ``run`` would take, from metadata alone."""
-    return _run.plan(config, _work(config))
+    return _run.plan(config, work_of(config))
 
 
 def show(result: Result) -> None:
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     return command("transform", TransformConfig, run, argv, show)
 
 
-def _work(config: TransformConfig) -> Work:
+def work_of(config: TransformConfig) -> Work:
     pca = lp.PCA.load(config.model)
     suffix_of(path_of(config.scores))
 

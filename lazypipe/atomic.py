@@ -41,7 +41,8 @@ def replacing(path: AnyPath, overwrite: bool = False, n_bytes: int | None = None
 
     On any failure what was written is removed and ``path`` stays as it was. Missing parent folders are
     made. Raises DataError before anything is written if ``path`` exists and not ``overwrite``, or if
-    less than ``n_bytes`` are free; and while writing, for a full disk, a quota, or missing rights.
+    less than ``n_bytes`` are free; and while writing, for a full disk, a quota, or missing rights. Where the
+    disk is at fault that is a DiskFullError.
     """
     if isinstance(path, Place):
         with _staged(path, overwrite, n_bytes) as partial:
@@ -60,8 +61,7 @@ def replacing(path: AnyPath, overwrite: bool = False, n_bytes: int | None = None
     except OSError as error:
         if error.errno not in CAUSES:
             raise
-        kind = DiskFullError if error.errno in FULL else DataError
-        raise kind(f"{path}: cannot be written: {CAUSES[error.errno]}.") from error
+        raise _told(error, f"{path}: cannot be written") from error
     finally:
         _remove(partial)
 
@@ -78,18 +78,22 @@ def _staged(place: Place, overwrite: bool, n_bytes: int | None) -> Iterator[Path
         own = _partial_of(folder)
         own.mkdir(parents=True)
     except OSError as error:
-        raise DataError(
-            f"{place}: cannot be written on its way, in {tempfile.gettempdir()} ({error.strerror})."
-        ) from error
+        raise _told(error, f"{place}: cannot be written on its way, in {tempfile.gettempdir()} ($TMPDIR)") from error
     try:
         yield own / place.name
         _upload_or_keep(own / place.name, place)
     except OSError as error:
         if error.errno not in CAUSES:
             raise
-        raise DataError(f"{place}: cannot be written on its way, in {own}: {CAUSES[error.errno]}.") from error
+        raise _told(error, f"{place}: cannot be written on its way, in {own} ($TMPDIR)") from error
     finally:
         _remove(own)
+
+
+def _told(error: OSError, what: str) -> DataError:
+    """What to raise for an error of writing; ``what`` says which output, and where."""
+    kind = DiskFullError if error.errno in FULL else DataError
+    return kind(f"{what}: {CAUSES.get(error.errno, f'{error.strerror}. Write elsewhere')}.")
 
 
 def _upload_or_keep(path: Path, place: Place) -> None:
@@ -135,7 +139,7 @@ def require_makeable(path: Path) -> None:
     except OSError as error:
         if error.errno not in CAUSES:
             raise
-        raise DataError(f"{path}: cannot be written: {CAUSES[error.errno]}.") from error
+        raise _told(error, f"{path}: cannot be written") from error
 
 
 def require_replaceable(path: AnyPath, overwrite: bool, is_own: Callable[[AnyPath], bool], kind: str) -> None:
@@ -152,7 +156,7 @@ def require_space(path: AnyPath, n_bytes: int) -> None:
     """
     free = free_nbytes(path)
     if free < n_bytes and isinstance(path, Place):
-        raise DataError(
+        raise DiskFullError(
             f"{path}: needs {show_bytes(n_bytes)} of disk on its way, {show_bytes(free)} are free in "
             f"{tempfile.gettempdir()}. Free some, or set TMPDIR to another disk."
         )
@@ -186,7 +190,7 @@ def _partial_of(path: Path) -> Path:
 
 def _move(partial: Path, path: Path) -> None:
     if partial.is_file():
-        _sync(partial)
+        sync(partial)
     if path.is_dir() and not path.is_symlink():  # os.replace cannot replace a folder that holds something
         old = path.with_name(partial.name.replace(".partial-", ".old-"))
         path.rename(old)
@@ -198,10 +202,11 @@ def _move(partial: Path, path: Path) -> None:
         _remove(old)
     else:
         os.replace(partial, path)
-    _sync(path.parent)
+    sync(path.parent)
 
 
-def _sync(path: Path) -> None:
+def sync(path: str | Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -44,7 +44,6 @@ def building(
     ``overwrite``, where ``nbytes`` of disk are not free, where the store was begun from other data or options,
     or another run is writing it.
     """
-
     require_writable(out, overwrite, attributes_of, kind)
     partial = (staging_of(out) / out.name if isinstance(out, Place) else out).with_name(f".{out.name}.partial-tiles")
     with held(partial, "cannot be written", f"another run is writing these {kind}", "write elsewhere"):
@@ -89,7 +88,14 @@ def held(folder: Path, refused: str, busy: str, remedy: str) -> Iterator[None]:
         why = "it is a file" if isinstance(error, FileExistsError) else error.strerror
         raise DataError(f"{folder}: {refused} ({why}). {remedy.capitalize()}.") from error
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError as error:  # Lustre without its option flock, some NFS
+            raise DataError(
+                f"{folder}: {refused} (its file system has no locks: {error.strerror}). {remedy.capitalize()}."
+            ) from error
         if not _is_at(lock, folder / LOCK):  # it went with a store that was put in place meanwhile
             raise BlockingIOError
         with suppress(OSError):  # a full disk: nobody is told who holds it

@@ -77,7 +77,7 @@ class StateFolder:
         self._held.close()
 
     def names(self) -> list[str]:
-        """Of the states that are there, in order."""
+        """The names of the states that are there, sorted."""
         return sorted(p.stem for p in self.path.glob(f"*{SUFFIX}"))
 
     def save(self, name: str, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:

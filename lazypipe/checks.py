@@ -16,12 +16,15 @@ REAL = int | float | np.integer | np.floating
 
 
 def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number, of Python or of NumPy; a truth value is none."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def whole(value: Any, name: str, least: int = 1) -> int:
     """A whole number of ``least`` or more."""
-    if not (is_whole(value) and value >= least):
+    if not is_whole(value):
+        raise ConfigError(f"{name}: {value!r} is not a whole number. Give one of {least} or more.")
+    if value < least:
         raise ConfigError(f"{name}: {value!r} is not a number of {least} or more.")
     return int(value)
 

@@ -229,8 +229,8 @@ class Training:
         if isinstance(event, EpochDone):
             self.epoch, self.n_epochs = event.epoch, event.n_epochs
             self.n_steps = event.n_epochs * event.step / max(1, event.epoch)
-            self.judged = {name[11:]: v for name, v in event.measures.items() if name.startswith("validation_")}
-            self.measures = {name[6:]: v for name, v in event.measures.items() if name.startswith("train_")}
+            self.judged = _of_kind("validation_", event.measures)
+            self.measures = _of_kind("train_", event.measures)
         else:
             self.measures = {name: v for name, v in event.measures.items() if name not in NOT_SHOWN + SPEEDS}
             self.n_steps = self.n_steps or n_steps
@@ -275,6 +275,11 @@ class Training:
         begun, step = self.first
         seconds = (now - begun) / (self.step - step) * (self.n_steps - self.step)
         return f"{clock(seconds)} left" + (f" of {self.stage}" if self.stage else "")
+
+
+def _of_kind(prefix: str, measures: Mapping[str, float]) -> dict[str, float]:
+    """Those whose names begin with ``prefix``, without it."""
+    return {name.removeprefix(prefix): value for name, value in measures.items() if name.startswith(prefix)}
 
 
 def _number(name: str, value: float) -> str:

@@ -66,7 +66,7 @@ class FoldPlan:
     work: Work = NO_WORK
 
     def doing(self, **work: Any) -> FoldPlan:
-        """The same with those fields of its work."""
+        """The same plan, with these fields of its ``work`` replaced."""
         return replace(self, work=replace(self.work, **work))
 
     @property
@@ -117,20 +117,22 @@ class Plan:
         return self.host.base + self.arrays_nbytes
 
     @property
-    def peak_bytes(self) -> int:
-        return self.peak_nbytes
-
-    @property
     def told(self) -> tuple[str, ...]:
         """The notes, and where the data come from if that is a store."""
         if not is_remote(self.uri):
             return self.notes
-        read = show_bytes(self.folds[0].bytes_read if self.nbytes is None else self.nbytes)
+        read = show_bytes(self._pass_nbytes)
         return (*self.notes, f"read from a store in ranges; a pass downloads {read}, and keeps nothing of it on disk")
 
+    @property
+    def _pass_nbytes(self) -> int:
+        """Bytes that one pass over the matrix reads."""
+        return self.folds[0].bytes_read if self.nbytes is None else self.nbytes
+
     def lines(self) -> list[str]:
+        """What is asked, how it is cut, and what it takes, as the job ``plan`` prints it."""
         n_rows, n_columns = self.shape
-        size = self.folds[0].bytes_read if self.nbytes is None else self.nbytes
+        size = self._pass_nbytes
         lines = [
             f"plan      {self.job} of {self.uri}",
             f"matrix    {n_rows:,} rows x {n_columns:,} columns, {self.dtype}, {show_bytes(size)}",
@@ -160,6 +162,7 @@ class Plan:
         return lines
 
     def to_dict(self) -> dict[str, Any]:
+        """The same for ``result.json``, sizes in bytes."""
         return {
             "job": self.job,
             "solver": self.solver,
@@ -314,4 +317,5 @@ def _round_up(n: int) -> int:
 
 
 def between(value: int, low: int, high: int) -> int:
+    """``value``, or the nearer of the two bounds where it lies outside; ``low`` where they cross."""
     return max(low, min(value, high))

@@ -16,7 +16,6 @@ class StageStarted:
     title: str
     n_tasks: int
     n_bytes: int = 0
-    passes_left: int | None = None  # passes expected after this one, where that is known
 
 
 @dataclass(frozen=True)

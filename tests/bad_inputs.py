@@ -182,6 +182,7 @@ SCORES = f"jobs transform --source rows.npy --scores s.zarr {Q}"
 PREDICT = "jobs predict --source rows.npy --out said.npy"
 GENERATE = "jobs generate --target new.npy --n-rows 9 --n-columns 5"
 COPY = "jobs convert --source rows.npy"
+TABLE = "jobs convert --source a.csv --target new/x.npy"
 
 # What several of them say
 
@@ -1193,6 +1194,52 @@ TOOLS = {
     "a copy by an option of tables": Bad(
         f"{COPY} --target x.npy --columns a", "ConfigError: --columns: is for tables; for one, add --engine.kind spark."
     ),
+    "a table of the catalog in a format": Bad(
+        "jobs convert --table t --format csv --target new/x.npy",
+        "ConfigError: --format: is for files; a table of the catalog has its own. Leave it out.",
+    ),
+    "a table without Spark": Bad(
+        "jobs convert --table t --engine.kind serial --target new/x.npy",
+        "ConfigError: --engine.kind: tables are read by Spark; pass spark, or leave it out.",
+    ),
+    "a table by Dask": Bad(
+        "jobs convert --table t --engine.kind dask --target new/x.npy",
+        "ConfigError: --engine.kind: 'dask' is not one of serial, spark.",
+    ),
+    "a table by an option of matrices": Bad(
+        f"{TABLE} --format csv --panel-columns 5",
+        "ConfigError: --panel-columns: is for sources that are matrices.",
+    ),
+    "a table by an option without its value": Bad(
+        f"{TABLE} --engine.kind spark --options header",
+        "ConfigError: --options: 'header' is no option of the reader: give name=value, such as header=true.",
+    ),
+    "a table with nulls of no kind": Bad(
+        f"{TABLE} --nulls omit", "ConfigError: --nulls: 'omit' is not one of raise, nan, zero, drop."
+    ),
+    "a format that Spark does not read": Bad(
+        f"{TABLE} --format cvs",
+        "ConfigError: format (--format): 'cvs' is no format that Spark reads; the nearest is 'csv'. Give one of csv, "
+        "json, parquet, orc, text, xml, jdbc, avro, delta, hudi, iceberg, or the class of a reader, such as "
+        "com.example.Source.",
+    ),
+    "tables that are not there": Bad(
+        "jobs convert --source raw/*.csv --engine.kind spark --target new/x.npy",
+        "DataError: raw/*.csv: no such file or directory. Check the path.",
+    ),
+    "a table of no known format": Bad(
+        "jobs convert --source rows.npy --engine.kind spark --target new/x.npy",
+        "DataError: rows.npy: its name does not tell its format. Give it: format='csv' (--format csv).",
+    ),
+    "a table to no known format": Bad(
+        "jobs convert --source a.csv --engine.kind spark --target x.zarr",
+        "DataError: {folder}/x.zarr: a table is not written to '.zarr'. Write a .npy, and convert that: python -m "
+        "jobs convert --source x.npy --target x.zarr.",
+    ),
+    "a table onto a file": Bad(
+        "jobs convert --source a.csv --engine.kind spark --target rows.npy",
+        f"DataError: {{folder}}/rows.npy: {EXISTS}",
+    ),
     "svmlight text with a word": Bad(
         "jobs convert --source t.svm --target x.arrow",
         "DataError: {folder}/t.svm: line 1 is not 'label index:value ...': '1 3:x'. Correct it; labels are single "
@@ -1243,6 +1290,11 @@ TOOLS = {
         "DataError: new/result.json: is damaged (it holds no mlflow). Run the job again.",
         (record("new", {"job": "pca"}),),
     ),
+    "a log of what is no record": Bad(
+        "jobs log --result new",
+        "DataError: new/result.json: is damaged (it is no JSON). Run the job again.",
+        (inside("new"), raw("new/result.json", "{")),
+    ),
     "a log to nowhere": Bad(
         "jobs log --result pca --tracking.enabled false",
         "ConfigError: tracking.enabled: is false, and this job does nothing but track. Leave it out.",
@@ -1251,7 +1303,7 @@ TOOLS = {
     "a log to a store that does not answer": Bad(
         "jobs log --result pca --tracking.uri http://127.0.0.1:9",
         "EngineError: http://127.0.0.1:9: no MLflow store answers ([Errno 111] Connection refused). Start one with "
-        "`make up` or `mlflow server`...",
+        "`make up` or `mlflow server`, or pass another --tracking.uri.",
         (f"{PCA} {Q} --out pca",),
     ),
     "an unknown option of a deployment": Bad(

@@ -23,10 +23,9 @@ from jobs import JOBS
 
 ROOT = Path(__file__).resolve().parents[1]
 IMPORTS = (
-    "jobs.plan", "jobs.convert", "jobs.devices", "jobs.generate", "jobs.log", "jobs.predict", "jobs.recordings",
-    "flows.stack.__main__", "flows.deploy", "lazypipe.engines.dask", "lazypipe.engines.serial", "lazypipe.figures",
-    "lazypipe.models.sweep.verdict", "lazypipe.nets.dbn", "lazypipe.nets.mlp", "lazypipe.nets.rbm", "mlflow.pyfunc",
-    "matplotlib.figure", "pyarrow.parquet", "zarr", "h5py",
+    *(f"jobs.{name}" for name in JOBS), "flows.stack.__main__", "flows.deploy", "lazypipe.engines.dask",
+    "lazypipe.engines.serial", "lazypipe.figures", "lazypipe.models.sweep.verdict", "lazypipe.nets.dbn",
+    "lazypipe.nets.mlp", "lazypipe.nets.rbm", "mlflow.pyfunc", "matplotlib.figure", "pyarrow.parquet", "zarr", "h5py",
 )  # fmt: skip
 IN_PROCESSES_OF_THEIR_OWN = (
     "a job that there is not", "NaN", "a window that is reversed", "a store of no kind",

@@ -46,7 +46,8 @@ def python(folder: Path, without: tuple[str, ...], code: str, path: Path = ROOT)
     [
         ("pyspark", "lp.open_engine('spark')",
          "the engine spark needs pyspark, not installed here. Run pip install 'lazypipe[spark]'."),
-        ("pyspark", "import lazypipe.tables",
+        ("pyspark",
+         "from jobs import convert; convert.run(convert.ConvertConfig(source='a.csv', target='a.npy', format='csv'))",
          "tables need pyspark, not installed here. Run pip install 'lazypipe[spark]'."),
         ("h5py", "lp.open_recording('a.h5')",
          ".h5 files need h5py, not installed here. Run pip install 'lazypipe[neuro]'."),
@@ -67,6 +68,16 @@ def test_what_an_extra_would_install_is_named(tmp_path: Path, without: str, call
         print(error)
     """
     assert python(tmp_path, (without,), code) == line + "\n"
+
+
+def test_a_matrix_is_converted_without_spark(tmp_path: Path) -> None:
+    code = """
+    import numpy as np
+    from jobs import convert
+    np.save("a.npy", np.ones((3, 2), np.float32))
+    convert.show(convert.run(convert.ConvertConfig(source="a.npy", target="b.npy")))
+    """
+    assert python(tmp_path, ("pyspark",), code) == f"wrote     {tmp_path}/b.npy: 3 x 2 float32\n"
 
 
 def test_a_wheel_holds_a_library_that_works_alone(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from drawn import said
 from scipy import stats
 
 import lazypipe as lp
@@ -95,12 +96,6 @@ def average(serial_engine, *asked, window=(-8, 5), **options):
     return lp.spike_triggered_average(*asked, window, engine=serial_engine, **options)
 
 
-def texts(figure):
-    """All that a figure says: titles, labels, legends, notes."""
-    found = [text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))]
-    return "\n".join(text for text in found if text)
-
-
 def test_spike_triggered_shows_the_unit_of_most_spikes_on_its_best_channel(serial_engine):
     sta = average(serial_engine, *recorded())
     figure = spike_triggered(sta)
@@ -113,7 +108,7 @@ def test_spike_triggered_shows_the_unit_of_most_spikes_on_its_best_channel(seria
     assert axes.get_xlabel() == "time from the spike (ms)"
     assert axes.get_ylabel() == "mean (µV)"
     assert axes.get_title() == "Unit 11, channel 1, where it moves most of 2 channels: n = 31 spikes"
-    assert "± 1.96 standard errors" in texts(figure)
+    assert "± 1.96 standard errors" in said(figure)
 
 
 def test_spike_triggered_without_a_rate_or_a_unit_of_the_values(serial_engine):
@@ -128,7 +123,7 @@ def test_spike_triggered_of_a_unit_by_name_also_of_one_without_spikes(serial_eng
     sta = average(serial_engine, *recorded())
     assert spike_triggered(sta, unit=10).axes[0].get_title().startswith("Unit 10, channel 0")
     empty = spike_triggered(sta, unit=12)
-    assert "no spikes" in texts(empty) and "n = 0" in texts(empty)
+    assert "no spikes" in said(empty) and "n = 0" in said(empty)
     assert empty.axes[0].get_xlabel() and empty.axes[0].get_ylabel()
     with pytest.raises(lp.ConfigError, match="unit: there is no 7. Name one of 10, 11, 12."):
         spike_triggered(sta, unit=7)
@@ -138,25 +133,25 @@ def test_significance_gives_the_band_and_marks_lags(serial_engine):
     asked = recorded()
     sta, found = average(serial_engine, *asked), spike_triggered_significance(*asked, (-8, 5), n_bootstrap=50)
     figure = spike_triggered(sta, found)
-    assert "95% of bootstrap means" in texts(figure) and "significant (false discoveries ≤ 5%)" in texts(figure)
+    assert "95% of bootstrap means" in said(figure) and "significant (false discoveries ≤ 5%)" in said(figure)
     (bars,) = (c for c in figure.axes[0].collections if str(c.get_label()).startswith("significant"))
     (bar,) = bars.get_paths()
     assert (bar.vertices[:, 0].min(), bar.vertices[:, 0].max()) == pytest.approx((-2.5, -1.5))
-    assert "bars: significant lags" in texts(units(sta, found))
+    assert "bars: significant lags" in said(units(sta, found))
 
 
 @pytest.mark.parametrize("n_units", [1, 3, 7, 26])
 def test_units_of_several_channels_are_panels_that_name_their_channel(serial_engine, n_units):
     figure = units(average(serial_engine, *recorded(n_units)))
-    said = texts(figure)
+    told = said(figure)
     assert len(figure.axes) == min(n_units, 24)
-    assert f"unit {9 + n_units}\nn = 0" in said or n_units > 24
-    assert ("no spikes" in said) == (n_units <= 24)
+    assert f"unit {9 + n_units}\nn = 0" in told or n_units > 24
+    assert ("no spikes" in told) == (n_units <= 24)
     if n_units > 1:
-        assert "channel 1, n = 31" in said or n_units > 24
-        assert "µV" in said and "time from the spike (ms)" in said
+        assert "channel 1, n = 31" in told or n_units > 24
+        assert "µV" in told and "time from the spike (ms)" in told
         assert any(text.get_text().endswith(" µV") for text in figure.axes[-2].texts)  # the scale bar
-    assert ("(24 of 26 units; 2 left out, those of fewest spikes)" in said) == (n_units == 26)
+    assert ("(24 of 26 units; 2 left out, those of fewest spikes)" in told) == (n_units == 26)
 
 
 def test_many_units_of_one_channel_are_a_heat_map(serial_engine):
@@ -169,7 +164,7 @@ def test_many_units_of_one_channel_are_a_heat_map(serial_engine):
     assert (image.get_extent()[0], image.get_extent()[1]) == (-8.5, 4.5)
     assert [label.get_text() for label in axes.get_yticklabels()][:2] == ["10 (30)", "11 (31)"]
     assert "µV" in bar.get_ylabel() and axes.get_xlabel() == "time from the spike (ms)"
-    assert "no spikes" in texts(axes)
+    assert "no spikes" in said(axes)
 
 
 def test_a_movie_is_shown_as_frames_at_the_lag_where_units_move_most(serial_engine):
@@ -178,9 +173,9 @@ def test_a_movie_is_shown_as_frames_at_the_lag_where_units_move_most(serial_engi
     frame = np.ma.filled(figure.axes[1].images[0].get_array(), np.nan)
     assert frame.shape == (3, 5)
     assert np.unravel_index(np.abs(frame).argmax(), (3, 5)) == (0, 1) and abs(frame).max() == 1
-    said = texts(figure)
-    assert "−2 ms" in said and "units of the data" in said and "no spikes" in said
-    assert "pixel (0, 2), where it moves most of 15 pixels" in texts(spike_triggered(sta))
+    told = said(figure)
+    assert "−2 ms" in told and "units of the data" in told and "no spikes" in told
+    assert "pixel (0, 2), where it moves most of 15 pixels" in said(spike_triggered(sta))
 
 
 def test_spike_triggered_figures_of_odd_shapes_can_be_written(serial_engine, tmp_path):

@@ -31,6 +31,11 @@ def test_type_checkers_see_the_same_names_from_the_same_modules():
     assert sorted(seen) == sorted(lp.__all__)
 
 
+def test_names_are_told_once_loaded_or_not():
+    assert lp.PCA
+    assert len(dir(lp)) == len(set(lp.__dir__())) == len(lp.__dir__())
+
+
 def test_a_name_that_is_none_is_an_attribute_error():
     with pytest.raises(AttributeError, match="'lazypipe' has no attribute 'spike_average'"):
         lp.spike_average

@@ -1,10 +1,8 @@
 """Pictures of networks: the right numbers, labelled, tidy, whatever history and weights there are."""
 
-from itertools import combinations
-
 import numpy as np
 import pytest
-from matplotlib.text import Text
+from drawn import require_tidy, said
 
 from lazypipe.errors import ConfigError
 from lazypipe.figures import (
@@ -18,31 +16,6 @@ from lazypipe.figures import (
 )
 
 RNG = np.random.default_rng(0)
-
-
-def require_tidy(figure, smallest=6.0):
-    """No text over another, none beyond the figure, none too small."""
-    figure.draw_without_rendering()
-    width, height = figure.canvas.get_width_height()
-    beyond = {
-        text for axes in figure.axes for axis in (axes.xaxis, axes.yaxis) for tick in axis.get_major_ticks()
-        if not min(axis.get_view_interval()) <= tick.get_loc() <= max(axis.get_view_interval())
-        for text in (tick.label1, tick.label2)
-    }  # fmt: skip
-    shown = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
-    shown = [text for text in shown if text not in beyond]
-    boxes = [(text.get_text(), text.get_window_extent()) for text in shown]
-    boxes = [(text, box) for text, box in boxes if box.x1 > 0 and box.width > 1]
-    for (one, a), (other, b) in combinations(boxes, 2):
-        across, up = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
-        assert across <= 2 or up <= 2, f"{one!r} lies over {other!r}"
-    for text, box in boxes:
-        assert box.x0 >= -1 and box.y0 >= -1 and box.x1 <= width + 1 and box.y1 <= height + 1, f"{text!r} is cut off"
-    assert all(text.get_fontsize() >= smallest for text in shown)
-
-
-def said(figure):
-    return "\n".join(text.get_text() for text in figure.findobj(Text))
 
 
 def history(n, stage="", measures=("loss", "accuracy"), kinds=("train", "validation"), value=lambda epoch: 1 / epoch):

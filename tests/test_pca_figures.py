@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from matplotlib.text import Text
+from drawn import said
 
 from lazypipe.errors import ConfigError
 from lazypipe.figures import components, convergence, scree
@@ -19,10 +19,6 @@ def fitted(n, n_columns, scale=1.0):
         components_=RNG.normal(size=(n, n_columns)), explained_variance_=variance,
         explained_variance_ratio_=variance / variance.sum() / 2,
     )  # fmt: skip
-
-
-def said(figure):
-    return "\n".join(text.get_text() for text in figure.findobj(Text))
 
 
 @pytest.mark.filterwarnings("error")

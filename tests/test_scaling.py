@@ -39,11 +39,6 @@ def pca_plan(shape, memory, layout="panels", **options):
     return lp.plan_pca(matrix_on_paper(shape, "float32", layout, memory), lp.PCA(10, **options), engine(1, memory))
 
 
-def sta_plan(workers, memory, n_units=20, **options):
-    question = question_on_paper(60 * 30_000, 64, "int16", 30_000, (-30, 30), n_units, 600)
-    return plan_question(question, engine(workers, memory), **options)
-
-
 def seconds(plan, workers, **rates):
     return predict(plan, replace(FREE, **rates), workers).seconds
 
@@ -165,7 +160,7 @@ def test_tasks_wait_for_the_scheduler_where_they_are_short():
 
 def test_units_that_do_not_fit_a_few_times_are_cut_into_tasks_that_each_read_all():
     paper = engine(10, 64 * MIB)
-    question = question_on_paper(600 * 30_000, 64, "int16", 30_000, (-100, 100), 100, 6_000)
+    question = question_on_paper(600 * 30_000, 64, "float32", 30_000, (-100, 100), 100, 6_000)
     plan = plan_question(question, paper)
     assert paper.asked, "the cut depends on the number of workers"
     fold = plan.folds[0]
@@ -175,6 +170,30 @@ def test_units_that_do_not_fit_a_few_times_are_cut_into_tasks_that_each_read_all
     covariance = engine()
     lp.plan_covariance(matrix_on_paper((1_000, 10), "float32"), engine=covariance)
     assert not covariance.asked
+
+
+def test_sums_of_integers_are_cut_in_time_by_tiles_where_that_reads_less():
+    n_samples = 600 * 30_000
+    question = question_on_paper(n_samples, 64, "int16", 30_000, (-100, 100), 100, 6_000)
+    few, many = (plan_question(question, engine(workers, 64 * MIB)) for workers in (2, 64))
+    (apart,), (together,) = few.folds, many.folds
+    assert apart.work.times == 1 and apart.runs[0].start == apart.runs[-1].start == 0
+    assert together.work.times == many.passes > 1 and together.runs[-1].stop == n_samples
+    assert together.runs[0].start < together.runs[-1].start
+    read = predict(many, FREE, 64).read_nbytes
+    assert read == pytest.approx(many.passes * question.recording.matrix.nbytes, rel=0.1)
+    assert together.work.operations.additions * many.passes == pytest.approx(2 * 100 * 6_000 * 200 * 64, rel=0.1)
+
+
+def test_a_doubling_that_gains_nothing_is_no_end_where_more_doublings_gain():
+    def predicted(workers):  # half the time from four workers on, and none after
+        return replace(once, workers=workers, passes=(replace(only, seconds=Seconds(reading=slow(workers))),))
+
+    once = predict(covariance_plan(), FREE, 1)
+    (only,) = once.passes
+    slow = {1: 8.0, 2: 7.9, 4: 2.0}.get
+    stop = where_it_stops(lambda workers: predicted(workers) if workers <= 4 else predicted(4))
+    assert stop.workers == 4 and stop.gain == 1
 
 
 def test_a_recording_in_epochs_is_folded_as_often():

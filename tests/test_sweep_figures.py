@@ -1,11 +1,10 @@
 """Pictures of a sweep: the right numbers, labelled, nothing over anything else, whatever cells there are."""
 
 from dataclasses import replace
-from itertools import combinations
 
 import numpy as np
 import pytest
-from matplotlib.text import Text
+from drawn import require_tidy, said
 
 from lazypipe.errors import ConfigError
 from lazypipe.figures.sweep import confusion, heat_map, learning_curves
@@ -43,33 +42,6 @@ def made(
         table, tuple(models), tuple(sizes), tuple(strengths), tuple(seeds),
         None if classes is None else np.array(classes), 784, 300_000, 1000, "x.zarr", best,
     )  # fmt: skip
-
-
-def texts(figure):
-    """All texts that are seen, and where, in pixels."""
-    figure.draw_without_rendering()
-    seen = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
-    hidden = {
-        label for axes in figure.axes for axis, shown in ((axes.xaxis, "labelbottom"), (axes.yaxis, "labelleft"))
-        if not axis.get_tick_params().get(shown, True) for label in axis.get_ticklabels()
-    }  # fmt: skip
-    return [(text.get_text(), text.get_window_extent()) for text in seen if text not in hidden]
-
-
-def said(figure):
-    return "\n".join(text.get_text() for text in figure.findobj(Text))
-
-
-def require_tidy(figure, smallest=6.0):
-    """No text over another, none beyond the figure, none too small, every panel with labels."""
-    width, height = figure.canvas.get_width_height()
-    found = [(text, box) for text, box in texts(figure) if box.x1 > 0 and box.width > 1]
-    for (one, a), (other, b) in combinations(found, 2):
-        across, up = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
-        assert across <= 2 or up <= 2, f"{one!r} lies over {other!r}"
-    for text, box in found:
-        assert box.x0 >= -1 and box.y0 >= -1 and box.x1 <= width + 1 and box.y1 <= height + 1, f"{text!r} is cut off"
-    assert all(text.get_fontsize() >= smallest for text in figure.findobj(Text) if text.get_text().strip())
 
 
 ODD = {

@@ -13,6 +13,7 @@ from flows.stack import web
 from flows.stack.clocks import complaint
 from flows.stack.config import StackConfig
 from flows.stack.down import down
+from flows.stack.processes import LOGS
 from flows.stack.servers import environment, servers, shown
 from flows.stack.status import seen, table
 from flows.stack.up import up
@@ -71,7 +72,7 @@ def _alone(arguments: list[str]) -> int:
 
 
 def _start(config: StackConfig, kinds: Collection[str]) -> int:
-    if not web.is_here(config.host):
+    if not web.is_loopback(config.host):
         print(f"Warning: {config.host} is open to whoever reaches this machine: no password is asked.", file=sys.stderr)
     started = up(config, kinds)
     print("\n".join(table(seen(config.place))))
@@ -92,7 +93,7 @@ def _status(arguments: list[str]) -> int:
     for line in complaints:
         print(f"Warning: {line}", file=sys.stderr)
     if any(one.state == "down" for one in found):
-        print(f"What is down is started again by `{called('up', config)}`; why it ended is in {config.place / 'logs'}.")
+        print(f"What is down is started again by `{called('up', config)}`; why it ended is in {config.place / LOGS}.")
     return int(bool(complaints) or any(one.state != "up" for one in found))
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 
+from flows.stack.reachable import login
 from flows.stack.web import SECONDS, ask_json
 
 
@@ -21,7 +23,7 @@ def mlflow(uri: str) -> None:
 
 def prefect_worker(api: str, pool: str, name: str, started: float) -> None:
     """The work pool has heard of this worker since it was started."""
-    workers = ask_json(f"{api}/work_pools/{pool}/workers/filter", {})
+    workers = ask_json(f"{api}/work_pools/{quote(pool, safe='')}/workers/filter", {}, login())
     for worker in workers:
         heard = datetime.fromisoformat(worker["last_heartbeat_time"]).timestamp()
         if worker["name"] == name and worker["status"] == "ONLINE" and heard > started:

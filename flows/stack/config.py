@@ -56,7 +56,7 @@ class StackConfig(Config):
     flow_runs: int = Field(2, ge=1, description="flow runs at once in the worker")
     mlflow_processes: int = Field(2, ge=1, le=64, description="processes that answer for MLflow")
     allowed_hosts: Annotated[tuple[str, ...], BeforeValidator(words)] = Field(
-        (), description="names under which MLflow may be called, beside those of this machine"
+        (), description="host:port under which MLflow may be called, beside localhost and the address of host"
     )
     patience: float = Field(240, gt=0, description="seconds until every server must answer")
     ports: Ports = Field(Ports(), description="where the servers listen")
@@ -72,6 +72,11 @@ class StackConfig(Config):
     def place(self) -> Path:
         """The folder, absolute and without links, so that all commands call it the same."""
         return Path(os.path.realpath(Path(self.folder).expanduser()))
+
+    @property
+    def project_place(self) -> Path:
+        """The folder of prefect.yaml, absolute."""
+        return Path(self.project).expanduser().absolute()
 
     @property
     def prefect_api(self) -> str:

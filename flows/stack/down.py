@@ -10,6 +10,7 @@ import psutil
 
 from flows.stack import folder as folders
 from flows.stack import postgres, processes
+from flows.stack.config import StackConfig
 from flows.stack.processes import Record
 
 # Who needs others ends before them: a flow run that is ended tells Prefect and MLflow so. Those of a row, together.
@@ -25,7 +26,7 @@ def down(place: Path) -> list[str]:
         # Of an `up` that was killed before it wrote them down, or flow runs of a worker that was killed.
         left = processes.marked(place)
         processes.end(left, signal.SIGTERM)
-        database = postgres.left_running(place)
+        database = postgres.left_running(StackConfig(folder=str(place)))
         processes.end(database, postgres.STOP)
     return [*ended, *(f"process {process.pid}" for process in [*left, *database])]
 

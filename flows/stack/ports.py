@@ -10,25 +10,28 @@ from contextlib import suppress
 import psutil
 
 from flows.stack.servers import Server
+from jobs._messages import option
 from lazypipe.errors import ConfigError
 
 TAKEN = "is taken"
+LARGEST = 65_535
 
 
 def require_unused(servers: Iterable[Server], host: str) -> None:
     """Raise ConfigError, naming port, holder and option, unless every port can be listened on."""
     wanted: dict[int, str] = {}
     for server in servers:
-        for option, port in server.ports.items():
+        for name, port in server.ports.items():
+            setting = option(name)
+            if port > LARGEST:
+                raise ConfigError(f"{setting}: {port} is no port. Pass a smaller one.")
             if port in wanted:
-                raise ConfigError(f"--{option}: {port} is also --{wanted[port]}. Give each a port of its own.")
-            wanted[port] = option
-    for port, option in wanted.items():
-        why = refused(host, port)
-        if why:
-            setting = option.partition(" ")[0].replace("_", "-")
-            remedy = f"Pass --{setting} another port" if why == TAKEN else "Pass another --host"
-            raise ConfigError(f"--{setting}: {host}:{port} {why}{holder(port)}. {remedy}.")
+                raise ConfigError(f"{setting}: {port} is also {wanted[port]}. Give each a port of its own.")
+            wanted[port] = setting
+    for port, setting in wanted.items():
+        if why := refused(host, port):
+            remedy = f"Pass {setting.partition(' ')[0]} another port" if why == TAKEN else "Pass another --host"
+            raise ConfigError(f"{setting}: {host}:{port} {why}{holder(port)}. {remedy}.")
 
 
 def refused(host: str, port: int) -> str:

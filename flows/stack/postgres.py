@@ -32,6 +32,7 @@ USERS = ("postgres", "nobody")  # who runs it where root starts it: it refuses r
 SOCKET_NAME = ".s.PGSQL.5432"
 SOCKET_LENGTH = 103  # bytes of a socket's path, on every system
 INIT_SECONDS = 60
+STOP = signal.SIGINT  # a fast shutdown: sessions are ended, not waited for
 
 
 class Database(NamedTuple):
@@ -178,19 +179,24 @@ def prepare(config: StackConfig) -> None:
     if data(config).exists():
         return
     shutil.rmtree(partial, ignore_errors=True)
-    program = making(config, partial)
-    done = subprocess.run(
-        program,
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd="/",
-        timeout=INIT_SECONDS,
-        **rights(name),
-    )
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or ["it said nothing"]
-        raise EngineError(f"{program[0]}: made no database in {home(config)}: {said[0]}. Pass --database sqlite.")
+    command = making(config, partial)
+    why = ""
+    try:
+        done = subprocess.run(
+            command,
+            check=False,
+            capture_output=True,
+            text=True,
+            cwd="/",
+            timeout=INIT_SECONDS,
+            **rights(name),
+        )
+        if done.returncode:
+            why = (done.stderr.strip().splitlines() or ["it said nothing"])[0]
+    except subprocess.TimeoutExpired:
+        why = f"it was not done within {INIT_SECONDS} s"
+    if why:
+        raise EngineError(f"{command[0]}: made no database in {home(config)}: {why}. Pass --database sqlite.")
     partial.rename(data(config))
 
 
@@ -240,14 +246,11 @@ def mlflow_uri(config: StackConfig) -> str:
     return f"postgresql+psycopg2://{ROLE}@/mlflow?host={quote(str(sockets(config)))}"
 
 
-def left_running(place: Path) -> list[psutil.Process]:
+def left_running(config: StackConfig) -> list[psutil.Process]:
     """The server of the data in a stack's folder, where nothing else tells of it: it hides its environment."""
-    folder = place / "postgres" / "data"
+    folder = data(config)
     with suppress(OSError, ValueError, IndexError, psutil.Error):
         process = psutil.Process(int((folder / "postmaster.pid").read_text().split()[0]))
         if process.cwd() == str(folder.resolve()) or str(folder) in process.cmdline():
             return [process]
     return []
-
-
-STOP = signal.SIGINT  # a fast shutdown: sessions are ended, not waited for

@@ -10,7 +10,7 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from lazypipe.sizes import MIB
 MARK = "LAZYPIPE_STACK"  # in the environment of all that a stack starts: the folder it belongs to
 SAME_START_SECONDS = 2.0  # a start is told in ticks since boot, whose time a clock that is set moves
 ERROR = re.compile(r"^(\w+\.)*\w*(Error|Exception)\b.*: |\b(FATAL|ERROR|CRITICAL|Error)\b.*: ")
+LOGS = "logs"  # their folder in that of the stack
 LOG_NBYTES = 20 * MIB  # a longer log is set aside when its process is started anew
 GRACE_SECONDS = 15.0  # from the request to end, to the end by force
 
@@ -34,8 +35,6 @@ class Record:
     name: str
     pid: int
     started: float  # seconds since 1970, as the system tells it
-    log: str
-    address: str
     stop: int = signal.SIGTERM
 
     def process(self) -> psutil.Process | None:
@@ -54,12 +53,11 @@ def spawn(
     command: Sequence[str],
     env: Mapping[str, str],
     cwd: Path,
-    address: str,
     stop: int = signal.SIGTERM,
     rights: Mapping[str, Any] | None = None,
 ) -> tuple[subprocess.Popen[bytes], Record]:
-    """Start a process in a session of its own, its output in ``folder/logs``; recorded at once."""
-    log = folder / "logs" / f"{name}.log"
+    """Start a process in a session of its own, its output in its log; recorded at once."""
+    log = log_of(folder, name)
     log.parent.mkdir(exist_ok=True)
     if log.exists() and log.stat().st_size > LOG_NBYTES:
         log.replace(log.with_suffix(".log.before"))
@@ -76,9 +74,14 @@ def spawn(
             start_new_session=True,
             **(rights or {}),
         )
-    record = Record(name, child.pid, psutil.Process(child.pid).create_time(), str(log), address, stop)
+    record = Record(name, child.pid, psutil.Process(child.pid).create_time(), stop)
     save(folder, record)
     return child, record
+
+
+def log_of(folder: Path, name: str) -> Path:
+    """Where a process writes what it says."""
+    return folder / LOGS / f"{name}.log"
 
 
 def save(folder: Path, record: Record) -> None:
@@ -94,7 +97,8 @@ def records(folder: Path) -> dict[str, Record]:
     found = []
     for path in (folder / "processes").glob("*.json"):
         with suppress(ValueError, TypeError, OSError):  # a torn file: its process is found by its mark
-            found.append(Record(**json.loads(path.read_text())))
+            told = json.loads(path.read_text())
+            found.append(Record(**{field.name: told[field.name] for field in fields(Record) if field.name in told}))
     return {record.name: record for record in sorted(found, key=lambda record: record.started)}
 
 
@@ -142,10 +146,10 @@ def end(processes: Sequence[psutil.Process], requests: int | Mapping[int, int], 
     psutil.wait_procs(left, timeout=GRACE_SECONDS)
 
 
-def last_line(log: str | Path) -> str:
+def last_line(log: Path) -> str:
     """The line of a log that tells best why its process ended: the last one with an error, else the last one."""
     with suppress(OSError):
-        text = Path(log).read_bytes()[-20_000:].decode(errors="replace").rpartition("\n--- ")[2]
+        text = log.read_bytes()[-20_000:].decode(errors="replace").rpartition("\n--- ")[2]
         lines = [line.strip() for line in text.splitlines()[1:] if any(letter.isalnum() for letter in line)]
         told = [line for line in lines if ERROR.search(line)] or lines
         if told:

@@ -11,7 +11,9 @@ from flows.stack.web import ask, basic
 from lazypipe.errors import ConfigError, EngineError
 from lazypipe.secrets import hidden
 
-START = "Start it with `make up` or `python -m flows.stack start prefect`, or set PREFECT_API_URL to another"
+START = "Start it with `make up` or `python -m flows.stack start prefect`"
+ANOTHER = f"{START}, or set PREFECT_API_URL to another"
+ENV = 'eval "$(python -m flows.stack env)"'
 
 
 def require_prefect(url: str | None = None) -> str:
@@ -22,7 +24,7 @@ def require_prefect(url: str | None = None) -> str:
     """
     url = url or os.environ.get("PREFECT_API_URL", "")
     if not url:
-        raise ConfigError(f'PREFECT_API_URL: is not set, so there is no Prefect server. {START}: eval "$({ENV})".')
+        raise ConfigError(f"PREFECT_API_URL: is not set, so there is no Prefect server. {START}, then call {ENV}.")
     shown = hidden(url)
     if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
         raise ConfigError(f"PREFECT_API_URL: {shown!r} is no address. Write it as http://host:4200/api.")
@@ -31,15 +33,12 @@ def require_prefect(url: str | None = None) -> str:
     except HTTPError as error:
         if error.code in (401, 403):
             raise EngineError(f"{shown}: Prefect refuses who asks. Set PREFECT_API_AUTH_STRING or _KEY.") from error
-        raise EngineError(f"{shown}: answers {error.code}, no Prefect server. {START}.") from error
+        raise EngineError(f"{shown}: answers {error.code}, no Prefect server. {ANOTHER}.") from error
     except (OSError, ValueError) as error:
-        raise EngineError(f"{shown}: no Prefect server answers ({reason(error)}). {START}.") from error
+        raise EngineError(f"{shown}: no Prefect server answers ({reason(error)}). {ANOTHER}.") from error
     if off := complaint(f"Prefect at {shown}", ahead_by(answer)):
         raise EngineError(off)
     return url
-
-
-ENV = "python -m flows.stack env"
 
 
 def login() -> dict[str, str]:

@@ -11,16 +11,18 @@ from urllib.error import HTTPError
 from urllib.parse import quote
 
 from flows.stack.config import StackConfig
-from flows.stack.processes import MARK, last_line
+from flows.stack.processes import MARK, last_line, log_of
 from flows.stack.reachable import login
 from flows.stack.web import ask_json
 from lazypipe.atomic import replacing
 from lazypipe.errors import EngineError
 
 ROOT = Path(__file__).resolve().parents[2]
-GPU_LIMIT = {"name": "gpu", "limit": 1, "active": True}
-DEPLOY = ("flows.deploy",)
-DEPLOY_SECONDS = 320
+GPU_LIMIT = "gpu"  # the concurrency limit that flow runs which train on a GPU take a slot of
+GPU_SLOTS = 1
+MAKE_GPU_LIMIT = ("gcl", "create", GPU_LIMIT, "--limit", str(GPU_SLOTS))  # the same by Prefect's command line
+DEPLOY = "flows.deploy"
+DEPLOY_SECONDS = 320  # longer than that waits for Prefect itself, so that it tells which of its steps is slow
 
 
 def register(config: StackConfig) -> None:
@@ -37,8 +39,9 @@ def make_pool(api: str, pool: str) -> None:
 
 def make_gpu_limit(api: str) -> None:
     """One flow run at a time trains on a GPU."""
-    if missing(f"{api}/v2/concurrency_limits/{GPU_LIMIT['name']}"):
-        ask_json(f"{api}/v2/concurrency_limits/", GPU_LIMIT, headers=login())
+    if missing(f"{api}/v2/concurrency_limits/{GPU_LIMIT}"):
+        limit = {"name": GPU_LIMIT, "limit": GPU_SLOTS, "active": True}
+        ask_json(f"{api}/v2/concurrency_limits/", limit, headers=login())
 
 
 def missing(url: str) -> bool:
@@ -54,20 +57,20 @@ def missing(url: str) -> bool:
 
 def deploy(config: StackConfig, env: Mapping[str, str]) -> bool:
     """Register the deployments of ``prefect.yaml``; False where there are none, or these very ones are registered."""
-    project = Path(config.project).expanduser().absolute()
+    project = config.project_place
     file, done = project / "prefect.yaml", config.place / "deployed"
     if not file.exists():
         return False
     identity = f"{project} {fingerprint(file)}"
     if done.exists() and done.read_text() == identity:
         return False
-    log = config.place / "logs" / "deploy.log"
+    log = log_of(config.place, "deploy")
     with open(log, "ab") as output:
-        output.write(f"--- {' '.join(DEPLOY)}\n".encode())
+        output.write(f"--- {DEPLOY}\n".encode())
         output.flush()
         try:
             code: int | None = subprocess.run(
-                [sys.executable, "-m", *DEPLOY],
+                [sys.executable, "-m", DEPLOY],
                 check=False,
                 cwd=project,
                 env={**env, "PWD": str(project), MARK: str(config.place)},

@@ -14,16 +14,17 @@ from pathlib import Path
 from flows.stack import answering, postgres, registering
 from flows.stack.clocks import ahead_at
 from flows.stack.config import StackConfig
+from flows.stack.processes import LOGS
 from lazypipe.errors import ConfigError
 from lazypipe.sizes import MIB, parse_bytes
 
-ROOT = Path(__file__).resolve().parents[2]
-DASK_CONFIG = ROOT / "conf" / "dask.yaml"
+DASK_CONFIG = registering.ROOT / "conf" / "dask.yaml"
 # Of MLflow's processes: by default one that is silent for 5 s, as on a busy machine, is ended and started again.
 PATIENT = "--timeout-worker-healthcheck 120"
 OURS = ("PREFECT_API_URL", "PREFECT_HOME", "PREFECT_PROFILE", "PREFECT_API_DATABASE_CONNECTION_URL", "MLFLOW_RUN_ID")
 
-# MLflow's queue of evaluations would be two more processes, and its assistant lets a page run commands on this machine.
+# What MLflow has for language models is off: its queue of evaluations, in processes of its own; its gateway, which
+# keeps keys; and its assistant, which lets a page run commands on this machine, or in a sandbox: for that is no image.
 NO_LANGUAGE_MODELS = {
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "MLFLOW_ENABLE_AI_GATEWAY": "false",
@@ -132,8 +133,8 @@ def prefect(config: StackConfig, database: str) -> list[Server]:
         answers=lambda started: answering.prefect_worker(config.prefect_api, config.pool, name, started),
         first=(
             (*program, "work-pool", "create", config.pool, "--type", "process"),
-            (*program, "gcl", "create", "gpu", "--limit", "1"),
-            (sys.executable, "-m", *registering.DEPLOY),
+            (*program, *registering.MAKE_GPU_LIMIT),
+            (sys.executable, "-m", registering.DEPLOY),
         ),
         env=env,
         needs=("prefect",),
@@ -216,7 +217,7 @@ def dask(config: StackConfig) -> list[Server]:
 def spark(config: StackConfig) -> list[Server]:
     """A Spark standalone master and its workers."""
     program = spark_class()
-    env = environment(config) | {"SPARK_LOCAL_IP": config.host, "SPARK_LOG_DIR": str(config.place / "logs")}
+    env = environment(config) | {"SPARK_LOCAL_IP": config.host, "SPARK_LOG_DIR": str(config.place / LOGS)}
     ports, cluster = config.ports, config.spark_workers
     page = f"http://{config.here}:{ports.spark_page}"
     name = "org.apache.spark.deploy"

@@ -30,10 +30,12 @@ def up(config: StackConfig, kinds: Collection[str] = ()) -> bool:
     """Start what does not run yet, all of it or those ``kinds`` and what they need; whether there was something.
 
     Where that fails, what was started now is ended; where only the deployments are at fault, the servers stay.
-    ConfigError for a port that is taken, DataError for a folder that another command holds; EngineError for a server
-    that ends or does not answer.
+    Raises ConfigError for a project or a server that there is not, and a port that is taken; DataError for a folder
+    that another command holds; EngineError for a server that ends or does not answer.
     """
     place = config.place
+    if not config.project_place.is_dir():
+        raise ConfigError(f"--project: {config.project}: no such folder. Name the one of prefect.yaml.")
     with folders.held(place):
         known = processes.records(place)
         running = {name for name, record in known.items() if record.process()}
@@ -41,6 +43,8 @@ def up(config: StackConfig, kinds: Collection[str] = ()) -> bool:
         if any(name.startswith("spark") for name in known):
             config = config.model_copy(update={"spark": True})
         wanted = chosen(servers(config), kinds)
+        if not wanted:  # all others are in every stack
+            raise ConfigError("postgres: is not in this stack, whose data are in SQLite. Pass --database postgres.")
         missing = [server for server in wanted if server.name not in running]
         why = postgres.chosen(config).why
         if why and any(server.kind in postgres.DATABASES for server in missing):
@@ -116,8 +120,7 @@ class Starting:
             server.name,
             server.command,
             server.env,
-            Path("/") if server.user else Path(self.config.project).expanduser().absolute(),
-            server.address,
+            Path("/") if server.user else self.config.project_place,
             server.stop,
             postgres.rights(server.user),
         )
@@ -136,7 +139,7 @@ class Starting:
         """Raise EngineError with a server's last words where it has ended."""
         child = self.children.get(server.name)
         if child is not None and child.poll() is not None:
-            log = self.log(server)
+            log = processes.log_of(self.config.place, server.name)
             how = f"ended at its start with code {child.returncode}"
             raise EngineError(f"{server.name}: {how}: {processes.last_line(log)}. See {log}.")
 
@@ -145,13 +148,10 @@ class Starting:
         patience = self.config.patience
         if time.monotonic() - self.begin > patience:
             why = f"does not answer within {patience:g} s ({error})"
-            raise EngineError(f"{server.name}: {why}. See {self.log(server)}, or pass a longer --patience.")
+            log = processes.log_of(self.config.place, server.name)
+            raise EngineError(f"{server.name}: {why}. See {log}, or pass a longer --patience.")
 
     def since(self, server: Server) -> float:
         """When a server was started."""
         record = self.started.get(server.name) or processes.records(self.config.place)[server.name]
         return record.started
-
-    def log(self, server: Server) -> Path:
-        """Where a server writes what it says."""
-        return self.config.place / "logs" / f"{server.name}.log"

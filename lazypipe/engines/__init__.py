@@ -8,19 +8,19 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 
+from lazypipe.checks import named, whole
 from lazypipe.engines import resident
-from lazypipe.engines.base import Engine
+from lazypipe.engines.base import MIN_MEMORY, Engine
 from lazypipe.errors import ConfigError
 from lazypipe.extras import require_packages
 from lazypipe.progress import Progress
-from lazypipe.sizes import parse_bytes
+from lazypipe.sizes import parse_bytes, show_bytes
 
 ENGINES = {
     "serial": "lazypipe.engines.serial:SerialEngine",
     "dask": "lazypipe.engines.dask:DaskEngine",
     "spark": "lazypipe.engines.spark:SparkEngine",
 }
-MIN_MEMORY = "16MiB"
 
 
 def open_engine(
@@ -40,27 +40,30 @@ def open_engine(
         ``yarn`` (Spark). None starts one on this machine: threads of this process for Dask,
         ``local[*]`` for Spark.
     memory : budget for the job's arrays, in each worker process and on the driver, beside what the
-        interpreter and its libraries take. None: 2GiB on this machine; on a cluster the workers'
-        own limit less the libraries' share.
-    workers : tasks at once on this machine; None takes every core.
+        interpreter and its libraries take. None: on a cluster the workers' own limit (Dask's ``--memory-limit``,
+        ``spark.executor.pyspark.memory``) less the libraries' share; where there is none, 2GiB.
+    workers : tasks at once on this machine, or cores to take of a Spark master in all; None takes every core.
+        The serial engine has one task at a time, and a Dask cluster at an address takes all its workers, whatever
+        is given.
     progress : gets the events of the run.
 
     Raises
     ------
-    ConfigError : an unknown kind, or a budget that is no size.
-    EngineError : nobody listens at ``address``, Java is missing, or workers lack lazypipe.
+    ConfigError : an unknown kind, a budget that is no size or less than 16 MiB, a number of workers below 1, or an
+        extra that is not installed.
+    MemoryPlanError : the workers of a Dask cluster have no room for ``memory``.
+    EngineError : nobody answers at ``address``, or no worker is there. RefusedError, which is one, where another try
+        does not help: ``address`` is none, Java is missing, workers have other versions or lack lazypipe.
     """
-    if kind not in ENGINES:
-        raise ConfigError(f"engine: {kind!r} is not one of {', '.join(ENGINES)}.")
+    module, name = named("engine", kind, ENGINES).split(":")
     nbytes = None if memory is None else parse_bytes(memory)
-    if nbytes is not None and nbytes < parse_bytes(MIN_MEMORY):
-        raise ConfigError(f"memory: {memory} is too small to work in. Give at least {MIN_MEMORY}.")
-    if workers is not None and workers < 1:
-        raise ConfigError(f"workers: {workers} is not a number of tasks. Give 1 or more, or leave it out.")
+    if nbytes is not None and nbytes < MIN_MEMORY:
+        raise ConfigError(f"memory: {memory} is too small to work in. Give at least {show_bytes(MIN_MEMORY)}.")
+    if workers is not None:
+        workers = whole(workers, "workers")
     if kind == "spark":
         require_packages("the engine spark needs", "spark", "pyspark")
     resident.return_large_arrays()
-    module, name = ENGINES[kind].split(":")
     return getattr(import_module(module), name)(
         address=address, memory=nbytes, workers=workers, progress=progress or Progress()
     )
@@ -71,4 +74,4 @@ def engine_or_own(engine: Engine | None) -> AbstractContextManager[Engine]:
     return open_engine() if engine is None else nullcontext(engine)
 
 
-__all__ = ["ENGINES", "Engine", "engine_or_own", "open_engine"]
+__all__ = ["ENGINES", "MIN_MEMORY", "Engine", "engine_or_own", "open_engine"]

@@ -11,10 +11,11 @@ from lazypipe.engines.listening import Tell
 from lazypipe.io.matrix import Matrix
 from lazypipe.plan import FoldPlan, Host
 from lazypipe.progress import Progress
-from lazypipe.sizes import GIB
+from lazypipe.sizes import GIB, MIB
 from lazypipe.stats.base import Statistic
 
-DEFAULT_MEMORY = 2 * GIB
+DEFAULT_MEMORY = 2 * GIB  # of the budget, where neither the caller nor a cluster's limits tell
+MIN_MEMORY = 16 * MIB  # below it no plan has room to work in
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -33,7 +34,11 @@ class Engine(Protocol):
         """GPUs that a cluster's workers offer in all; None where work runs on this machine, which knows its own."""
 
     def fold(self, statistic: Statistic, matrix: Matrix, plan: FoldPlan) -> Any:
-        """Measure every block, merge neighbours first in index order, finish."""
+        """Measure every block of ``plan.runs``, merge neighbours first in index order, and finish: one pass.
+
+        The same bits on every engine. EngineError where workers are lost, or had no memory, too often; MemoryPlanError
+        where more tasks run at once than the plan has counted on; and whatever ``statistic`` raises.
+        """
 
     def map(self, function: Callable[[Task], Result], tasks: Sequence[Task], plan: FoldPlan) -> Iterator[Result]:
         """The results of independent tasks, in order; a task may run twice.

@@ -140,7 +140,7 @@ class Checkpointed:
             runs = cut.runs[start : start + size]
             share = replace(
                 cut,
-                title=f"{cut.title}, rows to {runs[-1].stop:,}" if len(cut.runs) > size else cut.title,
+                title=f"{cut.title}, {cut.axis} to {runs[-1].stop:,}" if len(cut.runs) > size else cut.title,
                 runs=runs,
                 bytes_read=cut.bytes_read * (runs[-1].stop - runs[0].start) // max(1, _length(cut.runs)),
             )

@@ -17,7 +17,7 @@ from lazypipe.engines import resident
 from lazypipe.engines.base import DEFAULT_MEMORY, Result, Task
 from lazypipe.engines.dask_cluster import checked_workers, connected, host_of
 from lazypipe.engines.dask_gpus import GPU, as_placed, gpus_of_workers, most_gpus, require_gpus
-from lazypipe.engines.dask_local import SLOTS, local_cluster
+from lazypipe.engines.dask_local import BUDGET, SLOTS, local_cluster
 from lazypipe.engines.dask_losses import LOST, REMEDY, Losses, NotSent
 from lazypipe.engines.dask_sending import sent
 from lazypipe.engines.dask_watch import Watch, shown
@@ -169,7 +169,7 @@ class DaskEngine:
 
     def _slot(self, plan: FoldPlan) -> dict[str, float] | None:
         if self.host.shared:
-            return {SLOTS: 1 / plan.concurrency}
+            return {SLOTS: BUDGET // plan.concurrency}
         return {GPU: plan.gpus} if plan.gpus else None
 
     def _check_slots(self, plan: FoldPlan) -> None:

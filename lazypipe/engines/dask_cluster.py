@@ -9,14 +9,14 @@ from typing import Any
 from distributed import Client
 
 from lazypipe.engines import resident
-from lazypipe.engines.base import DEFAULT_MEMORY
+from lazypipe.engines.base import DEFAULT_MEMORY, MIN_MEMORY
 from lazypipe.engines.dask_strangers import START_AGAIN
-from lazypipe.engines.dask_watch import ANSWER_SECONDS, SILENT_SECONDS
+from lazypipe.engines.dask_watch import ANSWER_SECONDS, SILENT_SECONDS, answers
 from lazypipe.engines.knocking import knock
 from lazypipe.engines.versions import ASK, require_same_versions
 from lazypipe.errors import EngineError, MemoryPlanError, RefusedError
 from lazypipe.plan import Host
-from lazypipe.sizes import MIB, show_bytes
+from lazypipe.sizes import show_bytes
 
 CONNECT_SECONDS = 5
 WORKER_SECONDS = 8  # for the first worker of a cluster that is being started
@@ -68,30 +68,28 @@ def checked_workers(client: Client, address: str) -> dict[str, dict[str, Any]]:
 
 
 def asked(client: Client, workers: list[str], function: Any, *arguments: Any) -> dict[str, Any]:
-    """What ``function`` gives on those workers, or the exception it raises there. Raises EngineError in the end."""
+    """The ``answers`` of those workers. Raises EngineError where one of them does not answer in time."""
     try:
-        found = client.sync(
-            client._run, function, *arguments, workers=workers, on_error="return", callback_timeout=ANSWER_SECONDS
-        )
+        return answers(client, workers, function, *arguments)
     except TimeoutError as error:
         raise EngineError(
             f"dask: a worker among {', '.join(workers[:3])} does not answer within {ANSWER_SECONDS:.0f} s. Look at its "
             f"log, or end it."
         ) from error
-    return dict(found)
 
 
 def host_of(client: Client, workers: dict[str, dict[str, Any]], memory: int | None) -> Host:
     """What a plan has to know of these workers. Raises MemoryPlanError where ``memory`` does not fit in them."""
     threads = max(worker["nthreads"] for worker in workers.values())
-    bases = [base for base in asked(client, list(workers), resident.base_nbytes, threads).values() if base_is(base)]
+    found = asked(client, list(workers), resident.base_nbytes, threads).values()
+    bases = [base for base in found if isinstance(base, int)]  # a worker may have gone meanwhile
     own = resident.base_nbytes(1)  # the driver's, which may hold much that is no concern of the workers
     base = max(bases, default=own)
     limits = [worker["memory_limit"] for worker in workers.values() if worker["memory_limit"]]
     if memory is None:
         # Dask's nanny ends a worker at 95% of its limit, and pauses it at 80%.
         memory = int(0.8 * min(limits)) - base if limits else DEFAULT_MEMORY
-        if memory < 16 * MIB:
+        if memory < MIN_MEMORY:
             raise MemoryPlanError(
                 f"dask: workers of {show_bytes(min(limits))} have no room beside the libraries' "
                 f"{show_bytes(base)}. Start them with a larger --memory-limit."
@@ -103,7 +101,3 @@ def host_of(client: Client, workers: dict[str, dict[str, Any]], memory: int | No
             f"workers with a larger --memory-limit."
         )
     return Host(memory, threads, shared=False, base=max(base, own))
-
-
-def base_is(answer: Any) -> bool:
-    return isinstance(answer, int)

@@ -23,7 +23,7 @@ def gpus_of_workers(client: Client) -> list[int]:
 
 
 def most_gpus(client: Client) -> int:
-    """Of one worker."""
+    """How many the worker with most of them offers."""
     return max(gpus_of_workers(client), default=0)
 
 

@@ -7,6 +7,7 @@ import logging
 from distributed import LocalCluster
 
 SLOTS = "lazypipe-slots"  # a resource of the one worker: how much of the budget a task takes
+BUDGET = 2**20  # of them in all; whole numbers, as twelve twelfths add up to more than 1, and one task would wait
 
 
 def local_cluster(threads: int) -> LocalCluster:
@@ -21,7 +22,7 @@ def local_cluster(threads: int) -> LocalCluster:
         processes=False,
         dashboard_address="127.0.0.1:0",  # None would still listen, on every interface
         memory_limit=None,
-        resources={SLOTS: 1.0},
+        resources={SLOTS: BUDGET},
         silence_logs=logging.CRITICAL,
     )
 

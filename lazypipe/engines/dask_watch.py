@@ -52,6 +52,17 @@ def shown(address: str, name: str) -> str:
     return address if name == address else f"{name} ({address})"
 
 
+def answers(client: Client, workers: list[str] | None, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+    """What ``function`` gives on those workers (None: all), or the exception that it raises there, by address.
+
+    Raises TimeoutError where one of them does not answer within ``ANSWER_SECONDS``.
+    """
+    found = client.sync(
+        client._run, function, *arguments, workers=workers, on_error="return", callback_timeout=ANSWER_SECONDS
+    )
+    return dict(found)
+
+
 class Watch(threading.Thread):
     """Looks at the workers from time to time, and hears what the scheduler has to say of them."""
 
@@ -203,13 +214,8 @@ class Watch(threading.Thread):
         self._tell(self._known[address], logging.INFO, f"{'came back' if back else 'joined'} ({address})")
 
     def ask(self, function: Callable[..., Any], *arguments: Any, workers: list[str] | None = None) -> dict[str, Any]:
-        """What ``function`` gives on workers that answer soon, or the exception that it raises there, by address."""
-        workers = self.awake() if workers is None else workers
-        run = self.client._run
-        found = self.client.sync(
-            run, function, *arguments, workers=workers, on_error="return", callback_timeout=ANSWER_SECONDS
-        )
-        return dict(found)
+        """The ``answers`` of those workers, or of all that are awake."""
+        return answers(self.client, self.awake() if workers is None else workers, function, *arguments)
 
     def _hear_lost(self, known: Known, address: str, event: tuple[float, Any]) -> None:
         _, message = event

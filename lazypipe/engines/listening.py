@@ -31,15 +31,18 @@ class Ear:
         self.progress = progress
         self._events: SimpleQueue[Event | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._turn = threading.Lock()  # workers' events and those of the engine itself come from several threads
 
     def put(self, event: Event) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="lazypipe-listening", daemon=True)
-            self._thread.start()
+        """Have an event handed on, after those that were put before; does not wait for it."""
+        with self._turn:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="lazypipe-listening", daemon=True)
+                self._thread.start()
         self._events.put(event)
 
     def close(self) -> None:
-        """Once all that was put is handed on."""
+        """End once all that was put is handed on, or after ``END_SECONDS``."""
         if self._thread is not None:
             self._events.put(None)
             self._thread.join(END_SECONDS)

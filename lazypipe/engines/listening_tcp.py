@@ -31,7 +31,10 @@ log = logging.getLogger("lazypipe")
 
 @contextmanager
 def listening_at(progress: Progress, host: str, bind: str) -> Iterator[Tell]:
-    """The same for workers that reach this process at ``host``: on a free port of the interface ``bind``."""
+    """``listening`` for workers that reach this process at ``host``, on a free port of the interface ``bind``.
+
+    Where nothing can listen there, that is told, and the events of tasks in this process alone are heard.
+    """
     family = socket.AF_INET6 if ":" in bind else socket.AF_INET
     try:
         listener = socket.create_server((bind.strip("[]"), 0), family=family)

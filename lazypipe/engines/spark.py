@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from lazypipe.blocks import Run
 from lazypipe.engines import resident
-from lazypipe.engines.base import DEFAULT_MEMORY, Result, Task
+from lazypipe.engines.base import DEFAULT_MEMORY, MIN_MEMORY, Result, Task
 from lazypipe.engines.listening import Tell, overheard
 from lazypipe.engines.listening_tcp import listening_at
 from lazypipe.engines.memory import OutOfMemory, refused_memory, show_allowed, show_task
@@ -31,6 +31,7 @@ from lazypipe.engines.spark_session import (
     require_java,
     require_master,
     require_same_workers,
+    workers_limit,
 )
 from lazypipe.engines.spark_still import Stillness
 from lazypipe.engines.spark_watch import Watch
@@ -40,7 +41,7 @@ from lazypipe.errors import EngineError, LazypipeError
 from lazypipe.io.matrix import Matrix
 from lazypipe.plan import FAN_IN, FoldPlan, Host
 from lazypipe.progress import Progress, StageDone, StageStarted, WorkerSaid
-from lazypipe.sizes import MIB, parse_bytes
+from lazypipe.sizes import MIB
 from lazypipe.stats.base import Statistic
 
 SMALL_PARTIALS_NBYTES = 32 * MIB
@@ -68,15 +69,16 @@ class SparkEngine:
                 require_same_workers(self.context)
                 self._tell = self._open.enter_context(self.listen())  # of the workers' logs
                 self._watch = None if self._local else Watch(self.context, self._say)
+                limit = workers_limit(self.context)
         except BaseException:
             self._stop()
             raise
-        configured = self.context.getConf().get("spark.executor.pyspark.memory")
-        if memory is None and configured is not None:
-            memory = max(16 * MIB, parse_bytes(configured + "iB") - resident.base_nbytes(1))
+        base = resident.base_nbytes(1)
+        if memory is None and limit is not None:
+            memory = max(MIN_MEMORY, limit - base)
+        self.host = Host(memory or DEFAULT_MEMORY, 1, shared=False, base=base)
         self.slots = self.context.defaultParallelism
         self._limit = threadpool_limits(1)  # the driver's arithmetic rounds as it does under every engine
-        self.host = Host(memory or DEFAULT_MEMORY, 1, shared=False, base=resident.base_nbytes(1))
 
     @property
     def _local(self) -> bool:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from py4j.protocol import Py4JError
-from pyspark import SparkContext
+from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkException
+from pyspark.java_gateway import launch_gateway
 from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
@@ -21,6 +24,37 @@ END_SECONDS = 5.0  # until a process that answers no more has an exit status
 GONE = (OSError, EOFError)  # what reading from a Java that has died raises
 LOST = (Py4JError, PySparkException, *GONE)  # and calling into it
 PY4J = ("java_gateway", "clientserver")  # its modules
+# Lines that Java and Spark write at every start, whatever their logging is told.
+NO_NEWS = (b"WARNING: Using incubator modules", b"Setting default log level to", b"To adjust logging level use")
+STDERR = 2
+
+
+def start_java(options: Mapping[str, str]) -> None:
+    """Start the Java of a session with those options, where this process has none.
+
+    What it and Python workers on this machine write to stderr goes to that of this process, but for ``NO_NEWS``.
+    """
+    if SparkContext._gateway is not None:
+        return
+    said, into = os.pipe()
+    threading.Thread(target=_pass_on, args=(said,), name="lazypipe-java", daemon=True).start()
+    try:
+        gateway = launch_gateway(SparkConf().setAll(list(options.items())), {"stderr": into})
+    finally:
+        os.close(into)
+    SparkContext._ensure_initialized(gateway=gateway)
+
+
+def _pass_on(said: int) -> None:
+    """Write the lines of the pipe ``said`` to stderr as they come, until its end."""
+    rest = b""
+    while chunk := os.read(said, 2**16):
+        *lines, rest = (rest + chunk).split(b"\n")
+        with suppress(OSError):  # nobody reads what this process writes there; Java must be read all the same
+            os.write(STDERR, b"".join(line + b"\n" for line in lines if not line.startswith(NO_NEWS)))
+    with suppress(OSError):
+        os.write(STDERR, rest)
+    os.close(said)
 
 
 @contextmanager

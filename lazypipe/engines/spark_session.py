@@ -20,18 +20,21 @@ from pyspark.sql import SparkSession
 from lazypipe.engines.knocking import STREAM_OF_SPARK, knock
 from lazypipe.engines.placed import show_gpus
 from lazypipe.engines.spark_gpus import gpus_each, is_dynamic
-from lazypipe.engines.spark_java import hush
+from lazypipe.engines.spark_java import hush, start_java
 from lazypipe.engines.spark_watch import WAIT_SECONDS, waits
 from lazypipe.engines.versions import ASK, own_versions, require_same_versions
 from lazypipe.errors import EngineError, RefusedError
 from lazypipe.progress import WorkerSaid
+from lazypipe.sizes import MIB
 
 EXECUTOR_SECONDS = 60  # a busy machine takes half of them to start Java alone
 POLL_SECONDS = 0.1
 MIN_JAVA = 17
-MASTERS = ("spark://", "yarn", "k8s://", "local")  # how the address of one begins
+WORKERS_LIMIT = "spark.executor.pyspark.memory"
+MASTER = re.compile(r"spark://|k8s://|yarn$|local(-cluster)?(\[|$)")  # how the address of one begins
 LOGGING = Path(__file__).with_name("spark_log4j2.properties")
 INSTALL_JAVA = "Install Java 17 or 21 (Debian, Ubuntu: apt-get install openjdk-17-jre-headless) and set JAVA_HOME"
+ALONE = {"spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1", "spark.ui.enabled": "false"}
 # Of sessions that are started here. What spark-submit or a session that is there was given stays.
 FAULTS = {
     "spark.network.timeout": "60s",  # of silence, and an executor is taken for lost; Spark's default: 120 s
@@ -49,27 +52,37 @@ PYTHONS = re.compile(r"different version: (\S+) than that in driver:? (\d[\d.]*\
 
 
 def open_session(address: str | None, workers: int | None, own: bool) -> SparkSession:
-    """The session there is, or a new one at ``address``, else of this machine."""
-    builder = SparkSession.builder.appName("lazypipe")
+    """The session there is, or a new one (``own``) at ``address``, else of this machine.
+
+    Raises RefusedError where there is one at another address, EngineError where none can be started.
+    """
+    there = SparkContext._active_spark_context
+    if there is not None and address is not None and there.master != address:
+        raise RefusedError(
+            f"spark: this process has a session at {there.master}, and can have no other at {address}. Leave the "
+            f"address out to work there, or stop that session first."
+        )
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # spark-submit has chosen the master
+    options = {
+        "spark.app.name": "lazypipe",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.driver.maxResultSize": "0",  # the plan bounds what comes back
+        "spark.python.worker.reuse": "true",
+    }
     if address is not None:
-        builder = builder.master(address)
-    elif not submitted and own:
-        builder = builder.master(f"local[{workers or '*'}]").config("spark.driver.bindAddress", "127.0.0.1")
-        builder = builder.config("spark.driver.host", "127.0.0.1").config("spark.ui.enabled", "false")
-    if not submitted:
-        builder = builder.config("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile=file:{LOGGING}")
-        if own:
-            builder = builder.config(map=FAULTS)
-    if workers is not None and address is not None:
-        builder = builder.config("spark.cores.max", workers)
-    builder = (
-        builder.config("spark.ui.showConsoleProgress", "false")
-        .config("spark.driver.maxResultSize", "0")  # the plan bounds what comes back
-        .config("spark.python.worker.reuse", "true")
-    )
+        options["spark.master"] = address
+        if workers is not None:
+            options["spark.cores.max"] = str(workers)
+    elif own and not submitted:
+        options |= {"spark.master": f"local[{workers or '*'}]", **ALONE}
+    if own and not submitted:
+        # Before the user's extraJavaOptions, which stay, and may name another configuration.
+        options["spark.driver.defaultJavaOptions"] = f"-Dlog4j2.configurationFile=file:{LOGGING}"
+        options |= FAULTS
     try:
-        session = builder.getOrCreate()
+        if own and not submitted:
+            start_java(options)
+        session = SparkSession.builder.config(map=options).getOrCreate()
     except (Py4JError, PySparkException, RuntimeError, OSError) as error:
         raise EngineError(
             f"spark: no session at {address or 'local[*]'}: {first_line(error)}. Check the master's "
@@ -139,12 +152,12 @@ def by_worker(answers: list[list[Any]], master: str) -> dict[str, list[Any]]:
 def require_java() -> None:
     """Raise RefusedError where there is no Java, or one too old for Spark."""
     home = os.environ.get("JAVA_HOME")
-    java = os.path.join(home, "bin", "java") if home else shutil.which("java")
-    if java is None or not os.path.exists(java):
+    java = shutil.which(os.path.join(home, "bin", "java") if home else "java")
+    if java is None:
         where = f"JAVA_HOME={home} has no bin/java" if home else "there is no java on the PATH"
         raise RefusedError(f"spark: {where}. {INSTALL_JAVA}, or use the engine dask.")
     answer = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
-    version = re.search(r'version "(\d+)', answer)
+    version = re.search(r'version "(?:1\.)?(\d+)', answer)  # Java 8 calls itself 1.8
     if version is None or int(version[1]) < MIN_JAVA:
         found = version[1] if version else first_line(answer)
         raise RefusedError(f"spark: Java {found} is too old or broken. {INSTALL_JAVA}.")
@@ -155,7 +168,7 @@ def require_master(address: str) -> None:
 
     Spark itself would tell of the one in lines of Java, and try the other for a minute and longer.
     """
-    if not address.startswith(MASTERS):
+    if not MASTER.match(address):
         raise RefusedError(f"spark: {address} is no master. Write it as spark://host:7077, or yarn.")
     if not address.startswith("spark://"):
         return
@@ -174,7 +187,14 @@ def require_master(address: str) -> None:
     )
 
 
+def workers_limit(context: SparkContext) -> int | None:
+    """Bytes that ``spark.executor.pyspark.memory`` leaves a Python worker; None where nothing limits it."""
+    conf = context._jsc.sc().conf()  # which knows every way that Spark writes sizes
+    return int(conf.getSizeAsMb(WORKERS_LIMIT)) * MIB if conf.contains(WORKERS_LIMIT) else None
+
+
 def first_line(error: object) -> str:
+    """The first line of what an error says, 200 characters at most; its kind where it says nothing."""
     return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
 
 

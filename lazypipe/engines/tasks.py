@@ -102,9 +102,9 @@ def fold_run(statistic: Statistic, matrix: Matrix, run: Run, mapped: bool) -> An
 
 
 def fold_windows(statistic: Windowed, matrix: Matrix, run: Run, total: Any = None) -> Any:
-    """The state of the windows that belong to one run, of whose rows those are read that windows need.
+    """The state of the windows that belong to one run; of its rows only those that windows need are read.
 
-    In the memory of the state ``total``, of no window, where one is given.
+    ``total``, a state of no window, lends its memory where it is given.
     """
     reads, dtype = statistic.reads, np.dtype(statistic.reads.dtype)
     total = statistic.empty() if total is None else total

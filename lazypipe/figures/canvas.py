@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 # Okabe & Ito (2008), told apart by colour-blind readers.
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#666666"
 NO_VALUE = "#DDDDDD"
+DIVERGING = "RdBu_r"  # a colour map for values on either side of 0, which is white; read by the colour-blind too
 SIZE = (7.0, 4.2)  # inches
 WIDTH = SIZE[0]
 PER_ROW = 3  # panels

@@ -10,13 +10,12 @@ import numpy as np
 
 from lazypipe.errors import ConfigError
 from lazypipe.figures.canvas import NO_VALUE, WIDTH, blank, hatch
-from lazypipe.figures.labels import CHARACTER, SMALLEST, name_of, short, titled
+from lazypipe.figures.labels import CHARACTER, NAMED, SMALLEST, name_of, short, titled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COUNTED = 15  # classes of a confusion matrix with counts
-NAMED = 40  # classes that have their names written, at most
 
 
 def confusion_matrix(

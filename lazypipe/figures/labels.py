@@ -10,6 +10,7 @@ import numpy as np
 SMALLEST = 6.5  # points: some 10 pixels where a picture is 800 wide
 CHARACTER = 0.62  # width of a character, in sizes of its font
 LONGEST = 18  # characters of a name
+NAMED = 40  # rows or columns of a picture that have their names written, at most
 
 
 def name_of(value: Any, longest: int = LONGEST) -> str:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lazypipe.errors import ConfigError
-from lazypipe.figures.canvas import NO_VALUE, WIDTH, blank
+from lazypipe.figures.canvas import DIVERGING, NO_VALUE, WIDTH, blank
 from lazypipe.figures.images import Shape, bar, filled, rows_of, square, thinned
-from lazypipe.figures.labels import name_of, titled
+from lazypipe.figures.labels import NAMED, name_of, titled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,7 +21,6 @@ SAMPLES = 100
 PAIRS = 30  # images of a group
 COLUMNS = 10
 WIDEST = 1000  # columns of filters that are no images
-DIVERGING = "RdBu_r"  # told apart by colour-blind readers; white is 0
 
 
 def filters(weights: Any, shape: Shape | None = None, common_scale: bool = False) -> Figure:
@@ -158,7 +157,7 @@ def _lines(drawn: np.ndarray, n_inputs: int, shown: np.ndarray, options: dict[st
     axes: Any = figure.add_subplot()
     extent = (-0.5, n_inputs - 0.5, len(drawn) - 0.5, -0.5)
     image = axes.imshow(drawn, aspect="auto", extent=extent, interpolation="nearest", **options)
-    every = math.ceil(len(shown) / 40)
+    every = math.ceil(len(shown) / NAMED)
     axes.set_yticks(range(0, len(shown), every), [str(unit) for unit in shown[::every]], fontsize="x-small")
     axes.set_ylabel("hidden unit" + (f" (one in {every} named)" if every > 1 else ""))
     axes.set_xlabel("input" + (f" (largest weight of each {each:,} neighbours)" if each > 1 else ""))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lazypipe.errors import ConfigError
-from lazypipe.figures.canvas import BLUE, GREEN, GREY, NO_VALUE, PURPLE, VERMILION, WIDTH, blank, with_axes
+from lazypipe.figures.canvas import BLUE, DIVERGING, GREEN, GREY, NO_VALUE, PURPLE, VERMILION, WIDTH, blank, with_axes
 from lazypipe.figures.images import Shape, bar, filled, rows_of, thinned
 from lazypipe.figures.labels import name_of, titled
 from lazypipe.progress import PassDone
@@ -23,7 +23,6 @@ LINES: tuple[dict[str, Any], ...] = (
 DOTTED = 60  # passes that have a dot each, at most
 SPANNING = 10  # times as many passes, from which on they lie on a logarithmic axis
 COMPONENTS = 24  # images
-DIVERGING = "RdBu_r"  # told apart by colour-blind readers; white is 0
 Passes = Sequence[PassDone | Mapping[str, Any]]
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lazypipe.figures.canvas import BLUE, GREY, blank
-from lazypipe.figures.labels import titled
+from lazypipe.figures.canvas import BLUE, DIVERGING, GREY, NO_VALUE, blank
+from lazypipe.figures.labels import NAMED, titled
 from lazypipe.figures.traces import (
     Trace,
     draw_band,
@@ -29,12 +29,9 @@ if TYPE_CHECKING:
 PANELS = 24
 FEW = 6  # units of one channel that are drawn as traces; more become a heat map
 ROWS = 200  # of a heat map
-NAMED = 40  # rows of a heat map that have their names written, at most
-DIVERGING = "RdBu_r"  # told apart by colour-blind readers; white is the baseline
 SATURATED = 99.5  # percent of a heat map's values that its colours tell apart
 PANEL, LARGE_PANEL = (1.75, 1.45), (3.2, 2.2)  # inches
 FEW_PANELS = 6  # so many are large
-NO_VALUE = "#E6E6E6"
 
 
 def units(sta: Any, significance: Any = None) -> Figure:

@@ -38,8 +38,9 @@ def open_matrix(source: str | AnyPath | np.ndarray | Matrix, column: str | None 
     ``source`` is a path, or an address (``file://``, ``s3://`` and others of lazypipe.stores), of a .npy, Arrow IPC,
     Parquet (a file or a directory of parts), Zarr or plain IDX matrix (whose axes after the first are the columns);
     of sparse rows in a .npz (SciPy's), or in list columns ``indices`` and ``values`` of Arrow IPC or Parquet; a 2-D
-    array; or an already open matrix, which is returned as it is. Of sparse rows it is also read where each ends,
-    which of compressed ones takes decoding all indices.
+    array; or an already open matrix, which is returned as it is. Of sparse rows it is also read where each row ends;
+    where they are compressed, all their indices are decoded for that.
+
     ``column`` names the list column of an Arrow or Parquet table, or the array of a Zarr group, where
     there are several. Raises DataError, in one line, for all that cannot be read as a matrix.
     """

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from lazypipe.blocks import Span
+from lazypipe.errors import DataError
 from lazypipe.io.matrix import Dense, Piece
 from lazypipe.io.sources import checked_dtype, checked_rectangle, checked_shape
+from lazypipe.sizes import MIB
 
-HASH_WHOLE_NBYTES = 64 * 1024**2
-HASHED_NBYTES = 16 * 1024**2  # at once, of all
+HASH_WHOLE_NBYTES = 64 * MIB
+HASHED_NBYTES = 16 * MIB  # at once, of all
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,8 +87,15 @@ class ArrayReader:
         return stripe
 
 
+def require_unmasked(values: object, uri: str) -> None:
+    """DataError for a masked array, of which NumPy would give what lies under its mask."""
+    if isinstance(values, np.ma.MaskedArray):
+        raise DataError(f"{uri}: is masked. Fill what is missing with NaN: array.filled(np.nan).")
+
+
 def from_array(array: np.ndarray) -> ArrayMatrix:
-    """``array`` (n_rows, n_columns) as a source; DataError if its shape or dtype is not a matrix's."""
+    """``array`` (n_rows, n_columns) as a source; DataError if its shape or dtype is not a matrix's, or it is masked."""
+    require_unmasked(array, "<array>")
     checked_shape(array.shape, "<array>")
     checked_dtype(array.dtype, "<array>")
     return ArrayMatrix(array)

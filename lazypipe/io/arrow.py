@@ -21,7 +21,7 @@ from lazypipe.io.csr_tables import is_csr
 from lazypipe.io.ipc_file import ipc_file, record_batch
 from lazypipe.io.matrix import Dense, Matrix, Piece, Unmapped
 from lazypipe.io.raw_rows import RawRowsMatrix, Segment
-from lazypipe.io.sources import checked_rectangle, checked_shape, fingerprint_files
+from lazypipe.io.sources import checked_rectangle, checked_shape, fingerprint_files, touched
 from lazypipe.io.tables import Layout, choose_layout, fill, list_values
 from lazypipe.stores import RANGES_NBYTES, AnyPath, Place, is_remote
 
@@ -73,17 +73,9 @@ class ArrowReader(Unmapped):
         """Fill ``out`` (len(rows), len(columns)), cast to ``out.dtype``. Raises DataError at a null."""
         source = self._source
         checked_rectangle(rows, columns, source.shape, out, source.uri)
-        first = int(np.searchsorted(source.edges, rows.start, side="right")) - 1
-        for index in range(first, len(source.edges) - 1):
-            base, end = source.edges[index], source.edges[index + 1]
-            if base >= rows.stop:
-                return
-            start, stop = max(rows.start, base), min(rows.stop, end)
-            if start >= stop:
-                continue
-            target = out[start - rows.start : stop - rows.start]
-            part = self._batch(index).slice(start - base, stop - start)
-            fill(part, source.layout, columns, target, source.uri, start)
+        for index, part, start in touched(rows, source.edges):
+            batch = self._batch(index).slice(part.start, len(part))
+            fill(batch, source.layout, columns, out[start - rows.start :][: len(part)], source.uri, start)
 
     def _batch(self, index: int) -> pa.RecordBatch:
         if self._held is None or self._held[0] != index:

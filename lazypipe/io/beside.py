@@ -14,9 +14,11 @@ import numpy as np
 from lazypipe.blocks import Span
 from lazypipe.errors import DataError
 from lazypipe.io import open_matrix
+from lazypipe.io.array import require_unmasked
 from lazypipe.io.matrix import Dense, Matrix, Piece, Reader, Unmapped
 from lazypipe.io.npy import open_vector
 from lazypipe.io.sources import checked_rectangle
+from lazypipe.stores import Place
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,16 +113,17 @@ class BesideReader(Unmapped):
 def open_column(source: Any, name: str = "y") -> Matrix:
     """A target as a matrix of one column: a path (a 1-D .npy, too), a Matrix, or an array (n,) or (n, 1).
 
-    Arrays of 64-bit integers become float64. DataError for more columns than one, or other contents.
+    Arrays of integers of 32 and 64 bits become float64. DataError for more columns than one, or other contents.
     """
-    if isinstance(source, (str, Path)):
+    if isinstance(source, (str, Path, Place)):
         matrix = open_vector(source) or open_matrix(source)
     elif hasattr(source, "reader_nbytes"):
         matrix = open_matrix(source)
     else:
+        require_unmasked(source, f"<{name}>")
         values = np.asarray(source)
         if values.dtype.kind in "iu" and values.dtype.itemsize >= 4:
-            values = values.astype(np.float64)  # int32 and wider: exact below 2^53, and computed in float64 anyway
+            values = values.astype(np.float64)  # exact below 2^53; int32 is computed in float64 anyway
         matrix = open_matrix(values.reshape(-1, 1) if values.ndim == 1 else np.atleast_2d(values))
     if matrix.shape[1] != 1:
         raise DataError(

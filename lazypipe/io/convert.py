@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,17 +27,17 @@ from lazypipe.io.images import ImageFolder, is_image_folder, labels_path, open_i
 from lazypipe.io.matrix import Matrix
 from lazypipe.io.svmlight import is_svmlight
 from lazypipe.progress import Progress, StageDone, StageStarted, TaskDone
-from lazypipe.sizes import parse_bytes
-from lazypipe.stores import AnyPath, path_of
+from lazypipe.sizes import KIB, parse_bytes
+from lazypipe.stores import AnyPath, Place, path_of
 
 DENSE_SUFFIXES = (".npy", ".arrow", ".zarr")
-HEADER_NBYTES = 64 * 1024  # room for headers and footers in the check of free space
+HEADER_NBYTES = 64 * KIB  # room for headers and footers in the check of free space
 IMAGES_AT_ONCE = 4096  # decoded between two reports of progress: a fifth of a second for small ones
 
 
 def convert(
-    source: str | Path | np.ndarray | Matrix,
-    target: str | Path,
+    source: str | AnyPath | np.ndarray | Matrix,
+    target: str | AnyPath,
     *,
     column: str | None = None,
     overwrite: bool = False,
@@ -103,10 +104,10 @@ def convert(
 
 
 def _opened(
-    source: str | Path | np.ndarray | Matrix, column: str | None, colour: bool
+    source: str | AnyPath | np.ndarray | Matrix, column: str | None, colour: bool
 ) -> tuple[Matrix, np.ndarray | None]:
     """What open_matrix opens, and what is only converted: gzipped IDX, and a folder of images with its labels."""
-    if isinstance(source, (str, Path)):
+    if isinstance(source, (str, Path, Place)):
         path = path_of(source)
         if is_idx(path):
             return open_idx(path, column), None
@@ -124,15 +125,18 @@ def _convert_dense(
     panel_columns: int | None,
     progress: Progress,
 ) -> None:
-    writers: dict[str, Callable[[Path, Matrix, Iterator[np.ndarray]], None]] = {
-        ".npy": _write_npy,
-        ".arrow": _write_arrow,
-        ".zarr": lambda target, matrix, blocks: _write_zarr(target, matrix, blocks, width),
-    }
-    if path.suffix not in writers:
-        raise DataError(f"{path}: a dense matrix is not written to {path.suffix}. Use one of {', '.join(writers)}.")
+    if path.suffix not in DENSE_SUFFIXES:
+        raise DataError(
+            f"{path}: a dense matrix is not written to {path.suffix}. Use one of {', '.join(DENSE_SUFFIXES)}."
+        )
+    write: Callable[[Path, Matrix, Iterator[np.ndarray]], None] = _write_npy if path.suffix == ".npy" else _write_arrow
+    width = 0
+    if path.suffix == ".zarr":
+        from lazypipe.io.panels import panel_width, write_panels  # zarr takes a third of a second to import
+
+        width = panel_width(matrix, panel_columns, memory)
+        write = partial(write_panels, width=width)
     n_rows, n_columns = matrix.shape
-    width = _panel_width(matrix, panel_columns, memory) if path.suffix == ".zarr" else 0
     step = _rows_per_block(matrix, memory, width)
     if isinstance(matrix, ImageFolder):
         step = min(step, IMAGES_AT_ONCE)
@@ -141,11 +145,11 @@ def _convert_dense(
     n_tasks = -(-n_rows // step)
     began = time.perf_counter()
     title = f"convert to {path.name}"
-    room = n_bytes + padding + HEADER_NBYTES + n_tasks * 1024 + (0 if labels is None else labels.nbytes)
+    room = n_bytes + padding + HEADER_NBYTES + n_tasks * KIB + (0 if labels is None else labels.nbytes)
     # Entered first, moved into place last: where the matrix stands, its labels do too.
-    with replacing(path, overwrite, room) as partial, _labels_beside(path, overwrite, labels):
+    with replacing(path, overwrite, room) as target, _labels_beside(path, overwrite, labels):
         progress.emit(StageStarted(title, n_tasks, n_bytes))
-        writers[path.suffix](partial, matrix, _blocks(matrix, step, n_tasks, progress))
+        write(target, matrix, _blocks(matrix, step, n_tasks, progress))
     progress.emit(StageDone(title, time.perf_counter() - began))
 
 
@@ -154,16 +158,10 @@ def _labels_beside(path: AnyPath, overwrite: bool, labels: np.ndarray | None) ->
     if labels is None:
         yield
         return
-    with replacing(labels_path(path), overwrite) as partial:
-        with open(partial, "wb") as file:
+    with replacing(labels_path(path), overwrite) as target:
+        with open(target, "wb") as file:
             np.save(file, labels, allow_pickle=False)
         yield
-
-
-def _panel_width(matrix: Matrix, asked: int | None, memory: int) -> int:
-    from lazypipe.io.panels import panel_width  # zarr takes a third of a second to import
-
-    return panel_width(matrix, asked, memory)
 
 
 def _rows_per_block(matrix: Matrix, memory: int, width: int) -> int:
@@ -215,12 +213,6 @@ def _write_arrow(path: Path, matrix: Matrix, blocks: Iterator[np.ndarray]) -> No
             values = pa.array(block.reshape(-1))
             column = pa.FixedSizeListArray.from_arrays(values, n_columns)
             writer.write_batch(pa.record_batch([column], schema=schema))
-
-
-def _write_zarr(path: Path, matrix: Matrix, blocks: Iterator[np.ndarray], width: int) -> None:
-    from lazypipe.io.panels import write_panels
-
-    write_panels(path, matrix, blocks, width)
 
 
 def npy_header(shape: tuple[int, ...], dtype: np.dtype) -> bytes:

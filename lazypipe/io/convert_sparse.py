@@ -16,14 +16,15 @@ from lazypipe.io.csr_writer import csr_writer
 from lazypipe.io.matrix import Matrix
 from lazypipe.io.svmlight import PARSED_FACTOR, TextRows, read_text, scan, to_entries
 from lazypipe.progress import Progress, StageDone, StageStarted, TaskDone
+from lazypipe.sizes import KIB, MIB
 from lazypipe.stores import AnyPath
 
 SPARSE_SUFFIXES = (".arrow", ".parquet")
-BLOCK_NBYTES = 32 * 1024**2  # of a record batch or row group: what a reader of compressed rows has to hold
-TEXT_BLOCK_NBYTES = 8 * 1024**2
-SMALLEST_TEXT_BLOCK = 64 * 1024
-FOOTER_NBYTES = 64 * 1024  # room for the schema and the footer in the check of free space
-BATCH_NBYTES = 1024  # and for what describes a record batch
+BLOCK_NBYTES = 32 * MIB  # of a record batch or row group: what a reader of compressed rows has to hold
+TEXT_BLOCK_NBYTES = 8 * MIB
+SMALLEST_TEXT_BLOCK = 64 * KIB
+FOOTER_NBYTES = 64 * KIB  # room for the schema and the footer in the check of free space
+BATCH_NBYTES = KIB  # and for what describes a record batch
 SORT_NBYTES = 16  # that sorting holds for an entry
 
 

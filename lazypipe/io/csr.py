@@ -15,7 +15,7 @@ from scipy.sparse import csr_array
 
 from lazypipe.blocks import Span
 from lazypipe.errors import DataError
-from lazypipe.io.sources import checked_shape
+from lazypipe.io.sources import checked_rows, checked_shape
 
 WINDOWS = (1, 16, 256, 4096, 65536)  # of rows, whose fullest are kept
 CHECKED_AT_ONCE = 256 * 1024  # entries whose comparison stays in the caches
@@ -127,7 +127,7 @@ class SparseRows:
         return 0
 
     def open(self, mapped: bool = False) -> AbstractContextManager[Any]:
-        """A SparseReader for one thread. (Typed Any: Matrix promises a Reader, of which there are two kinds.)"""
+        """A SparseReader for one thread; typed Any, because the reader of a Matrix is of one kind or the other."""
         raise NotImplementedError
 
     def block_nbytes(self, n_rows: int, n_columns: int, itemsize: int) -> int:
@@ -162,12 +162,7 @@ class RowsReader:
         return self._assembled(sorted_rows(self._entries(rows, dtype)), rows)
 
     def _entries(self, rows: Span, dtype: np.dtype) -> Entries:
-        source = self._source
-        if not 0 <= rows.start <= rows.stop <= source.shape[0]:
-            raise DataError(
-                f"{source.uri}: rows {rows.start}:{rows.stop} are not all inside its shape {source.shape}. "
-                f"Ask for fewer rows."
-            )
+        checked_rows(rows, self._source.shape, self._source.uri)
         return self._read_entries(rows, np.dtype(dtype))
 
     def _assembled(self, entries: Entries, rows: Span) -> csr_array:

@@ -7,7 +7,7 @@ metadata ``n_columns``, a decimal number; without it, one more than the largest 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -26,8 +26,8 @@ from lazypipe.io.csr import (
     index_dtype,
 )
 from lazypipe.io.matrix import Piece
-from lazypipe.io.sources import fingerprint_files
-from lazypipe.io.tables import Array, feature_dtype, list_item
+from lazypipe.io.sources import fingerprint_files, touched
+from lazypipe.io.tables import Array, chunks_of, feature_dtype, first_null, list_item
 
 COLUMNS = ("indices", "values")
 
@@ -93,7 +93,7 @@ class GroupedEntries:
         self._source = source
         self._decode = decode
         self._held: tuple[Group, pa.RecordBatch | pa.Table] | None = None
-        self._starts = np.array([group.row for group in source.groups])
+        self._edges = np.array([group.row for group in source.groups] + [source.shape[0]])
 
     def read(self, rows: Span, dtype: np.dtype) -> Entries:
         """The entries of ``rows`` as stored, values cast to ``dtype``.
@@ -101,16 +101,15 @@ class GroupedEntries:
         Raises DataError at a null, and where a row has not as many indices as values.
         """
         source = self._source
-        groups = list(self._groups(rows))
-        n_entries = min(source.counts.most(len(rows)), sum(group.n_entries for group in groups))
+        parts = [(source.groups[number], part, start) for number, part, start in touched(rows, self._edges)]
+        n_entries = min(source.counts.most(len(rows)), sum(group.n_entries for group, *_ in parts))
         index = index_dtype(source.shape[1], n_entries)
         ends = np.zeros(len(rows) + 1, index)
         indices, values = np.empty(n_entries, index), np.empty(n_entries, dtype)
         at = 0
-        for group in groups:
-            start, stop = max(rows.start, group.row), min(rows.stop, group.row + group.n_rows)
-            part = self._group(group).slice(start - group.row, stop - start)
-            chunks = {name: _chunks(part.column(name)) for name in COLUMNS}
+        for group, part, start in parts:
+            table = self._group(group).slice(part.start, len(part))
+            chunks = {name: chunks_of(table.column(name)) for name in COLUMNS}
             lengths, n_values = (_lengths(chunks[name], source.uri, name, start) for name in COLUMNS)
             check_equal_lengths(lengths, n_values, source.uri, start)
             row = start - rows.start
@@ -127,14 +126,6 @@ class GroupedEntries:
         values.resize(at, refcheck=False)
         return Entries(ends, indices, values)
 
-    def _groups(self, rows: Span) -> Iterator[Group]:
-        first = int(np.searchsorted(self._starts, rows.start, side="right")) - 1
-        for group in self._source.groups[first:]:
-            if group.row >= rows.stop:
-                return
-            if len(rows):
-                yield group
-
     def _group(self, group: Group) -> pa.RecordBatch | pa.Table:
         if self._held is None or self._held[0] != group:
             self._held = None
@@ -148,7 +139,7 @@ def count_rows(column: Array | pa.ChunkedArray, counter: EntryCounter, known: in
     Where the number of columns is ``known`` the indices themselves are not looked at, and it is returned.
     """
     n_columns = known or 0
-    for chunk in _chunks(column):
+    for chunk in chunks_of(column):
         counter.add(np.diff(chunk.offsets.to_numpy()))
         if known is None and len(chunk):
             largest = pc.max(_flat(chunk)).as_py()
@@ -161,9 +152,9 @@ def _lengths(chunks: list[Array], uri: str, name: str, row: int) -> np.ndarray:
     lengths = [np.zeros(0, np.int64)]
     for chunk in chunks:
         if chunk.null_count:
-            bad = int(pc.index(pc.is_null(chunk), pa.scalar(True)).as_py())
             raise DataError(
-                f"{uri}: missing value (null) at row {row + bad:,}, column {name!r}. Write an empty list instead."
+                f"{uri}: missing value (null) at row {row + first_null(chunk):,}, column {name!r}. "
+                f"Write an empty list instead."
             )
         lengths.append(np.diff(chunk.offsets.to_numpy()))
         row += len(chunk)
@@ -176,7 +167,7 @@ def _fill(chunks: list[Array], out: np.ndarray, uri: str, name: str, row: int) -
     for chunk in chunks:
         flat = _flat(chunk)
         if flat.null_count:
-            bad = int(pc.index(pc.is_null(flat), pa.scalar(True)).as_py())
+            bad = first_null(flat)
             ends = chunk.offsets.to_numpy()
             local = int(np.searchsorted(ends - ends[0], bad, side="right")) - 1
             raise DataError(
@@ -191,10 +182,6 @@ def _fill(chunks: list[Array], out: np.ndarray, uri: str, name: str, row: int) -
             np.copyto(target, stored, casting="unsafe")
         at += len(stored)
         row += len(chunk)
-
-
-def _chunks(column: Array | pa.ChunkedArray) -> list[Array]:
-    return column.chunks if isinstance(column, pa.ChunkedArray) else [column]
 
 
 def _flat(chunk: Array) -> Array:

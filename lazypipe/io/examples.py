@@ -98,7 +98,7 @@ def others_of(validation: Any, train: Examples, classes: np.ndarray | None) -> E
             f"{train.n_features:,}. Give rows of the same columns."
         )
     labels = _labels(y, other, "y_valid")
-    targets = _values(labels, "y_valid") if classes is None else _codes(labels, classes, other, len(labels))
+    targets = _values(labels, "y_valid") if classes is None else _codes(labels, classes, other)
     return Examples(other, targets, train.divide_by)
 
 
@@ -132,7 +132,7 @@ def _classes(labels: np.ndarray, matrix: Matrix) -> tuple[np.ndarray, np.ndarray
     return classes, codes.astype(np.int32)
 
 
-def _codes(labels: np.ndarray, classes: np.ndarray, matrix: Matrix, n_rows: int) -> np.ndarray:
+def _codes(labels: np.ndarray, classes: np.ndarray, matrix: Matrix) -> np.ndarray:
     """Positions of labels among the classes; DataError for a class that no training row is of."""
     kinds, as_text = {labels.dtype.kind, classes.dtype.kind}, ""
     if "U" in kinds and kinds != {"U"}:
@@ -162,6 +162,7 @@ def content_of(matrix: Matrix) -> str:
 
 
 def digest_of(values: np.ndarray) -> str:
+    """A short hash of an array's dtype and of all that it holds."""
     return hashlib.sha256(f"{values.dtype.str}".encode() + np.ascontiguousarray(values).tobytes()).hexdigest()[:16]
 
 

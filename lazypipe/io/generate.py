@@ -68,7 +68,7 @@ class _Recipe:
 
 
 def generate(
-    target: str | Path,
+    target: str | AnyPath,
     n_rows: int,
     n_columns: int,
     *,

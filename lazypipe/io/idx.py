@@ -22,13 +22,14 @@ from lazypipe.io.matrix import Dense, Piece, Unmapped
 from lazypipe.io.npy import require_whole
 from lazypipe.io.raw_rows import RawRowsMatrix, Segment
 from lazypipe.io.sources import checked_rectangle, checked_shape, fingerprint_files, one_line
+from lazypipe.sizes import MIB
 from lazypipe.stores import AnyPath, Place, path_of
 
 DTYPES = {0x08: "|u1", 0x09: "|i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 MAGIC_NBYTES = 4  # two zeros, the dtype, the number of dimensions
 GZIP = b"\x1f\x8b"
 GZIP_RATIO = 1032  # deflate puts so many bytes into one, at most
-READ_NBYTES = 4 * 1024**2  # decompressed at once
+READ_NBYTES = 4 * MIB  # decompressed at once
 UNREADABLE = (OSError, EOFError, zlib.error)
 
 

@@ -22,9 +22,9 @@ from lazypipe.errors import DataError
 from lazypipe.io.formats import Format, format_of, suffixes_of, unknown
 from lazypipe.io.idx import is_idx, open_idx
 from lazypipe.io.label_values import checked, from_memory, of_arrow, of_numbers, require_shape
-from lazypipe.io.npy import require_whole
+from lazypipe.io.npy import read_header, require_whole
 from lazypipe.io.sources import one_line, require_there
-from lazypipe.stores import AnyPath, path_of
+from lazypipe.stores import AnyPath, Place, path_of
 
 IDX = Format("idx", (".idx",))
 FORMATS = (
@@ -46,14 +46,14 @@ MISSING = ("", "nan", "na", "n/a", "null", "none")  # in text
 
 
 def read_labels(
-    source: str | Path | np.ndarray | Sequence[Any],
+    source: str | AnyPath | np.ndarray | Sequence[Any],
     n_rows: int | None = None,
     what: str = "y",
     column: str | None = None,
 ) -> np.ndarray:
     """Labels (n,): truth values, integers or floats in the dtype they have, or text (``<U``).
 
-    ``source`` is an array (n,) or (n, 1), a list, a pandas or pyarrow column; or a path or ``file://`` address of a
+    ``source`` is an array (n,) or (n, 1), a list, a pandas or pyarrow column; or a path or an address of a
     .npy, an IDX file (.gz too), a .npz, an Arrow or Parquet table, or text (.csv, .txt) with a label a line and no
     header. ``column`` names the array of a .npz or the column of a table, where there are several. Text from a file
     is int64 where all lines are whole numbers, float64 where all are numbers, else text as it stands.
@@ -63,7 +63,7 @@ def read_labels(
     dimensions, nothing in it, labels missing (NaN, None, an empty line), infinite, or of more kinds than one, and
     unless there are ``n_rows``.
     """
-    if isinstance(source, (str, Path)):
+    if isinstance(source, (str, Path, Place)):
         path = path_of(source)
         return checked(_from_file(path, column, n_rows), str(path), n_rows)
     if column is not None:
@@ -104,9 +104,7 @@ def _from_npz(path: AnyPath, column: str | None, n_rows: int | None) -> np.ndarr
 
 def _array_in(file: IO[bytes], size: int, uri: str, n_rows: int | None) -> np.ndarray:
     """The array in a .npy; its shape is checked first, for it may be a matrix larger than memory."""
-    version = npy_format.read_magic(file)
-    read = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
-    shape, _, dtype = read(file)
+    shape, _, dtype = read_header(file)
     if dtype.hasobject:
         raise DataError(f"{uri}: holds Python objects, which are never unpickled. Save text as array.astype(str).")
     require_shape(shape, uri, n_rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.lib import format as npy_format
@@ -30,7 +30,7 @@ def open_source(path: AnyPath, column: str | None) -> RawRowsMatrix:
     return RawRowsMatrix(uri, (n_rows, n_columns), stored.str, (segment,), transposed=fortran)
 
 
-def open_vector(source: str | Path) -> RawRowsMatrix | None:
+def open_vector(source: str | AnyPath) -> RawRowsMatrix | None:
     """A 1-D ``.npy`` file (n,) as a matrix of one column (n, 1); None for all that is not such a file."""
     path = path_of(source)
     if path.suffix.lower() != ".npy" or not path.is_file():
@@ -55,13 +55,19 @@ def header(path: AnyPath) -> tuple[tuple[int, ...], bool, np.dtype, int, int]:
     """(shape, Fortran order, dtype, offset of the data, size of the file); DataError for a damaged header."""
     try:
         with path.open("rb") as file:
-            version = npy_format.read_magic(file)
-            if version == (1, 0):
-                shape, fortran, dtype = npy_format.read_array_header_1_0(file)
-            elif version == (2, 0):
-                shape, fortran, dtype = npy_format.read_array_header_2_0(file)
-            else:
-                raise ValueError(f"version {version} of the format, which is for structured records")
-            return shape, fortran, dtype, file.tell(), file.seek(0, 2)
+            return (*read_header(file), file.tell(), file.seek(0, 2))
     except (ValueError, OSError, EOFError, SyntaxError) as error:
         raise DataError(f"{path}: is not a readable .npy file ({one_line(error)}). Write it again.") from error
+
+
+def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """(shape, Fortran order, dtype) of an open ``.npy``, which then stands where its data begin.
+
+    Raises what NumPy raises of a damaged one, and ValueError for a version that is for structured records.
+    """
+    version = npy_format.read_magic(file)
+    if version == (1, 0):
+        return npy_format.read_array_header_1_0(file)
+    if version == (2, 0):
+        return npy_format.read_array_header_2_0(file)
+    raise ValueError(f"version {version} of the format, which is for structured records")

@@ -32,6 +32,7 @@ from lazypipe.io.csr import (
     index_dtype,
 )
 from lazypipe.io.matrix import Piece
+from lazypipe.io.npy import read_header
 from lazypipe.io.raw_csr import ROWS_AT_ONCE, CsrSegment, RawCsrMatrix, Stretch, count_entries
 from lazypipe.io.sources import checked_dtype, fingerprint_files, one_line
 from lazypipe.stores import AnyPath, path_of
@@ -198,9 +199,7 @@ def _member(archive: zipfile.ZipFile, path: AnyPath, name: str) -> Stretch:
 
 def _npy_header(member: IO[bytes]) -> tuple[int, np.dtype, int]:
     """(numbers, dtype, bytes of the header) of an array of one dimension."""
-    version = npy_format.read_magic(member)
-    read = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
-    shape, _, dtype = read(member)
+    shape, _, dtype = read_header(member)
     if len(shape) != 1:
         raise ValueError(f"an array of shape {shape} where one dimension is expected")
     return int(shape[0]), dtype, member.tell()

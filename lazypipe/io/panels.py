@@ -15,13 +15,15 @@ from pathlib import Path
 import numpy as np
 import zarr
 
+from lazypipe.atomic import sync
 from lazypipe.blocks import Span, apart
 from lazypipe.errors import DataError, MemoryPlanError
 from lazypipe.io.convert import write_whole
 from lazypipe.io.matrix import Matrix
 from lazypipe.io.zarr import WHOLE, open_source
+from lazypipe.sizes import MIB
 
-PANEL_NBYTES = 32 * 1024**2  # a block: of 8 MiB, mapping them took a fifth of a pass
+PANEL_NBYTES = 32 * MIB  # a block: of 8 MiB, mapping them took a fifth of a pass
 LEAST_COLUMNS = 16  # 64 bytes of float32: a line of the cache
 
 
@@ -75,9 +77,9 @@ def write_panels(path: Path, matrix: Matrix, blocks: Iterator[np.ndarray], width
                 write_whole(opened.fileno(), piece, first * width * piece.itemsize)
         first += len(block)
     for file, _ in panels:
-        _sync(file)
+        sync(file)
     for folder in (os.path.dirname(panels[0][0]), path):
-        _sync(folder)
+        sync(folder)
 
 
 def _allocate(descriptor: int, n_bytes: int) -> None:
@@ -88,11 +90,3 @@ def _allocate(descriptor: int, n_bytes: int) -> None:
         if isinstance(error, OSError) and error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
             raise
         os.ftruncate(descriptor, n_bytes)
-
-
-def _sync(path: str | Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

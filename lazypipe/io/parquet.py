@@ -19,7 +19,7 @@ from lazypipe.io import parquet_csr
 from lazypipe.io.csr_tables import is_csr
 from lazypipe.io.matrix import Dense, Matrix, Piece, Unmapped
 from lazypipe.io.parquet_file import damaged, parquet_file, part_paths
-from lazypipe.io.sources import checked_rectangle, checked_shape, fingerprint_files
+from lazypipe.io.sources import checked_rectangle, checked_shape, fingerprint_files, touched
 from lazypipe.io.tables import Layout, choose_layout, fill, list_values
 from lazypipe.stores import RANGES_NBYTES, AnyPath, is_remote
 
@@ -83,7 +83,7 @@ class ParquetReader(Unmapped):
         self._files = files
         self._open: tuple[str, pq.ParquetFile] | None = None
         self._held: tuple[tuple[str, int, tuple[str, ...]], pa.Table] | None = None
-        self._edges = np.array([group.row for group in source.groups])
+        self._edges = np.array([group.row for group in source.groups] + [source.shape[0]])
 
     def read(self, rows: Span, columns: Span, out: np.ndarray) -> None:
         """Fill ``out`` (len(rows), len(columns)), cast to ``out.dtype``.
@@ -95,14 +95,9 @@ class ParquetReader(Unmapped):
         if not out.size:
             return
         names = source.layout.names if source.layout.is_list else source.layout.names[columns.slice]
-        first = int(np.searchsorted(self._edges, rows.start, side="right")) - 1
-        for group in source.groups[first:]:
-            if group.row >= rows.stop:
-                return
-            start, stop = max(rows.start, group.row), min(rows.stop, group.row + group.n_rows)
-            part = self._table(group, names).slice(start - group.row, stop - start)
-            target = out[start - rows.start : stop - rows.start]
-            fill(part, source.layout, columns, target, source.uri, start)
+        for index, part, start in touched(rows, self._edges):
+            table = self._table(source.groups[index], names).slice(part.start, len(part))
+            fill(table, source.layout, columns, out[start - rows.start :][: len(part)], source.uri, start)
 
     def _table(self, group: RowGroup, names: tuple[str, ...]) -> pa.Table:
         key = (group.path, group.index, names)

@@ -28,10 +28,11 @@ from lazypipe.io.csr import (
     index_dtype,
 )
 from lazypipe.io.matrix import Piece
-from lazypipe.io.sources import fingerprint_files, one_line
+from lazypipe.io.sources import fingerprint_files, one_line, touched
+from lazypipe.sizes import MIB
 from lazypipe.stores import RANGES_NBYTES, Place, RemoteFile, is_remote, path_of
 
-SCRATCH_NBYTES = 1024**2  # stays in the caches while it is cast
+SCRATCH_NBYTES = MIB  # stays in the caches while it is cast
 ROWS_AT_ONCE = 256 * 1024  # whose ends are read together when a source is opened
 
 
@@ -100,7 +101,8 @@ class RawEntries:
         """
         uri, files = self._source.uri, self._files
         parts: list[tuple[CsrSegment, int, int, np.ndarray]] = []
-        for segment, part, row in self._parts(rows):
+        for number, part, row in touched(rows, self._edges):
+            segment = self._source.segments[number]
             ends = files.numbers(segment.path, segment.ends, part.start, part.stop + 1)
             lengths = checked_ends(ends, segment.indices.n, uri, row)
             first_value = int(ends[0])
@@ -123,17 +125,6 @@ class RawEntries:
             files.fill(segment.path, segment.values, first_value, values[at:stop])
             at = stop
         return Entries(ends, indices, values)
-
-    def _parts(self, rows: Span) -> Iterator[tuple[CsrSegment, Span, int]]:
-        """Each segment that ``rows`` touches, the rows within it, and the number of the first of them."""
-        first = int(np.searchsorted(self._edges, rows.start, side="right")) - 1
-        for index in range(max(first, 0), len(self._source.segments)):
-            base, end = int(self._edges[index]), int(self._edges[index + 1])
-            if base >= rows.stop:
-                return
-            start, stop = max(rows.start, base), min(rows.stop, end)
-            if start < stop:
-                yield self._source.segments[index], Span(start - base, stop - base), start
 
 
 class Files:

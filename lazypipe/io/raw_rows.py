@@ -1,8 +1,8 @@
 """Rows stored contiguously at known offsets of files (npy, Arrow IPC): the fast reader of both.
 
 Whole rows are read with ``preadv`` straight into the block, and so are column stripes, a row at a time:
-11 GB/s warm where a stripe holds 64 KiB of each row, 4 where it holds 8. Through a memory map stripes of
-are not read at all, but the kernel maps up to 2 MiB around each touch and the pages count as resident
+11 GB/s warm where a stripe holds 64 KiB of each row, 4 where it holds 8. Through a memory map stripes are
+not read at all, but the kernel maps up to 2 MiB around each touch, and these pages count as resident
 memory: so a file is mapped only where the plan has room for all of it.
 """
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 import mmap
 import os
 import threading
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass
 
@@ -20,11 +19,12 @@ import numpy as np
 from lazypipe.blocks import Span
 from lazypipe.errors import DataError
 from lazypipe.io.matrix import Dense, Piece
-from lazypipe.io.sources import checked_rectangle, fingerprint_files, one_line
+from lazypipe.io.sources import checked_rectangle, fingerprint_files, one_line, touched
+from lazypipe.sizes import KIB, MIB
 from lazypipe.stores import RANGES_NBYTES, Place, RemoteFile, is_remote, path_of
 
-SCRATCH_NBYTES = 4 * 1024**2  # stays in the caches while it is cast
-NARROW_ROW_NBYTES = 16 * 1024  # below this, reading whole rows costs less than a call for each
+SCRATCH_NBYTES = 4 * MIB  # stays in the caches while it is cast
+NARROW_ROW_NBYTES = 16 * KIB  # below this, reading whole rows costs less than a call for each
 
 
 class Maps:
@@ -169,9 +169,10 @@ class RawRowsReader:
             rows, columns, out = columns, rows, out.T
         nbytes = len(columns) * self._dtype.itemsize
         whole = len(columns) == self._n_columns
-        for index, part, target in self._parts(rows, out):
-            if not len(part) or not nbytes:
-                continue
+        if not nbytes:
+            return
+        for index, part, start in touched(rows, self._edges):
+            target = out[start - rows.start :][: len(part)]
             if whole or self._row_nbytes <= NARROW_ROW_NBYTES:
                 self._read_whole_rows(index, part, columns, target)
             elif self._maps_stripes:
@@ -185,17 +186,6 @@ class RawRowsReader:
         if not self._maps_stripes or source.transposed or len(source.segments) != 1 or self._dtype != dtype:
             return None
         return self._mapped(0)[:, columns.slice]
-
-    def _parts(self, rows: Span, out: np.ndarray) -> Iterator[tuple[int, Span, np.ndarray]]:
-        """Each segment that ``rows`` touches: its index, the rows within it, and their share of ``out``."""
-        first = int(np.searchsorted(self._edges, rows.start, side="right")) - 1
-        for index in range(max(first, 0), len(self._source.segments)):
-            base, end = int(self._edges[index]), int(self._edges[index + 1])
-            if base >= rows.stop:
-                return
-            start, stop = max(rows.start, base), min(rows.stop, end)
-            if start < stop:
-                yield index, Span(start - base, stop - base), out[start - rows.start : stop - rows.start]
 
     def _read_whole_rows(self, index: int, rows: Span, columns: Span, out: np.ndarray) -> None:
         segment = self._source.segments[index]

@@ -13,7 +13,7 @@ import numpy as np
 from lazypipe.blocks import Span
 from lazypipe.errors import DataError
 from lazypipe.io.matrix import Matrix, OverStored, Piece
-from lazypipe.io.sources import checked_rectangle
+from lazypipe.io.sources import checked_rectangle, checked_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +90,8 @@ class SparseRangeReader:
     reader: Any
 
     def read_rows(self, rows: Span, dtype: np.dtype) -> Any:
+        """Those rows (len(rows), n_columns) as CSR, in ``dtype``."""
+        checked_rows(rows, self.source.shape, self.source.uri)
         return self.reader.read_rows(_within(self.source, rows), dtype)
 
 

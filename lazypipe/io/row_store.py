@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from dataclasses import dataclass
@@ -10,15 +9,18 @@ from pathlib import Path
 
 import numpy as np
 
+from lazypipe.atomic import replacing
 from lazypipe.blocks import Span
 from lazypipe.building import SHARED
 from lazypipe.errors import DataError
+from lazypipe.io.kinds import attributes_of_kind
 from lazypipe.io.matrix import Matrix
 from lazypipe.stores import AnyPath, Place, path_of
 
 SUFFIXES = (".zarr", ".parquet")
 KIND = "lazypipe scores"
 PART = re.compile(r"part-\d{6,}\.parquet")
+LEFT = re.compile(r"\.part-\d{6,}\.parquet\.partial-")  # as ``replacing`` names what it writes
 
 
 @dataclass(frozen=True)
@@ -65,23 +67,22 @@ class RowStore:
 
             index = rows.start // self.chunk
             table = pa.table({f"component_{j + 1}": values[:, j] for j in range(values.shape[1])})
-            part = Path(self.path) / f"part-{index:06d}.parquet"
-            partial = part.with_suffix(".partial")
-            pq.write_table(table, partial)
-            partial.replace(part)
+            with replacing(Path(self.path) / f"part-{index:06d}.parquet", overwrite=True) as partial:
+                pq.write_table(table, partial)
 
 
 def is_store(path: AnyPath) -> bool:
-    """Whether a folder is a store of this kind, and holds nothing else."""
+    """Whether a folder is a store of this kind, and holds nothing else but what a killed worker left of a part."""
     if not path.is_dir() or path.is_symlink():
         return False
     if path.suffix == ".parquet":
-        names = [child.name for child in path.iterdir()]
+        names = [child.name for child in path.iterdir() if not LEFT.match(child.name)]
         return bool(names) and all(PART.fullmatch(name) for name in names)
     try:
-        return bool(json.loads((path / "zarr.json").read_text())["attributes"]["kind"] == KIND)
-    except (OSError, ValueError, KeyError, TypeError):
+        attributes_of_kind(path, KIND, "is no store of scores")
+    except DataError:
         return False
+    return True
 
 
 def suffix_of(path: AnyPath) -> str:

@@ -1,10 +1,10 @@
-"""What every matrix source shares: the checks on shape and dtype, and the path and fingerprint of files."""
+"""What every matrix source shares: checks on shape and dtype, parts that rows touch, the fingerprint of files."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +72,29 @@ def checked_rectangle(rows: Span, columns: Span, shape: tuple[int, int], out: np
         raise DataError(
             f"{uri}: out has shape {out.shape}, the rectangle {(len(rows), len(columns))}. Make them equal."
         )
+
+
+def checked_rows(rows: Span, shape: tuple[int, int], uri: str) -> None:
+    """DataError unless all ``rows`` are in the matrix."""
+    if not 0 <= rows.start <= rows.stop <= shape[0]:
+        raise DataError(
+            f"{uri}: rows {rows.start}:{rows.stop} are not all inside its shape {shape}. Ask for fewer rows."
+        )
+
+
+def touched(rows: Span, edges: Sequence[int] | np.ndarray) -> Iterator[tuple[int, Span, int]]:
+    """Each part of a source that ``rows`` touch: its index, the rows within it, and the number of the first of them.
+
+    Part ``i`` holds the rows ``edges[i]`` to ``edges[i + 1]``; it may be empty.
+    """
+    first = int(np.searchsorted(edges, rows.start, side="right")) - 1
+    for index in range(max(first, 0), len(edges) - 1):
+        base, end = int(edges[index]), int(edges[index + 1])
+        if base >= rows.stop:
+            return
+        start, stop = max(rows.start, base), min(rows.stop, end)
+        if start < stop:
+            yield index, Span(start - base, stop - base), start
 
 
 def fingerprint_files(paths: Iterable[str | AnyPath], shape: tuple[int, int], dtype: np.dtype) -> str:

@@ -22,7 +22,7 @@ import pyarrow.csv as pacsv
 from lazypipe.errors import DataError
 from lazypipe.io.csr import Entries, index_dtype, sorted_rows
 from lazypipe.io.sources import one_line
-from lazypipe.stores import AnyPath
+from lazypipe.stores import AnyPath, Place
 
 SUFFIXES = (".svm", ".svmlight", ".libsvm")
 PARSED_FACTOR = 80  # bytes held for a byte of text, at most (measured: 20 for long lines, 65 for "1\n")
@@ -31,7 +31,7 @@ COLON, PLUS, NEWLINE, SPACE = b":+\n "
 
 def is_svmlight(source: object) -> bool:
     """Whether ``source`` is a path that its suffix (also before ``.gz``) says to be svmlight text."""
-    return isinstance(source, (str, Path)) and str(source).lower().removesuffix(".gz").endswith(SUFFIXES)
+    return isinstance(source, (str, Path, Place)) and str(source).lower().removesuffix(".gz").endswith(SUFFIXES)
 
 
 class TextRows(NamedTuple):

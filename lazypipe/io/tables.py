@@ -106,7 +106,7 @@ def fill(batch: pa.RecordBatch | pa.Table, layout: Layout, columns: Span, out: n
     """
     if layout.is_list:
         at = 0
-        for chunk in _chunks(batch.column(layout.names[0])):
+        for chunk in chunks_of(batch.column(layout.names[0])):
             values = list_values(chunk, uri, layout.names[0], row + at, layout.width)
             array = _to_numpy(values).reshape(len(chunk), layout.n_columns)
             np.copyto(out[at : at + len(chunk)], array[:, columns.slice], casting="unsafe")
@@ -114,9 +114,9 @@ def fill(batch: pa.RecordBatch | pa.Table, layout: Layout, columns: Span, out: n
         return
     for j, name in enumerate(layout.names[columns.slice]):
         at = 0
-        for chunk in _chunks(batch.column(name)):
+        for chunk in chunks_of(batch.column(name)):
             if chunk.null_count:
-                raise _null(uri, row + at + _first_null(chunk), f"column {name!r}")
+                raise _null(uri, row + at + first_null(chunk), f"column {name!r}")
             np.copyto(out[at : at + len(chunk), j], _to_numpy(chunk), casting="unsafe")
             at += len(chunk)
 
@@ -129,7 +129,7 @@ def list_values(column: Array, uri: str, name: str, row: int, width: int | None)
     if isinstance(column, pa.ExtensionArray):
         column = column.storage
     if column.null_count:
-        raise _null(uri, row + _first_null(column), f"column {name!r}")
+        raise _null(uri, row + first_null(column), f"column {name!r}")
     if pa.types.is_fixed_size_list(column.type):
         width = column.type.list_size
         values = column.values.slice(column.offset * width, len(column) * width)
@@ -147,12 +147,13 @@ def list_values(column: Array, uri: str, name: str, row: int, width: int | None)
             )
         values = column.values.slice(int(offsets[0]), int(offsets[-1] - offsets[0]))
     if values.null_count:
-        bad_row, bad_column = divmod(_first_null(values), max(1, width))
+        bad_row, bad_column = divmod(first_null(values), max(1, width))
         raise _null(uri, row + bad_row, f"column {bad_column:,} of {name!r}")
     return values
 
 
-def _chunks(column: Array | pa.ChunkedArray) -> list[Array]:
+def chunks_of(column: Array | pa.ChunkedArray) -> list[Array]:
+    """The arrays that a column consists of."""
     return column.chunks if isinstance(column, pa.ChunkedArray) else [column]
 
 
@@ -160,7 +161,8 @@ def _to_numpy(values: Array) -> np.ndarray:
     return values.to_numpy(zero_copy_only=False)
 
 
-def _first_null(values: Array) -> int:
+def first_null(values: Array) -> int:
+    """Where the first null is, of values that have one."""
     return int(pc.index(pc.is_null(values), pa.scalar(True)).as_py())
 
 

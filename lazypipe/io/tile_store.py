@@ -89,24 +89,21 @@ def write_chunk(path: Path, values: np.ndarray) -> None:
 
 
 def _write_direct(path: Path, raw: memoryview) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    """Around the page cache where the file system can do that, through it elsewhere."""
     direct = getattr(os, "O_DIRECT", 0) if raw.nbytes % 4096 == 0 else 0
-    try:
-        descriptor = os.open(path, flags | direct, 0o644)
-    except OSError:  # some file systems have no direct I/O
-        descriptor = os.open(path, flags, 0o644)
-    try:
-        done = 0
-        while done < raw.nbytes:
+    for flag in dict.fromkeys((direct, 0)):
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | flag, 0o644)
             try:
-                done += os.write(descriptor, raw[done:])
-            except OSError:
-                if not direct:
-                    raise
+                done = 0
+                while done < raw.nbytes:
+                    done += os.write(descriptor, raw[done:])
+            finally:
                 os.close(descriptor)
-                descriptor, direct, done = os.open(path, flags, 0o644), 0, 0
-    finally:
-        os.close(descriptor)
+            return
+        except OSError:
+            if not flag:
+                raise
 
 
 def read_tile(path: AnyPath, tile: int, dtype: np.dtype) -> np.ndarray:

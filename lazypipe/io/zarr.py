@@ -68,21 +68,12 @@ class ZarrMatrix(Dense):
         return decoded + (RANGES_NBYTES if is_remote(self.uri) else 0)
 
     def pieces(self) -> tuple[Piece, ...]:
-        """A piece a chunk file: the last two numbers of its path count chunks down and across."""
-        pieces = []
-        for path in self._files():
-            numbers = re.findall(r"\d+", str(path).removeprefix(f"{self.uri}/{self.name}"))
-            if len(numbers) >= 2 and path.name[-1].isdigit():
-                first = int(numbers[-2]) * self.chunks[0]
-                pieces.append(Piece(str(path), Span(first, min(first + self.chunks[0], self.shape[0]))))
-        return tuple(sorted(pieces, key=lambda piece: (piece.rows, piece.path)))
-
-    def _files(self) -> list[AnyPath]:
-        return files_of(path_of(self.uri), self.name)
+        """A piece a chunk file."""
+        return pieces_of(self.uri, self.name, self.chunks, self.shape[0])
 
     def fingerprint(self) -> str:
         """Hash of shape, dtype, and path, size and modification time of every file of the array."""
-        return fingerprint_files(self._files(), self.shape, self.dtype)
+        return fingerprint_files(files_of(self.uri, self.name), self.shape, self.dtype)
 
 
 class ZarrReader(Unmapped):
@@ -107,9 +98,20 @@ class ZarrReader(Unmapped):
         np.copyto(out, values, casting="unsafe")
 
 
-def files_of(path: AnyPath, name: str) -> list[AnyPath]:
-    """Every file of the array ``name`` of the group ``path``."""
-    return sorted(file for file in (path / name).rglob("*") if file.is_file())
+def files_of(uri: str, name: str) -> list[AnyPath]:
+    """Every file of the array ``name`` of the group at ``uri``, those of the metadata, too."""
+    return sorted(file for file in (path_of(uri) / name).rglob("*") if file.is_file())
+
+
+def pieces_of(uri: str, name: str, chunks: tuple[int, ...], n_rows: int) -> tuple[Piece, ...]:
+    """A piece a chunk file of that array: the last numbers of its path count ``chunks`` along each axis."""
+    pieces = []
+    for file in files_of(uri, name):
+        numbers = re.findall(r"\d+", str(file).removeprefix(f"{uri}/{name}"))
+        if len(numbers) >= len(chunks) and file.name[-1].isdigit():
+            first = int(numbers[-len(chunks)]) * chunks[0]
+            pieces.append(Piece(str(file), Span(first, min(first + chunks[0], n_rows))))
+    return tuple(sorted(pieces, key=lambda piece: (piece.rows, piece.path)))
 
 
 def open_source(path: AnyPath, column: str | None) -> ZarrMatrix:

@@ -29,12 +29,16 @@ def code_errors(
     restart: bool = False,
     **options: Any,
 ) -> list[dict[str, Any]]:
-    """Mean squared error of an entry of ``others``, given back from so many codes, by number of codes.
+    """Mean squared error of an entry of ``others`` that is given back from n codes, for each n of ``n_components``.
 
-    Both learn from X (n, D). ``stack`` holds the layers before the codes; for each number one more machine is trained
-    on top, and the autoencoder that it makes. ``options`` are those of ``Autoencoder``; checkpoints of n codes are kept
-    in the folder ``{state}-codes-n``. A dict a number: ``n_components``, ``autoencoder``, ``PCA``; entries are divided
-    by the ``divide_by`` of the stack, and for PCA centred by their means.
+    An autoencoder and PCA learn from the same rows X (n_rows, n_columns); ``others`` (any number of rows, the same
+    columns) are what both are judged by. ``stack`` holds the layers before the codes: for each n one more machine is
+    trained on top of it, and then the autoencoder that they make. ``options`` are those of ``Autoencoder``. With
+    ``state`` checkpoints of n codes are kept in the folder ``{state}-codes-n``; ``restart`` forgets them first.
+
+    Returns a dict for each n, rising: ``n_components``, and the errors ``autoencoder`` and ``PCA``, of entries divided
+    by the ``divide_by`` of the stack. Raises ConfigError for an n that X has no components for, and what ``PCA.fit``
+    and ``Autoencoder.fit`` raise; the passes and the memory are theirs.
     """
     matrix, judged = open_matrix(X), open_matrix(others)
     wanted = checked_codes(n_components, matrix.shape)

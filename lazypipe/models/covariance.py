@@ -26,8 +26,7 @@ from lazypipe.models.preparation import (
     too_little_weight,
 )
 from lazypipe.models.tiled import TiledCovariance
-from lazypipe.models.tiles import TILES_REMEDY, write_tiles
-from lazypipe.models.tiles import plan_tiles as _tiles_plan
+from lazypipe.models.tiles import TILES_REMEDY, plan_tiles, write_tiles
 from lazypipe.operations import Operations
 from lazypipe.plan import FoldPlan, Host, Plan, or_say_what_fits, plan_fold
 from lazypipe.stats.covariance import Covariance, CovarianceMatrix
@@ -106,7 +105,7 @@ def covariance(
     DataError : NaN or infinity, weights that do not fit, a state of something else, data that changed.
     """
     matrix = open_matrix(source)
-    require_ddof(matrix, ddof)
+    ddof = checked_ddof(matrix, ddof)
     asked = _preparation(matrix, center, scale, nan, row_weights)
     if out is not None:
         if state is not None:
@@ -125,7 +124,8 @@ def _in_memory(
         require_lasting(asked)
     fold, *before = plan.folds
     with nullcontext() if state is None else StateFolder(state, restart) as folder:
-        result, n_new = folded(matrix, ddof, asked, engine, (fold, before[0] if before else None), folder)
+        filling = find_moments(matrix, asked, engine, before[0]).mean if before else None
+        result, n_new = folded(matrix, ddof, asked, engine, fold, filling, folder)
     if asked.scale:
         _to_correlation(result.covariance, result.mean, rounding_of(matrix.dtype))
     return CovarianceResult(result.mean, result.covariance, result.n_rows, ddof, plan, result.weight, n_new)
@@ -144,15 +144,16 @@ def folded(
     ddof: int,
     asked: Preparation,
     engine: Engine,
-    folds: tuple[FoldPlan, FoldPlan | None],
+    fold: FoldPlan,
+    filling: np.ndarray | None,
     folder: StateFolder | None,
 ) -> tuple[CovarianceMatrix, int]:
-    """The unscaled covariance by the planned ``folds`` (itself, the means to fill gaps with), and how many rows
-    were read for it."""
-    fold, before = folds
-    if before is not None:
-        mean = find_moments(matrix, asked, engine, before).mean
-        matrix = Prepared(matrix, filling=mean.astype(compute_dtype(matrix.dtype)))
+    """The unscaled covariance by the planned ``fold``, and how many rows were read for it.
+
+    ``filling`` (n_columns,) takes the place of NaN. With a ``folder`` the state is kept there.
+    """
+    if filling is not None:
+        matrix = Prepared(matrix, filling=filling.astype(compute_dtype(matrix.dtype)))
 
     def make(context: dict[str, np.ndarray]) -> Covariance:
         shift, omits = context.get("shift"), asked.nan == "omit"
@@ -200,7 +201,7 @@ def require_lasting(asked: Preparation) -> None:
 def _tiled(
     matrix: Matrix, ddof: int, asked: Preparation, engine: Engine, out: AnyPath, overwrite: bool
 ) -> CovarianceResult:
-    plan = or_say_what_fits(lambda host: _tiles_plan(matrix, asked, host, out), engine.host, TILES_REMEDY)
+    plan = or_say_what_fits(lambda host: plan_tiles(matrix, asked, host, out), engine.host, TILES_REMEDY)
     tiled = write_tiles(matrix, ddof, asked, engine, plan, out, overwrite)
     return CovarianceResult(tiled.mean, tiled, tiled.n_rows, ddof, plan, tiled.weight, matrix.shape[0])
 
@@ -234,15 +235,16 @@ def plan_covariance(
 ) -> Plan:
     """What ``covariance`` would take on ``engine``, from metadata alone."""
     matrix = open_matrix(source)
-    require_ddof(matrix, ddof)
+    checked_ddof(matrix, ddof)
     asked = _preparation(matrix, center, scale, nan, row_weights)
     if out is not None:
         path = _store(out)
-        return or_say_what_fits(lambda host: _tiles_plan(matrix, asked, host, path), engine.host, TILES_REMEDY)
+        return or_say_what_fits(lambda host: plan_tiles(matrix, asked, host, path), engine.host, TILES_REMEDY)
     return or_say_what_fits(lambda host: _plan(matrix, asked, host), engine.host, REMEDY)
 
 
-def require_ddof(matrix: Matrix, ddof: int) -> None:
+def checked_ddof(matrix: Matrix, ddof: Any) -> Any:
+    """``ddof`` as a number of Python's, as records take it. Raises ConfigError, PlanError."""
     if not isinstance(ddof, int | float | np.integer | np.floating) or not ddof >= 0:
         raise ConfigError(f"ddof: {ddof!r} is no number of 0 or above. Use 1 (unbiased) or 0.")
     if ddof >= matrix.shape[0]:
@@ -250,6 +252,7 @@ def require_ddof(matrix: Matrix, ddof: int) -> None:
             f"{matrix.uri}: ddof={ddof} with {matrix.shape[0]:,} rows would divide by zero or less. "
             f"Use a smaller ddof or more rows."
         )
+    return ddof.item() if isinstance(ddof, np.generic) else ddof
 
 
 def covariance_fold(

@@ -71,6 +71,7 @@ def refuse_constant_columns(design: Design, mean: np.ndarray, squares: np.ndarra
 
 
 def refuse_dependent_columns(design: Design, factor: Factor, intercept: bool) -> None:
+    """Raise DataError where columns are combinations of others, to the rounding of their values, naming both."""
     squares = np.einsum("ij,ij->j", factor.upper, factor.upper)
     refuse_constant_columns(design, factor.mean, squares, intercept)
     far = design.matrix.shape[0] * factor.mean[:-1] ** 2 / squares[:-1] if intercept else 0.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from scipy.special import betainc
@@ -22,6 +22,7 @@ from lazypipe.models.least_squares import (
     solve_factor,
     solve_products,
 )
+from lazypipe.models.parameters import Parameterised
 from lazypipe.operations import Operations
 from lazypipe.plan import FoldPlan, Host, Plan, or_say_what_fits, plan_fold
 from lazypipe.stats import Covariance, ResidualSquares, TriangularFactor
@@ -29,7 +30,6 @@ from lazypipe.stats.provisional import provisional_shift
 from lazypipe.stats.residuals import Squares
 
 Method = Literal["auto", "normal", "tsqr"]
-METHODS = ("auto", "normal", "tsqr")
 NORMAL, TSQR, RESIDUALS, VALIDATION = "normal equations", "tsqr", "residuals", "validation"
 ROUNDING = {"float32": 1e-7, "float64": 1e-15}  # relative, of products summed over blocks
 EXACT = 10  # roundings of the squares of y: residual squares below them are rounding, too
@@ -38,7 +38,7 @@ REMEDY = "or give fewer columns: the products alone are columns x columns x 8 by
 PREDICT_NBYTES = 2**24
 
 
-class LinearRegression:
+class LinearRegression(Parameterised):
     """Least squares, ordinary or ridge, of one target on the columns of a matrix read in place.
 
     Minimises ‖y - X b - intercept‖² + ridge ‖b‖²; the intercept is not penalised, the columns are not
@@ -137,28 +137,12 @@ class LinearRegression:
         with engine_or_own(engine) as running:
             return self._squares(design, _score_plan(design, running), running).r2
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The parameters, as scikit-learn asks for them."""
-        return {name: getattr(self, name) for name in ("ridge", "fit_intercept", "ddof", "method")}
-
-    def set_params(self, **params: Any) -> LinearRegression:
-        """Change parameters by name."""
-        for name, value in params.items():
-            if name not in self.get_params():
-                names = ", ".join(self.get_params())
-                raise ConfigError(f"LinearRegression has no parameter {name!r}. It has {names}.")
-            setattr(self, name, value)
-        return self
-
-    def __repr__(self) -> str:
-        return f"LinearRegression({', '.join(f'{name}={value!r}' for name, value in self.get_params().items())})"
-
     def _checked(self, X: Any, y: Any, validation: Any) -> tuple[Design, Design | None]:
         """The sources, opened; all that metadata tell is refused here."""
         if not (isinstance(self.ridge, int | float | np.number) and 0 <= self.ridge < np.inf):
             raise ConfigError(f"ridge: {self.ridge!r} is no penalty. Give 0 (least squares) or a positive number.")
-        if self.method not in METHODS:
-            raise ConfigError(f"method: {self.method!r} is not one of {', '.join(METHODS)}.")
+        if self.method not in get_args(Method):
+            raise ConfigError(f"method: {self.method!r} is not one of {', '.join(get_args(Method))}.")
         if self.ddof is not None and not (isinstance(self.ddof, int | np.integer) and self.ddof >= 0):
             raise ConfigError(f"ddof: {self.ddof!r} is not a number of parameters. Give 0 or more, or leave it out.")
         design = design_of(X, y)

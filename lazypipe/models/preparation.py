@@ -8,9 +8,9 @@ as two rows.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -25,7 +25,6 @@ from lazypipe.stats.moments import ColumnMoments, Moments, NanPolicy
 from lazypipe.stores import path_of
 
 Scale = bool | Literal["genotype"]
-NAN_POLICIES = ("raise", "omit", "mean")
 ROUNDING = 1e-9  # of a weighted mean of allele counts
 
 
@@ -82,12 +81,12 @@ def preparation(matrix: Matrix, center: bool, scale: Any, nan: Any, row_weights:
     """Check the options of a model against a matrix. Raises ConfigError, DataError."""
     if scale not in (False, True, "genotype"):
         raise ConfigError(f"scale: {scale!r} is not True, False or 'genotype'.")
-    if nan not in NAN_POLICIES:
-        raise ConfigError(f"nan: {nan!r} is not one of {', '.join(NAN_POLICIES)}.")
+    if nan not in get_args(NanPolicy):
+        raise ConfigError(f"nan: {nan!r} is not one of {', '.join(get_args(NanPolicy))}.")
     if scale == "genotype" and not center:
         raise ConfigError("scale: 'genotype' is (x - 2p) / sqrt(2p (1 - p)), which centres. Leave out center=False.")
     weights = None if row_weights is None else _checked_weights(row_weights, matrix)
-    return Preparation(bool(center), scale, nan, weights)
+    return Preparation(bool(center), "genotype" if scale == "genotype" else bool(scale), nan, weights)
 
 
 def _checked_weights(row_weights: Any, matrix: Matrix) -> np.ndarray:
@@ -218,12 +217,6 @@ def too_little_weight(matrix: Matrix, n_omitted: int, weight: float, ddof: float
         f"{matrix.uri}: the weights of its rows sum to {weight:g}, too little for ddof={ddof:g}. "
         f"Use a smaller ddof, more rows or larger weights."
     )
-
-
-def without_weights(found: Standardised) -> Matrix:
-    """The standardised matrix before its rows are weighted, for statistics that weight them themselves."""
-    assert isinstance(found.matrix, Prepared)
-    return replace(found.matrix, root=None)
 
 
 def find_moments(matrix: Matrix, asked: Preparation, engine: Engine, plan: FoldPlan) -> ColumnMoments:

@@ -30,7 +30,7 @@ class TiledCovariance:
         self.dtype = np.dtype(attributes["dtype"])
         self.n_rows = int(attributes["n_rows"])
         self.weight = float(attributes["weight"])
-        self.ddof = int(attributes["ddof"])
+        self.ddof: float = attributes["ddof"]
 
     @property
     def mean(self) -> np.ndarray:
@@ -64,7 +64,9 @@ class TiledCovariance:
         return out[(0 if scalar[0] else slice(None), 0 if scalar[1] else slice(None))]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        """All of it in memory."""
+        """All of it in memory; as NumPy asks, ValueError where that must not be a copy."""
+        if copy is False:
+            raise ValueError(f"{self.path}: a covariance on disk is no array without a copy. Leave out copy=False.")
         whole = self[:, :]
         return whole if dtype is None else whole.astype(dtype)
 

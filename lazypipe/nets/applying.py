@@ -45,7 +45,8 @@ def applied(
     """What a function says of all rows (n_rows, n_outputs): an array in float32, or the path that it was written to.
 
     ``make`` gives the function on a device. ``out`` ends in .npy (float32), .zarr or .parquet (float64), and is put in
-    place whole. One pass; memory: 8 MiB of rows and buffers of up to 256 MiB.
+    place whole. One pass; memory: 8 MiB of rows, and buffers of ``memory`` bytes at most. DataError for an ``out`` of
+    another suffix, and for one that exists where it is not to be overwritten.
     """
     # What was trained on a cluster's GPU is applied where there is none, too.
     device = device_of("cpu" if options.device == "cpu" else "auto")
@@ -64,8 +65,11 @@ def applied(
     if path.suffix != NPY:
         require_replaceable(path, overwrite, is_store, "scores")
     with replacing(path, overwrite, n_bytes) as partial:
-        shape = (matrix.shape[0], n_outputs)
-        (_to_npy if path.suffix == NPY else _to_store)(blocks, partial, shape, path.suffix)
+        shape = matrix.shape[0], n_outputs
+        if path.suffix == NPY:
+            _to_npy(blocks, partial, shape)
+        else:
+            _to_store(blocks, partial, shape, path.suffix)
     return path
 
 
@@ -105,7 +109,7 @@ def _blocks(
             yield Span(start, start + len(batch.rows)), function(batch.rows).cpu().numpy()
 
 
-def _to_npy(blocks: Iterator[tuple[Span, np.ndarray]], partial: Path, shape: tuple[int, int], suffix: str) -> None:
+def _to_npy(blocks: Iterator[tuple[Span, np.ndarray]], partial: Path, shape: tuple[int, int]) -> None:
     with open(partial, "wb") as file:
         header = {"descr": "<f4", "fortran_order": False, "shape": shape}
         npy_format.write_array_header_1_0(file, header)

@@ -9,17 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lazypipe.checks import from_0, whole
+from lazypipe.checks import from_0
 from lazypipe.engines import Engine, engine_or_own
-from lazypipe.errors import DataError, require_fitted
+from lazypipe.errors import ConfigError, DataError, require_fitted
 from lazypipe.io import open_matrix
 from lazypipe.io.examples import Examples
 from lazypipe.nets.applying import Function, applied, matched, memory_of
 from lazypipe.nets.belief import FitBelief
 from lazypipe.nets.checkpoints import checked_state, load_tensors, save_tensors
-from lazypipe.nets.dbn import Pretrained, plan_belief
+from lazypipe.nets.dbn import Pretrained, options_of_part, plan_belief
 from lazypipe.nets.fitting import FitNetwork
-from lazypipe.nets.network import Network, Shape
+from lazypipe.nets.network import Network, Shape, network_of, units_of, vector_of
 from lazypipe.nets.stack import Stack
 from lazypipe.stores import AnyPath, path_of
 
@@ -87,7 +87,7 @@ class Autoencoder(Pretrained):
         given = np.asarray(codes, np.float32)
         if given.ndim != 2 or given.shape[1] != self.n_components_:
             raise DataError(f"codes: have shape {given.shape}. Give (n, {self.n_components_}).")
-        network = self._loaded(torch.device("cpu"))
+        network = network_of(self.shape_, self._vector)
         return self._back(network.after(torch.from_numpy(given), self._code)).numpy()
 
     def reconstruct(self, X: Any, out: str | Path | None = None, overwrite: bool = False) -> np.ndarray | AnyPath:
@@ -115,8 +115,7 @@ class Autoencoder(Pretrained):
         """Write the autoencoder as one safetensors file, whole; ``Autoencoder.load`` reads it."""
         require_fitted(self, "shape_")
         header = {"autoencoder": self.shape_._asdict(), "divide_by": float(self.divide_by)}
-        values = self._loaded(torch.device("cpu")).parameters.values
-        save_tensors(path_of(path), header, values, overwrite)
+        save_tensors(path_of(path), header, network_of(self.shape_, self._vector).parameters.values, overwrite)
 
     @classmethod
     def load(cls, path: str | AnyPath) -> Autoencoder:
@@ -127,25 +126,26 @@ class Autoencoder(Pretrained):
             raise DataError(f"{place}: is no autoencoder. {REMEDY}")
         found = header["autoencoder"]
         shape = Shape(tuple(found["units"]), found["activation"], found["loss"], found["code"])
-        network = Network(shape, torch.Generator())
-        for name, value in network.parameters.values.items():
-            value.copy_(tensors[name])
         model = cls(shape.units[1 : found["code"] + 1], divide_by=header["divide_by"])
-        model.shape_, model._vector = shape, network.parameters.vector.numpy()
+        model.shape_, model._vector = shape, vector_of(shape, tensors)
         model.n_components_ = shape.units[found["code"]]
         return model
 
     def _work(
         self, X: Any, validation: Any, stack: Any, pretrain: bool, state: str | Path | None, restart: bool
     ) -> FitBelief:
-        matrix = open_matrix(X)
-        hidden = tuple(whole(n, "hidden") for n in self.hidden)
+        matrix, hidden = open_matrix(X), units_of(self.hidden)
+        if not hidden:
+            raise ConfigError("hidden: an autoencoder has one layer at least, that of its codes. Give its units.")
         binary = self._machines().visible == "bernoulli"
         loss = "binary_cross_entropy" if binary else "squared_error"
         before, given = self._start(X, stack, pretrain, validation, state, restart)
         network = self._network(hidden=hidden, **FIXED)
-        options = network._options()
-        options.course(1, None if validation is None else "loss", False)  # refuses patience without validation rows
+        with options_of_part("fine_tuning"):
+            options = network._options()
+            options.require_validation(validation is not None)
+            dropout = from_0(network.dropout, "dropout", below=1.0)
+            input_dropout = from_0(network.input_dropout, "input_dropout", below=1.0)
         shape = Shape(
             (matrix.shape[1], *hidden, *reversed(hidden[:-1]), matrix.shape[1]), "sigmoid", loss, code=len(hidden)
         )
@@ -157,8 +157,8 @@ class Autoencoder(Pretrained):
             None if validation is None else Examples(matched(validation, matrix.shape[1]), none, options.divide_by),
             memory=0,
             initial="xavier",
-            dropout=from_0(network.dropout, "dropout", below=1.0),
-            input_dropout=from_0(network.input_dropout, "input_dropout", below=1.0),
+            dropout=dropout,
+            input_dropout=input_dropout,
             state=checked_state(state, restart),
             stage=f"{hidden[-1]} codes",
         )
@@ -173,11 +173,6 @@ class Autoencoder(Pretrained):
         assert self.shape_.code is not None
         return self.shape_.code
 
-    def _loaded(self, device: torch.device) -> Network:
-        network = Network(self.shape_, torch.Generator(device), device)
-        network.parameters.vector.copy_(torch.from_numpy(self._vector))
-        return network
-
     def _back(self, said: Tensor) -> Tensor:
         """Outputs in the units of the source."""
         if self.shape_.loss == "binary_cross_entropy":
@@ -188,7 +183,7 @@ class Autoencoder(Pretrained):
         matrix = matched(X, self.shape_.units[0])
 
         def make(device: torch.device) -> Function:
-            network = self._loaded(device)
+            network = network_of(self.shape_, self._vector, device)
             return lambda rows: function(network, rows)
 
         options = self._network(hidden=(1,), **FIXED)._options()

@@ -73,6 +73,7 @@ def started(stack: Stack, shape: Shape, seed: int) -> np.ndarray:
 
 
 def _unroll(stack: Stack, values: dict[str, torch.Tensor], n: int) -> None:
+    """Write the ``n`` layers from the codes down again: each layer of the stack transposed, the last one first."""
     for i in range(n):
         below = n - 1 - i  # the layer of the stack that is gone down
         weight, bias = torch.from_numpy(stack.weights[below]).t(), torch.from_numpy(stack.visible_biases[below])

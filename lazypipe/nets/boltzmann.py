@@ -26,10 +26,9 @@ class Boltzmann(EnergyModel):
     units are each 1 half the time. A batch has at most ``n_chains`` rows then.
 
     What is sampled (after Hinton 2012, A practical guide to training RBMs, section 3): hidden units always where they
-    drive visible ones, never where they enter a statistic; visible units in all steps but the last, and in that too
-    if ``sampled``. Else the last step takes their probabilities or means, which tell the same with less noise. The
-    default of ``sampled`` is ``persistent``: only with samples do lasting chains follow the model, and the estimate of
-    chains that do has no bias.
+    drive visible ones, never where they enter a statistic; visible units in all steps but the last, which takes their
+    probabilities or means: these tell the same with less noise. Where chains are ``persistent`` the last step samples
+    them too: only so do the chains follow the model, and the estimate of chains that do has no bias.
 
     Measure, summed over rows: ``reconstruction_error``, the squared error of p(v | h), mean over visible units, where
     h is sampled given the row; if ``persistent``, and in ``judge``, h are its probabilities. Judgements beside it:
@@ -39,7 +38,7 @@ class Boltzmann(EnergyModel):
     In ``precision`` "bfloat16" the products of ``learn`` are of rounded parameters, rows and probabilities; the
     difference of data and model is rounded once, not each of both, and parameters and gradient stay float32.
 
-    ``random`` is on the device. Memory beside the parameters and their gradient: ``nbytes``.
+    ``random`` is on the device. Memory beside the parameters and their gradient: ``boltzmann_nbytes``, and the chains.
 
     Raises ConfigError for an argument that makes no sense.
     """
@@ -56,7 +55,6 @@ class Boltzmann(EnergyModel):
         k: int = 1,
         persistent: bool = False,
         n_chains: int = 0,
-        sampled: bool | None = None,
         precision: str = "float32",
     ):
         super().__init__(n_visible, n_hidden, visible, random.device)
@@ -66,7 +64,6 @@ class Boltzmann(EnergyModel):
         if persistent and n_chains < 1:
             raise ConfigError("n_chains: persistent chains need one for each row of a batch. Pass the rows of a batch.")
         self.random, self.k, self.persistent = random, k, persistent
-        self.sampled = persistent if sampled is None else sampled
         self.judgements: tuple[str, ...] = ("reconstruction_error", *["pseudo_likelihood"] * self.binary, "free_energy")
         self._sampler = Sampler(random)
         self._memory: dict[str, Tensor] = {}
@@ -98,7 +95,7 @@ class Boltzmann(EnergyModel):
             last = step == self.k - 1
             if step or self.persistent:
                 layer.fall(chains, part.model)
-            if self.sampled or not last:
+            if self.persistent or not last:
                 self.sample_visible(part.model, self._sampler)
             layer.rise(part.model, part.hidden_model)
             if self.persistent or not last:
@@ -122,11 +119,6 @@ class Boltzmann(EnergyModel):
     def tensors(self) -> dict[str, Tensor]:
         """The persistent chains, (n_chains, n_hidden) of 0 and 1, if there are any."""
         return {"chains": self.chains} if self.persistent else {}
-
-    def nbytes(self, n_rows: int) -> int:
-        """Bytes on the device for parts of so many rows, beside the parameters and their gradient."""
-        sampled, itemsize = self.sampled or self.k > 1, self.dtype.itemsize
-        return boltzmann_nbytes(self.n_visible, self.n_hidden, n_rows, sampled, itemsize) + self.chains.nbytes
 
     def release(self) -> None:
         """Let go of what is kept between steps, but for the chains."""
@@ -224,13 +216,13 @@ class _Part(NamedTuple):
     error: Tensor  # (n, n_visible) float32
 
 
-def boltzmann_nbytes(n_visible: int, n_hidden: int, n_rows: int, sampled: bool = True, itemsize: int = 4) -> int:
-    """Bytes of a machine that learns from parts of so many rows, chains that last and float32 parameters not included.
+def boltzmann_nbytes(n_visible: int, n_hidden: int, n_rows: int, itemsize: int = 4) -> int:
+    """Bytes at most of a machine that learns from parts of so many rows; ``itemsize`` is that of the products.
 
-    ``sampled``: visible units are, too. ``itemsize`` is that of the products.
+    Persistent chains and float32 parameters are not included.
     """
     n_weights = n_visible * n_hidden
     kept = itemsize * (2 * n_visible + 3 * n_hidden) + 4 * n_visible
     judging = 4 * max(2 * n_hidden + n_visible, 4 * n_hidden)
     rounded = 2 * (2 * n_weights + n_visible + n_hidden) * (itemsize == 2)
-    return n_rows * (kept + judging) + Sampler.nbytes(n_rows * max(n_hidden, n_visible * sampled)) + rounded
+    return n_rows * (kept + judging) + Sampler.nbytes(n_rows * max(n_hidden, n_visible)) + rounded

@@ -26,8 +26,7 @@ from lazypipe.stores import AnyPath, on_disk
 FORMAT = 1
 HEADER = "lazypipe"
 SUFFIX = ".safetensors"
-LAST, BEST = "last", "best"
-ENDINGS = (f"-{LAST}", f"-{BEST}")  # of the names of checkpoints: other files are somebody's models
+LAST = "last"  # ends the names of checkpoints: other files are somebody's models
 
 
 class Checkpoint(NamedTuple):
@@ -52,7 +51,7 @@ def forget(state: str | None, restart: bool) -> None:
 
 
 def _is_checkpoint(path: Path) -> bool:
-    return path.suffix == SUFFIX and path.stem.endswith(ENDINGS)
+    return path.suffix == SUFFIX and path.stem.endswith(f"-{LAST}")
 
 
 class Checkpoints:
@@ -92,7 +91,7 @@ class Checkpoints:
 
 
 def save_tensors(path: AnyPath, header: Mapping[str, Any], tensors: Mapping[str, Tensor], overwrite: bool) -> None:
-    """Write a file whole. DataError where it is there and not ``overwrite``, or the disk is full."""
+    """Write tensors and a header as one file, whole. DataError where it exists and not ``overwrite``, or no room is."""
     kept = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
     text = json.dumps({"format": FORMAT, "hash": _hash(kept), **header})
     with replacing(path, overwrite=overwrite) as partial:
@@ -103,7 +102,7 @@ def save_tensors(path: AnyPath, header: Mapping[str, Any], tensors: Mapping[str,
 
 
 def load_tensors(path: AnyPath, remedy: str) -> Checkpoint:
-    """Raises DataError for a file that is torn, or none of lazypipe's."""
+    """What ``save_tensors`` wrote. DataError, ending in ``remedy``, for a file that is torn or none of lazypipe's."""
     try:
         with on_disk(path) as local, safe_open(local, framework="pt", device="cpu") as file:
             text = (file.metadata() or {}).get(HEADER)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from lazypipe.checks import whole
 from lazypipe.engines import Engine, engine_or_own
 from lazypipe.errors import ConfigError, require_fitted
 from lazypipe.nets.applying import matched
@@ -18,13 +18,15 @@ from lazypipe.nets.checkpoints import forget
 from lazypipe.nets.fitting import Fit, fit_memory
 from lazypipe.nets.layers import FitStack, FitStackResult, fit_stack_memory
 from lazypipe.nets.mlp import MLP, network_note, rule_of_thumb
+from lazypipe.nets.network import units_of
 from lazypipe.nets.placing import budget_of, carried_out, plan_training
-from lazypipe.nets.rbm import RBM, machine_of, machine_options, plan_stack, stack_work
+from lazypipe.nets.rbm import RBM, learning_note, machine_of, machine_options, plan_stack, stack_work
 from lazypipe.nets.stack import Stack, load_stack
 from lazypipe.plan import Plan
 
 SHARED = ("divide_by", "seed", "device", "precision", "matmul_precision", "threads", "processes", "timeout",
           "checkpoint_steps")  # fmt: skip
+PARTS: dict[str, type[Any]] = {"pretraining": RBM, "fine_tuning": MLP}  # and whose options they take
 
 
 class Pretrained:
@@ -79,7 +81,8 @@ class Pretrained:
         """
         work = self._stack_work(X, validation, stack, state, restart)
         with engine_or_own(engine) as running:
-            plan = plan_stack("pre-training", work, running)
+            with options_of_part("pretraining"):
+                plan = plan_stack("pre-training", work, running)
             forget(work.state, restart)
             found: FitStackResult = carried_out(
                 replace(work, memory=budget_of(work.options, running)), running, plan.folds[0]
@@ -90,21 +93,13 @@ class Pretrained:
         return self
 
     def _stack_work(self, X: Any, validation: Any, stack: Any, state: str | Path | None, restart: bool) -> FitStack:
-        machines = self._machines()
-        hidden = tuple(whole(n, "hidden") for n in self.hidden)
+        machines, hidden = self._machines(), units_of(self.hidden)
         if not hidden:
             raise ConfigError("hidden: a stack has one layer at least. Give the units of each.")
-        work = stack_work(
-            hidden,
-            machine_of(machines),
-            machine_options(vars(machines)),
-            X,
-            validation,
-            state,
-            restart,
-            stages=self._stages(hidden),
-        )
-        return work if stack is None else replace(work, given=fitting(opened(stack), work))
+        with options_of_part("pretraining"):
+            machine, options = machine_of(machines), machine_options(vars(machines))
+        work = stack_work(hidden, machine, options, X, validation, state, restart, stages=self._stages(hidden))
+        return work if stack is None else replace(work, given=kept_layers(opened(stack), work))
 
     def _stages(self, hidden: tuple[int, ...]) -> tuple[str, ...]:
         """What each machine's training is called."""
@@ -112,11 +107,11 @@ class Pretrained:
 
     def _machines(self) -> RBM:
         given = dict(self.pretraining or {})
-        return _made(RBM, "pretraining", {"n_hidden"}, {**self._shared(), **given}, given)
+        return _made("pretraining", {"n_hidden"}, {**self._shared(), **given}, given)
 
     def _network(self, **fixed: Any) -> MLP:
         given = self.FINE_TUNING | dict(self.fine_tuning or {})
-        return _made(MLP, "fine_tuning", {"hidden", *fixed}, {**self._shared(), **given, **fixed}, given)
+        return _made("fine_tuning", {"hidden", *fixed}, {**self._shared(), **given, **fixed}, given)
 
     def _shared(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in SHARED}
@@ -140,6 +135,7 @@ class Pretrained:
             self.stack_ = work.stack
         elif hasattr(self, "stack_"):
             del self.stack_
+            self._goes_on = False
         self.history_ += fit.history
         self.n_steps_ += fit.n_steps
         self.notes_ += fit.notes
@@ -183,7 +179,8 @@ class DBN(Pretrained):
     Notes
     -----
     Passes: an epoch each, and one a machine for the means of its inputs, which are made anew for every batch: nothing
-    of the data's size is kept. (Hinton, Osindero and Teh, Neural Computation 2006; Hinton and Salakhutdinov, Science
+    of the data's size is kept. Memory: as of ``RBM`` for the largest machine beside all layers, then as of ``MLP``;
+    the larger of the two. (Hinton, Osindero and Teh, Neural Computation 2006; Hinton and Salakhutdinov, Science
     2006.)
     """
 
@@ -248,9 +245,9 @@ class DBN(Pretrained):
         state: str | Path | None,
         restart: bool,
     ) -> tuple[FitBelief, np.ndarray | None]:
-        hidden = tuple(whole(n, "hidden") for n in self.hidden)
-        network = self._network(hidden=hidden, activation="sigmoid")
-        work, classes = network._work(X, y, validation, state, restart)
+        network = self._network(hidden=units_of(self.hidden), activation="sigmoid")
+        with options_of_part("fine_tuning"):
+            work, classes = network._work(X, y, validation, state, restart)
         rows = X if unlabelled is None else matched(unlabelled, work.train.n_features)
         before, given = self._start(
             rows, stack, pretrain, None if validation is None else validation[0], state, restart
@@ -267,7 +264,12 @@ def plan_belief(job: str, work: FitBelief, engine: Engine, notes: tuple[str, ...
     network, before = work.network, work.pretraining
 
     def nbytes(memory: int) -> int:
-        return max(fit_memory(network, memory), 0 if before is None else fit_stack_memory(before, memory))
+        with options_of_part("fine_tuning"):
+            own = fit_memory(network, memory)
+        if before is None:
+            return own
+        with options_of_part("pretraining"):
+            return max(own, fit_stack_memory(before, memory))
 
     n_parameters = network.shape.n_parameters
     passes = network.options.epochs
@@ -277,7 +279,8 @@ def plan_belief(job: str, work: FitBelief, engine: Engine, notes: tuple[str, ...
         kept = 0 if before.given is None else len(before.given.weights)
         n_layers = len(before.units) - 1 - kept
         passes += n_layers * (before.options.epochs + 1) + 2 * (before.machine.visible == "gaussian")
-        start = f"{n_layers} machines that are trained first, {before.machine.visible} visible units"
+        learning = learning_note(before.machine, before.options)
+        start = f"{n_layers} machines that are trained first, {before.machine.visible} visible units, {learning}"
     return plan_training(
         job,
         network.train.matrix,
@@ -313,7 +316,7 @@ def opened(stack: Stack | str | Path) -> Stack:
     return stack if isinstance(stack, Stack) else load_stack(stack)
 
 
-def fitting(stack: Stack, work: FitStack) -> Stack:
+def kept_layers(stack: Stack, work: FitStack) -> Stack:
     """The layers of a stack that training starts with; ConfigError where they see other rows, or have other units."""
     units, divide_by = work.units, work.options.divide_by
     kinds = {True: "gaussian", False: "bernoulli"}
@@ -336,10 +339,27 @@ def fitting(stack: Stack, work: FitStack) -> Stack:
     return stack.layers(n)
 
 
-def _made(kind: type[Any], name: str, fixed: set[str], options: dict[str, Any], given: Mapping[str, Any]) -> Any:
-    """An estimator with those options; ConfigError for a name that is none, or not to be chosen."""
-    known = set(kind.__init__.__kwdefaults__) - fixed
+@contextmanager
+def options_of_part(part: str) -> Iterator[None]:
+    """Let errors name an option of ``part`` as it was given, ``fine_tuning.batch_size``: both parts have it."""
+    own = _names(part) - set(SHARED)
+    try:
+        yield
+    except ConfigError as error:
+        if str(error).partition(":")[0] not in own:
+            raise
+        raise ConfigError(f"{part}.{error}") from error
+
+
+def _made(part: str, fixed: set[str], options: dict[str, Any], given: Mapping[str, Any]) -> Any:
+    """The estimator of a part with those options; ConfigError for a name that is none, or not to be chosen."""
+    known = _names(part) - fixed
     for option in given:
         if option not in known:
-            raise ConfigError(f"{name}: {option!r} is not one of {', '.join(sorted(known))}.")
-    return kind(**options)
+            raise ConfigError(f"{part}: {option!r} is not one of {', '.join(sorted(known))}.")
+    return PARTS[part](**options)
+
+
+def _names(part: str) -> set[str]:
+    """The options of a part."""
+    return set(PARTS[part].__init__.__kwdefaults__)

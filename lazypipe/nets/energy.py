@@ -14,6 +14,7 @@ from lazypipe.nets.parameters import Parameters
 from lazypipe.nets.sampling import Sampler
 
 Visible = Literal["bernoulli", "gaussian"]
+LEAST_MEAN = 0.01  # of a binary unit, to start from
 VISIBLE: dict[str, str] = {"bernoulli": "0 or 1", "gaussian": "real, of unit variance given the hidden units"}
 
 
@@ -45,17 +46,17 @@ class EnergyModel:
     def device(self) -> torch.device:
         return self.parameters.device
 
-    def initialise(self, mean: Tensor, random: torch.Generator, initial: str = "normal", least: float = 0.01) -> None:
-        """Weights by that rule, hidden biases 0, and visible biases that give the units their mean without hidden ones.
+    def initialise(self, mean: Tensor, random: torch.Generator) -> None:
+        """Small weights, hidden biases 0, and visible biases that give the units their mean without hidden ones.
 
-        ``mean`` (n_visible,) is that of the rows. For binary units it is kept between ``least`` and 1 - ``least``, else
-        a unit that is never on in these rows could hardly learn to be (Hinton 2012, section 8). ``random`` is a
-        generator on the CPU.
+        ``mean`` (n_visible,) is that of the rows. For binary units it is kept between 0.01 and 0.99, else a unit that
+        is never on in these rows could hardly learn to be (Hinton 2012, section 8). ``random`` is a generator on the
+        CPU.
         """
         values = self.parameters.values
-        fill(values["weight"], initial, random)
+        fill(values["weight"], "normal", random)
         values["hidden_bias"].zero_()
-        values["visible_bias"].copy_(torch.logit(mean, eps=least) if self.binary else mean)
+        values["visible_bias"].copy_(torch.logit(mean, eps=LEAST_MEAN) if self.binary else mean)
 
     def hidden(self, visible: Tensor) -> Tensor:
         """P(h = 1 | v), (n, n_hidden)."""
@@ -111,7 +112,7 @@ class EnergyModel:
         return sampler.binary(means, out=means) if self.binary else sampler.gaussian(means, out=means)
 
     def _drive(self, visible: Tensor) -> Tensor:
-        """c + W v, (n, n_hidden)."""
+        """What drives the hidden units, c + W v, (n, n_hidden)."""
         values = self.parameters.values
         return torch.addmm(values["hidden_bias"], visible, values["weight"].t())
 

@@ -27,8 +27,8 @@ class Buffer:
         self.targets = None if targets is None else empty_targets(targets, n, device)
         self.order = torch.empty(n, dtype=torch.int32, device=device) if cut.shuffle else None
         # Of a CUDA device: all is copied; all copies out of it are under way.
-        self.filled: Any = torch.cuda.Event() if device.type == "cuda" else None
-        self.emptied: Any = torch.cuda.Event() if device.type == "cuda" else None
+        self.filled: Any = torch.cuda.Event() if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        self.emptied: Any = torch.cuda.Event() if device.type == "cuda" else None  # type: ignore[no-untyped-call]
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -103,9 +103,9 @@ class Staged:
     def __init__(self, cut: Cut, targets: np.ndarray | None, device: torch.device):
         shape, dtype, host = (cut.read_rows, cut.n_features), torch_dtype(cut.dtype), torch.device("cpu")
         self.device = device
-        self.stream = torch.cuda.Stream(device)
+        self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._blocks = [torch.empty(shape, dtype=dtype, pin_memory=True) for _ in range(2)]
-        self._copied = [torch.cuda.Event() for _ in range(2)]
+        self._copied = [torch.cuda.Event() for _ in range(2)]  # type: ignore[no-untyped-call]
         self._turn = 0
         self._targets = None if targets is None else empty_targets(targets, cut.buffer_rows, host)
         self._order = torch.empty(cut.buffer_rows, dtype=torch.int32) if cut.shuffle else None

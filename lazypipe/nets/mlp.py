@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lazypipe.checks import from_0, named, whole
+from lazypipe.checks import from_0, named
 from lazypipe.engines import Engine, engine_or_own
 from lazypipe.errors import ConfigError, DataError, require_fitted
 from lazypipe.io import open_matrix
@@ -21,7 +21,7 @@ from lazypipe.nets.applying import Function, applied, matched, memory_of
 from lazypipe.nets.checkpoints import checked_state, forget, load_tensors, save_tensors
 from lazypipe.nets.fitting import Fit, FitNetwork, fit_memory
 from lazypipe.nets.initial import initial_for
-from lazypipe.nets.network import LOSSES, Network, Shape
+from lazypipe.nets.network import LOSSES, Shape, network_of, units_of, vector_of
 from lazypipe.nets.options import Options, options_of
 from lazypipe.nets.placing import budget_of, carried_out, plan_training
 from lazypipe.plan import Plan
@@ -43,7 +43,7 @@ class MLP:
     loss : "cross_entropy" sorts into classes (softmax); "squared_error" predicts numbers (linear, half the squares).
     l2, dropout, input_dropout : penalty of the weights; shares of hidden units and of inputs left out of a step.
     initial : weights to start from: "auto" ("he" for relu, else "xavier"), "xavier", "xavier_normal", "he",
-        "he_uniform", "lecun", "normal" (of deviation 0.01).
+        "he_uniform", "lecun", "normal" (of deviation 0.01), or "zeros" (where there is no hidden layer).
     optimizer : "gradient_descent", "momentum", "nesterov", "adagrad", "rmsprop", "adam"; or "curvature", an
         experiment: Δw = -α ∂E/∂w - β (∂y/∂w)(∂²y/∂w²), with β ``curvature``.
     learning_rate : None takes the optimizer's usual one. ``momentum`` is of "momentum" and "nesterov".
@@ -68,7 +68,9 @@ class MLP:
     coefs_, intercepts_ : lists of (inputs, outputs) and (outputs,) arrays, float32.
     classes_ : (K,) sorted, of a classifier.
     history_ : a dict an epoch: train_loss, train_accuracy, validation_..., samples_per_second, waiting, seconds.
-    n_steps_, best_epoch_, stopped_early_, notes_ : steps taken; the epoch that is kept; what happened on the way.
+    n_steps_, best_epoch_, stopped_early_ : steps taken; the epoch that validated best, None without validation rows;
+        whether patience ended the training.
+    notes_, device_, plan_ : what happened on the way; what computed, in words; what was planned.
     samples_per_parameter_ : the rule of thumb asks for ten.
 
     Notes
@@ -192,8 +194,7 @@ class MLP:
             "classes": classes,
             "divide_by": self._divide_by,
         }
-        network = self._network(torch.device("cpu"))
-        save_tensors(path_of(path), header, network.parameters.values, overwrite)
+        save_tensors(path_of(path), header, network_of(self.shape_, self._vector).parameters.values, overwrite)
 
     @classmethod
     def load(cls, path: str | AnyPath) -> MLP:
@@ -204,12 +205,9 @@ class MLP:
         if found.get("loss") not in LOSSES:
             raise DataError(f"{place}: is no network with outputs (a stack, a machine or a checkpoint). {REMEDY}")
         shape = Shape(tuple(found["units"]), found["activation"], found["loss"])
-        network = Network(shape, torch.Generator())
-        for name, value in network.parameters.values.items():
-            value.copy_(tensors[name])
         model = cls(shape.units[1:-1], activation=shape.activation, loss=shape.loss, divide_by=header["divide_by"])
         classes = None if header["classes"] is None else np.array(header["classes"])
-        return model._filled(shape, classes, network.parameters.vector.numpy())
+        return model._filled(shape, classes, vector_of(shape, tensors))
 
     def _work(
         self, X: Any, y: Any, validation: Any, state: str | Path | None, restart: bool
@@ -227,10 +225,10 @@ class MLP:
             raise ConfigError("loss: binary_cross_entropy is of autoencoders. Give cross_entropy, or squared_error.")
         initial_for(self.initial, self.activation)
         place = checked_state(state, restart)
-        hidden = tuple(whole(n, "hidden") for n in ((self.hidden,) if isinstance(self.hidden, int) else self.hidden))
+        hidden = units_of(self.hidden)
         train, classes = examples_of((X, y), options.divide_by, self.loss != "cross_entropy")
         others = None if validation is None else others_of(validation, train, classes)
-        options.course(1, None if others is None else "loss", False)  # refuses patience without validation rows
+        options.require_validation(others is not None)
         shape = Shape((train.n_features, *hidden, 1 if classes is None else len(classes)), self.activation, self.loss)
         work = FitNetwork(
             shape,
@@ -273,7 +271,7 @@ class MLP:
     def _filled(self, shape: Shape, classes: np.ndarray | None, vector: np.ndarray) -> MLP:
         """Fitted, with the parameters (P,) as they lie in a network."""
         self.shape_, self._vector = shape, vector
-        values = self._network(torch.device("cpu")).parameters.values
+        values = network_of(shape, vector).parameters.values
         self.coefs_ = [values[f"weight.{i}"].numpy().T for i in range(shape.n_layers)]
         self.intercepts_ = [values[f"bias.{i}"].numpy() for i in range(shape.n_layers)]
         if classes is not None:
@@ -283,11 +281,6 @@ class MLP:
     @property
     def _divide_by(self) -> float:
         return float(self.divide_by)
-
-    def _network(self, device: torch.device) -> Network:
-        network = Network(self.shape_, torch.Generator(device), device)
-        network.parameters.vector.copy_(torch.from_numpy(self._vector))
-        return network
 
     def _likeliest(self, X: Any) -> np.ndarray:
         """The place (n,) among the classes of each row's likeliest one."""
@@ -303,7 +296,7 @@ class MLP:
         matrix = matched(X, self.shape_.units[0], "network")
 
         def make(device: torch.device) -> Function:
-            network = self._network(device)
+            network = network_of(self.shape_, self._vector, device)
             return lambda rows: function(network.outputs(rows))
 
         said = applied(make, matrix, n_outputs, self._options(), memory=memory_of(self))

@@ -8,14 +8,16 @@ memory that is kept between steps: with fresh memory a step of 784-1024-10 takes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lazypipe.checks import whole
 from lazypipe.nets.activations import ACTIVATIONS, activation_of
 from lazypipe.nets.initial import fill
 from lazypipe.nets.parameters import Parameters
@@ -46,6 +48,11 @@ class Shape(NamedTuple):
 
     def __str__(self) -> str:
         return "-".join(map(str, self.units))
+
+
+def units_of(hidden: Any) -> tuple[int, ...]:
+    """The units of each hidden layer, of which one may be given as a number; ConfigError for what counts no units."""
+    return tuple(whole(n, "hidden") for n in (hidden if isinstance(hidden, Iterable) else (hidden,)))
 
 
 class Network:
@@ -245,6 +252,21 @@ class Network:
         """Let go of what is kept between steps."""
         self._memory.clear()
         self._n_memory = 0
+
+
+def network_of(shape: Shape, vector: np.ndarray, device: torch.device | str = "cpu") -> Network:
+    """A network that has learnt: with the parameters (P,)."""
+    network = Network(shape, torch.Generator(device), device)
+    network.parameters.vector.copy_(torch.from_numpy(vector))
+    return network
+
+
+def vector_of(shape: Shape, tensors: Mapping[str, Tensor]) -> np.ndarray:
+    """The parameters (P,) of a network of that shape from its weights and biases by name, as a file has them."""
+    parameters = Network(shape, torch.Generator()).parameters
+    for name, value in parameters.values.items():
+        value.copy_(tensors[name])
+    return parameters.vector.numpy()
 
 
 def network_nbytes(shape: Shape, n_rows: int, itemsize: int = 4, dropout: bool = False) -> int:

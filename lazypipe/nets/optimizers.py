@@ -29,7 +29,7 @@ from torch.optim.adam import adam
 from torch.optim.rmsprop import rmsprop
 from torch.optim.sgd import sgd
 
-from lazypipe.checks import named
+from lazypipe.checks import from_0, named
 from lazypipe.errors import ConfigError
 from lazypipe.nets.parameters import Parameters
 
@@ -77,15 +77,14 @@ STATE_VECTORS = {name: len(rule.vectors) for name, rule in OPTIMIZERS.items()}
 class Optimizer:
     """Moves ``parameters.vector`` by ``parameters.gradient``, in place.
 
-    Keeps STATE_VECTORS[name] vectors of the parameters' size beside them (``nbytes``), made here; a step of "rmsprop",
+    Keeps STATE_VECTORS[name] vectors of the parameters' size beside them, made here; a step of "rmsprop",
     which torch has no one kernel for, takes one more while it lasts. No step waits for the device.
     Raises ConfigError for an unknown name, or a ``momentum`` (of "momentum" and "nesterov") not from 0 to below 1.
     """
 
     def __init__(self, name: str, parameters: Parameters, *, momentum: float = 0.9):
         rule = named("optimizer", name, OPTIMIZERS)
-        if not (isinstance(momentum, int | float) and 0 <= momentum < 1):
-            raise ConfigError(f"momentum: {momentum!r} is not from 0 to below 1. Give such a number, often 0.9.")
+        momentum = from_0(momentum, "momentum", below=1.0)
         self.name = name
         vector = parameters.vector
         fused = rule.fused and vector.device.type in FUSED_ON
@@ -94,7 +93,7 @@ class Optimizer:
         if fused:
             self._constants["fused"] = True
         if rule.has_momentum:
-            self._constants |= {"momentum": float(momentum), "nesterov": rule.nesterov and momentum > 0}
+            self._constants |= {"momentum": momentum, "nesterov": rule.nesterov and momentum > 0}
         # Made now rather than by the first step: so its memory is known, and it can be loaded into.
         self._state: dict[str, Tensor] = {key: torch.zeros_like(vector) for key in rule.vectors}
         if STEP in rule.state:
@@ -124,11 +123,6 @@ class Optimizer:
             )
         for key, value in tensors.items():
             self._state[key].copy_(value)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that it keeps on the device, beside the parameters and their gradient."""
-        return sum(tensor.nbytes for tensor in self._state.values())
 
 
 def clip_(parameters: Parameters, max_norm: float) -> Tensor:

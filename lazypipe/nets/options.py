@@ -7,6 +7,7 @@ from typing import Any
 
 from lazypipe.checks import above_0, from_0, named, whole
 from lazypipe.errors import ConfigError
+from lazypipe.nets.curvature import EXACT_LIMIT
 from lazypipe.nets.device import DEVICES, MATMUL_PRECISIONS
 from lazypipe.nets.learning import Course
 from lazypipe.nets.network import PRECISIONS
@@ -15,15 +16,14 @@ from lazypipe.nets.parameters import Parameters
 from lazypipe.nets.schedules import Schedule
 
 KEEPS = ("best", "last")
-WHERE = (
+WHERE = (  # how and where it is computed: may be others where a training goes on
     "device",
     "matmul_precision",
     "threads",
     "processes",
     "timeout",
     "checkpoint_steps",
-)  # may be others where a training goes on
-EXACT_CURVATURE = 2000  # parameters, at most, of which the diagonal of the Hessian is exact
+)
 
 
 @dataclass(frozen=True)
@@ -87,10 +87,14 @@ class Options:
     def optimizer_of(self, parameters: Parameters) -> Optimizer:
         return Optimizer(self.optimizer, parameters, momentum=self.momentum)
 
+    def require_validation(self, validated: bool) -> None:
+        """Raise ConfigError where patience is asked for and nothing is ``validated``."""
+        if self.patience is not None and not validated:
+            raise ConfigError("patience: there are no validation rows to be patient about. Give some, or leave it out.")
+
     def course(self, n_parameters: int, judged_by: str | None, higher_is_better: bool) -> Course:
         """``judged_by`` chooses the best epoch; None where there is nothing to judge by."""
-        if self.patience is not None and judged_by is None:
-            raise ConfigError("patience: there are no validation rows to be patient about. Give some, or leave it out.")
+        self.require_validation(judged_by is not None)
         return Course(
             epochs=self.epochs,
             rate=self.rate,
@@ -101,7 +105,7 @@ class Options:
             judged_by=judged_by,
             higher_is_better=higher_is_better,
             curvature=self.curvature if self.optimizer == "curvature" else 0.0,
-            curvature_exact=n_parameters <= EXACT_CURVATURE,
+            curvature_exact=n_parameters <= EXACT_LIMIT,
             checkpoint_steps=self.checkpoint_steps,
         )
 

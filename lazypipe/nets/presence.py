@@ -14,7 +14,7 @@ from uuid import uuid4
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # torch's stubs do not export it
 
 from lazypipe.errors import EngineError, LazypipeError
-from lazypipe.nets.rendezvous import as_told, end, missing, named, not_joined, verdict
+from lazypipe.nets.rendezvous import as_told, end, missing, not_joined, ranks, verdict
 
 CONNECT_SECONDS = 10.0
 QUIET_SECONDS = 10.0  # without a sign of life a rank is lost; a third of the timeout where that is shorter,
@@ -82,12 +82,12 @@ class Presence:
                 time.sleep(POLL_SECONDS)
             who = [rank for rank, beat in enumerate(beats) if beat == ENDED]
             if who:
-                what = f"{named(who, self.size)} ended before the others, which still have sums to make."
+                what = f"{ranks(who, self.size)} ended before the others, which still have sums to make."
                 return end(self.store, EngineError(what))
             who = [rank for rank, beat in enumerate(beats) if int(beat.split()[1]) < self.sums]
             if timed_out and who:
                 what = (
-                    f"{named(who, self.size)} did not come to sum {self.sums} within {self.timeout:g} s, but is alive."
+                    f"{ranks(who, self.size)} did not come to sum {self.sums} within {self.timeout:g} s, but is alive."
                 )
                 return end(self.store, EngineError(f"{what} Give it more time (timeout), or see what keeps it."))
             what = f"rank {self.rank} of {self.size} lost touch with the others, which are all alive"
@@ -140,7 +140,7 @@ class Presence:
 
     def _lost(self, who: Sequence[int]) -> EngineError:
         return EngineError(
-            f"{named(who, self.size)} gave no sign of life for {self.quiet:g} s: killed, most likely, or its machine "
+            f"{ranks(who, self.size)} gave no sign of life for {self.quiet:g} s: killed, most likely, or its machine "
             f"is down. See its log, and start anew; training goes on from its checkpoint."
         )
 

@@ -18,13 +18,18 @@ from lazypipe.nets.applying import Function, applied, matched, memory_of
 from lazypipe.nets.checkpoints import checked_state, forget
 from lazypipe.nets.energy import VISIBLE, EnergyModel
 from lazypipe.nets.layers import Below, FitStack, FitStackResult, Machine, fit_stack_memory, n_parameters_of
+from lazypipe.nets.optimizers import OPTIMIZERS
 from lazypipe.nets.options import Options, options_of
 from lazypipe.nets.placing import budget_of, carried_out, plan_training
 from lazypipe.nets.stack import Stack, load_stack, save_stack
 from lazypipe.plan import Plan
 from lazypipe.stores import AnyPath
 
-RATES = {"bernoulli": 0.05, "gaussian": 0.005}  # Hinton 2012, section 13.2: a tenth where visible units are Gaussian
+# The learning rate where none is given, at the usual momentum of 0.9. A tenth where visible units are Gaussian (Hinton
+# 2012, section 13.2). Persistent chains follow the weights only where these change slowly (Tieleman 2008): at the rate
+# of contrastive divergence they fall behind, and the weights run away.
+RATES = {"bernoulli": 0.05, "gaussian": 0.005}
+PERSISTENT_RATES = {"bernoulli": 0.002, "gaussian": 0.0002}
 
 
 class RBM:
@@ -37,7 +42,8 @@ class RBM:
         column is standardised by its mean and deviation (two more passes), which the model keeps.
     k : Gibbs steps a chain (CD-k). ``persistent`` chains go on from step to step (PCD).
     l2 : decay of the weights.
-    learning_rate : None takes 0.05, of Gaussian units 0.005.
+    learning_rate : None takes 0.05, of Gaussian units 0.005; with persistent chains, which follow the weights only
+        where these change slowly, 0.002 and 0.0002.
     divide_by : divides all entries, as 255 does pixels.
     Others : as of ``MLP``. ``momentum`` is of the optimizer "momentum".
 
@@ -48,7 +54,7 @@ class RBM:
     mean_, scale_ (D,) : what Gaussian units are standardised by; None for Bernoulli ones.
     history_ : a dict an epoch: train_reconstruction_error (mean squared, a unit), and of validation rows that, the
         pseudo-likelihood and the mean free energy; samples_per_second, waiting, seconds.
-    n_steps_, notes_ : steps taken, and what happened on the way.
+    n_steps_, notes_, device_, plan_ : steps taken; what happened on the way; what computed, in words; what was planned.
 
     Notes
     -----
@@ -260,10 +266,19 @@ def machine_of(values: RBM) -> Machine:
 def machine_options(values: dict[str, Any]) -> Options:
     """The options of a machine, which has no outputs to take the curvature of."""
     rate = values["learning_rate"]
-    options = options_of({**values, "learning_rate": RATES[values["visible"]] if rate is None else rate})
+    if rate is None:
+        rate = (PERSISTENT_RATES if values["persistent"] else RATES)[values["visible"]]
+    options = options_of({**values, "learning_rate": rate})
     if options.optimizer == "curvature":
         raise ConfigError("optimizer: curvature is of networks with outputs. Give momentum, or another one.")
     return options
+
+
+def learning_note(machine: Machine, options: Options) -> str:
+    """How machines learn, in words: their chains and their steps."""
+    chains = f"{'persistent ' if machine.persistent else ''}CD-{machine.k}"
+    momentum = f", momentum {options.momentum:g}" if OPTIMIZERS[options.optimizer].has_momentum else ""
+    return f"{chains}, optimizer {options.optimizer}, learning_rate {options.rate:g}{momentum}"
 
 
 def stack_work(
@@ -296,7 +311,6 @@ def stack_work(
 def plan_stack(job: str, work: FitStack, engine: Engine) -> Plan:
     """The plan of a training; raises MemoryPlanError."""
     sizes = n_parameters_of(work.units)
-    kind = "persistent " if work.machine.persistent else ""
     return plan_training(
         job,
         work.matrix,
@@ -307,8 +321,9 @@ def plan_stack(job: str, work: FitStack, engine: Engine) -> Plan:
         result_nbytes=4 * sum(sizes),
         passes=len(sizes) * (work.options.epochs + 1) + 2 * (work.machine.visible == "gaussian"),
         notes=(
-            f"machines {'-'.join(map(str, work.units))}, {work.machine.visible} visible units, {kind}CD-"
-            f"{work.machine.k}: {sum(sizes):,} parameters",
+            f"machines {'-'.join(map(str, work.units))}, {work.machine.visible} visible units: {sum(sizes):,} "
+            "parameters",
+            learning_note(work.machine, work.options),
         ),
     )
 

@@ -137,11 +137,11 @@ def not_joined(who: Sequence[int], size: int, timeout: float) -> EngineError:
     has = "has" if len(who) == 1 else "have"
     present = f"{', '.join(map(str, there))} {'is' if len(there) == 1 else 'are'} there" if there else "none is there"
     return EngineError(
-        f"{named(who, size)} {has} not joined within {timeout:g} s ({present}). See the logs, whether the cluster has "
+        f"{ranks(who, size)} {has} not joined within {timeout:g} s ({present}). See the logs, whether the cluster has "
         f"as many free slots as ranks, or give more time (timeout)."
     )
 
 
-def named(who: Sequence[int], size: int) -> str:
+def ranks(who: Sequence[int], size: int) -> str:
     """``rank 2 of 4``, ``ranks 1, 2 of 4``."""
     return f"rank{'s' if len(who) > 1 else ''} {', '.join(map(str, who))} of {size}"

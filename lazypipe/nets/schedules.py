@@ -6,8 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lazypipe.checks import named
-from lazypipe.errors import ConfigError
+from lazypipe.checks import from_0, named
 
 INVERSE_FALL = 9.0  # so that "inverse" ends at a tenth
 
@@ -55,8 +54,7 @@ class Schedule:
 
     def __post_init__(self) -> None:
         named("schedule", self.name, SCHEDULES)
-        if not (isinstance(self.warmup, int | float) and 0 <= self.warmup < 1):
-            raise ConfigError(f"warmup: {self.warmup!r} is no share of the steps. Give a number from 0 to below 1.")
+        from_0(self.warmup, "warmup", below=1.0)
 
     def __call__(self, progress: float) -> float:
         progress = min(max(progress, 0.0), 1.0)

@@ -1,4 +1,4 @@
-"""What a training has measured: sums over the epoch so far, and the pace."""
+"""What a training has measured: sums over the epoch so far, and how fast it goes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-TOLD_SECONDS = 1.0
+TOLD_SECONDS = 1.0  # between two tellings of steps, at least
 
 
 class Seen:
@@ -28,10 +28,11 @@ class Seen:
 
     @property
     def full(self) -> bool:
+        """Whether as many batches wait as there is room for."""
         return len(self._batches) == len(self._sums)
 
     def add(self, sums: Tensor, n_rows: int, batch: int) -> None:
-        """Those of a batch of so many rows; the device is not waited for."""
+        """Let the sums of a batch of so many rows wait; the device is not waited for."""
         self._sums[len(self._batches)].copy_(sums)
         self._batches.append((n_rows, batch))
 
@@ -48,6 +49,7 @@ class Seen:
             self._n_recent += n_rows
 
     def means(self) -> dict[str, float]:
+        """Of the epoch so far, by measure."""
         return {name: value / max(1, self._n) for name, value in zip(self.names, self._total, strict=True)}
 
     def recent(self) -> dict[str, float]:
@@ -57,14 +59,18 @@ class Seen:
         return dict(zip(self.names, values, strict=True))
 
     def state(self) -> dict[str, Any]:
+        """The sums of the epoch so far, for JSON; ``restore`` takes them back."""
         return {"total": self._total, "n": self._n}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self._total, self._n = list(state["total"]), state["n"]
 
 
-class Pace:
-    """How many rows since when."""
+class Lap:
+    """The steps since they were last told of: their rows, and the time they took.
+
+    ``waited`` are the seconds that had been waited for rows when it began.
+    """
 
     def __init__(self, waited: float):
         self.rows, self.waited, self._begun = 0, waited, time.monotonic()
@@ -72,5 +78,6 @@ class Pace:
     def seconds(self) -> float:
         return max(time.monotonic() - self._begun, 1e-9)
 
-    def is_due(self) -> bool:
-        return time.monotonic() - self._begun > TOLD_SECONDS
+    def is_over(self) -> bool:
+        """Whether it is time to tell of these steps."""
+        return self.seconds() > TOLD_SECONDS

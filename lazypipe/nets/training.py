@@ -17,13 +17,13 @@ from torch import Tensor
 
 from lazypipe.checkpoint import REMEDY, require_same
 from lazypipe.errors import DataError, DivergedError, EngineError
-from lazypipe.nets.checkpoints import BEST, LAST, Checkpoint, Checkpoints
+from lazypipe.nets.checkpoints import LAST, Checkpoint, Checkpoints
 from lazypipe.nets.curvature import curvature_term
 from lazypipe.nets.device import memory_used, wait
 from lazypipe.nets.learning import Course, Differentiable, History, Learner, Trained
 from lazypipe.nets.optimizers import Optimizer, clip_
 from lazypipe.nets.processes import Alone, Group
-from lazypipe.nets.seen import Pace, Seen
+from lazypipe.nets.seen import Lap, Seen
 from lazypipe.nets.spawning import Tell
 from lazypipe.nets.stream import Batch, Stream
 from lazypipe.progress import EpochDone, StageStarted, StepsDone
@@ -83,16 +83,16 @@ class Training:
 
     def _one_epoch(self) -> None:
         begun, waited, first = time.monotonic(), self.stream.waited, self.first_batch
-        pace = Pace(self.stream.waited)
+        lap = Lap(self.stream.waited)
         steps = self.course.checkpoint_steps
         for batch in self.stream.epoch(self.epoch, first):
             rate = self.course.rate * self.course.schedule((self.step + 0.5) / self.n_steps)
             self._one_step(batch, rate)
-            pace.rows += len(batch.rows)
-            if pace.is_due():
+            lap.rows += len(batch.rows)
+            if lap.is_over():
                 self._look()
-                self._tell_steps(pace, rate)
-                pace = Pace(self.stream.waited)
+                self._tell_steps(lap, rate)
+                lap = Lap(self.stream.waited)
             if steps is not None and self.step % steps == 0 and self.first_batch < self.stream.n_batches:
                 self._look()
                 self._require_finite()
@@ -101,7 +101,7 @@ class Training:
         self._require_finite()
         wait(self.device)
         seconds = time.monotonic() - begun
-        n_rows = min(self.stream.n_rows, (self.stream.n_batches - first) * self.stream.batch_rows)
+        n_rows = self.stream.n_rows - first * self.stream.batch_rows
         measures = {f"train_{name}": value for name, value in self._seen.means().items()}
         measures |= {f"validation_{name}": value for name, value in self._judged().items()}
         measures |= {
@@ -216,14 +216,15 @@ class Training:
             f"clip_norm, or divide the entries (divide_by).{kept}"
         )
 
-    def _tell_steps(self, pace: Pace, rate: float) -> None:
+    def _tell_steps(self, lap: Lap, rate: float) -> None:
         if self.group.rank:
             return
         wait(self.device)
         measures = self._seen.recent()
         measures["learning_rate"] = rate
-        measures["samples_per_second"] = pace.rows / pace.seconds()
-        measures["waiting"] = (self.stream.waited - pace.waited) / pace.seconds()
+        seconds = lap.seconds()
+        measures["samples_per_second"] = lap.rows / seconds
+        measures["waiting"] = (self.stream.waited - lap.waited) / seconds
         if self.device.type == "cuda":
             measures["device_memory"] = float(memory_used(self.device))
         self.tell(StepsDone(self.stage, self.step, measures))
@@ -242,9 +243,6 @@ class Training:
         if value > self.best_value:
             self.best_value, self.best_epoch = value, self.epoch
             self.best = self.learner.parameters.vector.clone()
-            if self.checkpoints is not None and self.group.rank == 0:
-                header = {"identity": self.identity, "epoch": self.epoch, "measures": dict(measures)}
-                self.checkpoints.save(f"{self._name} {BEST}", header, {"parameters": self.best})
 
     def _has_stopped(self) -> bool:
         patience = self.course.patience

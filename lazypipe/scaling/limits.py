@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import NamedTuple
 
 from lazypipe.scaling.prediction import Pass, Prediction, Seconds, depth_of
@@ -11,6 +12,7 @@ from lazypipe.scaling.words import show_seconds
 from lazypipe.sizes import show_bytes
 
 WORTH = 1.3  # times as fast: less, and twice the workers are not worth it
+AHEAD = 3  # doublings that are looked at: a plan may be cut another way for more workers
 MOST_WORKERS = 2**20
 
 
@@ -23,14 +25,15 @@ class Stop(NamedTuple):
 
 
 def where_it_stops(predicted: Callable[[int], Prediction]) -> Stop | None:
-    """The least power of two of workers that is not worth doubling; None where a million are."""
-    now = predicted(1)
-    while now.workers < MOST_WORKERS:
-        doubled = predicted(2 * now.workers)
-        gain = now.seconds.total / doubled.seconds.total
-        if gain < WORTH:
-            return Stop(now.workers, gain, _reason(now, doubled))
-        now = doubled
+    """The least power of two of workers that is not worth doubling once or more; None where a million are."""
+    predicted = cache(predicted)
+    workers = 1
+    while workers < MOST_WORKERS:
+        now = predicted(workers)
+        gains = [now.seconds.total / predicted(workers * 2**n).seconds.total for n in range(1, AHEAD + 1)]
+        if all(gain < WORTH**n for n, gain in enumerate(gains, 1)):
+            return Stop(workers, gains[0], _reason(now, predicted(2 * workers)))
+        workers *= 2
     return None
 
 

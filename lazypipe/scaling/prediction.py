@@ -13,8 +13,9 @@ from lazypipe.errors import PlanError
 from lazypipe.operations import Operations
 from lazypipe.plan import FAN_IN, FoldPlan, Plan
 from lazypipe.scaling.machine import Machine
+from lazypipe.sizes import KIB
 
-GIGA, KIB, MICRO, MILLI = 1e9, 1024, 1e-6, 1e-3
+GIGA, MICRO, MILLI = 1e9, 1e-6, 1e-3
 COPIES = 2  # that each worker which holds what is sent passes on at a time (Dask's replicate)
 HOPS = 2  # between driver and worker: the scheduler is one
 

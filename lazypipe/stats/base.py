@@ -16,10 +16,15 @@ AnyArrays = TypeVar("AnyArrays", bound=tuple[np.ndarray, ...])
 
 
 class Statistic(Protocol):
-    """One statistic of a matrix, summed over blocks of rows or of columns."""
+    """One statistic of a matrix, summed over blocks of rows or of columns.
+
+    It may also say what its arithmetic is, so that a plan can tell how long it takes: ``operations(n_rows,
+    n_columns, itemsize)`` gives the ``lazypipe.operations.Operations`` of ``measure`` for a block of that shape.
+    """
 
     @property
-    def axis(self) -> Axis: ...
+    def axis(self) -> Axis:
+        """Whether blocks are of whole rows or of whole columns."""
 
     State: ClassVar[type]  # of what ``measure`` gives: an array, or a NamedTuple of arrays and numbers
 
@@ -43,7 +48,8 @@ class Windowed(Statistic, Protocol):
     """A statistic of windows of rows. Its blocks have halos, and its state, which is large, is one a run."""
 
     @property
-    def reads(self) -> Reads: ...
+    def reads(self) -> Reads:
+        """How it wants its blocks."""
 
     def wants(self, rows: Span) -> bool:
         """Whether any window belongs to those rows: else they need not be read."""
@@ -85,14 +91,15 @@ def product_with_itself(rows: np.ndarray) -> np.ndarray:
     return product
 
 
-def require_finite(sums: np.ndarray, block: Block) -> None:
+def require_finite(sums: np.ndarray, block: Block, nan_allowed: bool = False) -> None:
     """Raise DataError if the sums over ``block`` are not finite, naming the first value at fault.
 
     A NaN or an infinity in a block makes the sums that it enters NaN or infinite, so looking at the
-    sums costs nothing; the block itself is searched only once they tell of trouble.
+    sums costs nothing; the block itself is searched only once they tell of trouble. ``nan_allowed`` where
+    NaN may be in the block and is in no sum: an infinity is then at fault.
     """
     if not np.isfinite(sums).all():
-        _refuse(block, lambda entries: ~np.isfinite(entries))
+        _refuse(block, np.isinf if nan_allowed else lambda entries: ~np.isfinite(entries))
 
 
 def require_no_infinity(sums: np.ndarray, block: Block) -> None:
@@ -126,6 +133,8 @@ def rows_with_nan(values: Any) -> np.ndarray:
 
 
 class Found(NamedTuple):
+    """The first entry of a block that is not as it should be."""
+
     place: str
     value: float
     n_found: int  # of all that were looked for, in the block

@@ -14,8 +14,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Centring:
-    """``null`` (n_rows,) is u, ``norm`` is √W. ``even`` where all weights are one: then a shift taken
-    off every row of a stripe changes no more than its rounding."""
+    """``null`` (n_rows,) is u, ``norm`` is √W.
+
+    ``even`` where all weights are one: then a shift taken off every row of a stripe changes no more than its rounding.
+    """
 
     null: np.ndarray
     norm: float

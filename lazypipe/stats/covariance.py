@@ -19,6 +19,8 @@ from lazypipe.stats.base import Axis, accumulate, product_with_itself, require_a
 
 
 class ProductSum(NamedTuple):
+    """Sums over some rows, less the shift."""
+
     n_rows: int  # that were not omitted
     weight: float
     total: np.ndarray  # (n_columns,) weighted sum of shifted rows
@@ -26,7 +28,9 @@ class ProductSum(NamedTuple):
 
 
 class CovarianceMatrix(NamedTuple):
-    n_rows: int
+    """Mean and covariance of all rows."""
+
+    n_rows: int  # that were not omitted
     weight: float
     mean: np.ndarray  # (n_columns,) float64
     covariance: np.ndarray  # (n_columns, n_columns) float64, symmetric to the bit

@@ -15,6 +15,8 @@ RECORD = np.dtype([("start", np.int64), ("stop", np.int64), ("digest", np.uint64
 
 
 class DigestedState(NamedTuple):
+    """A state, and which blocks are in it."""
+
     blocks: np.ndarray  # (n_blocks,) of RECORD, in order
     inner: Any  # None where only the blocks were asked for
 

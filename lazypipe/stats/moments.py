@@ -20,6 +20,8 @@ NanPolicy = Literal["raise", "omit", "mean"]
 
 
 class MomentsState(NamedTuple):
+    """What some rows tell of the columns."""
+
     weight: float  # of the rows
     present: np.ndarray  # () or (n_columns,): weight of the entries that are there
     mean: np.ndarray  # (n_columns,) float64
@@ -28,6 +30,8 @@ class MomentsState(NamedTuple):
 
 
 class ColumnMoments(NamedTuple):
+    """What all rows tell of the columns; ``weight``, ``present`` and ``omitted`` as in the state."""
+
     weight: float
     present: np.ndarray
     mean: np.ndarray  # (n_columns,)
@@ -77,7 +81,7 @@ class Moments:
             total = values.sum(axis=0, dtype=np.float64)
         else:
             total = np.einsum("i,ij->j", weights, values, dtype=np.float64)
-        require_finite(total, block)
+        require_finite(total, block, nan_allowed=self.nan != "raise")
         mean = total / np.where(count > 0, count, 1)
         centre = mean.astype(values.dtype)
         np.subtract(values, centre, out=values)
@@ -100,7 +104,7 @@ class Moments:
             count = weight - np.bincount(values.indices[gaps], each[gaps], n_columns)
             entries[gaps] = 0
         total = np.bincount(values.indices, each * entries, n_columns)
-        require_finite(total, block)
+        require_finite(total, block, nan_allowed=self.nan != "raise")
         mean = total / np.where(count > 0, count, 1)
         squares = np.bincount(values.indices, each * entries**2, n_columns)
         return count, mean, np.maximum(squares - count * mean**2, 0)

@@ -123,6 +123,8 @@ class AdjointProduct(SummedArray):
 
 
 class ColumnProductState(NamedTuple):
+    """``Yc Ycᵀ U`` as far as some columns go, and in the end all."""
+
     product: np.ndarray  # (n_rows, p)
     squares: float  # sum of squares of the centred entries; 0 where not asked for
 
@@ -206,6 +208,8 @@ class StripeProjection(SummedArray):
 
 
 class Stripe(NamedTuple):
+    """What a stripe of columns gives to the components."""
+
     columns: Span
     mean: np.ndarray  # (n_columns,) float64, of the prepared rows, weighted
     product: np.ndarray  # (n_columns, p) Ycᵀ U for this stripe

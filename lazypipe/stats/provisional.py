@@ -37,7 +37,7 @@ def provisional_shift(matrix: Matrix, omit_nan: bool = False) -> np.ndarray:
             part = some[n_read : n_read + len(span)]
             reader.read(span, columns, part)
             sums = np.nansum(part, axis=0) if omit_nan else part.sum(axis=0)
-            require_finite(sums, Block(part, span, columns, matrix.uri))
+            require_finite(sums, Block(part, span, columns, matrix.uri), nan_allowed=omit_nan)
             n_read += len(span)
     if not omit_nan:
         return coarse(some.mean(axis=0, dtype=np.float64), some.std(axis=0, dtype=np.float64)).astype(dtype)

@@ -1,5 +1,6 @@
 """One loop over the entries of rows on their way to a model, compiled."""
 
+# mypy: allow-untyped-defs
 # No `from __future__ import annotations`: numba reads these functions as they are.
 import numba
 import numpy as np

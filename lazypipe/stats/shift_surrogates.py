@@ -166,7 +166,7 @@ class Null(NamedTuple):
     p_values: np.ndarray
 
 
-def null_of(sums: np.ndarray, counts: np.ndarray | float, observed: np.ndarray, about: float | None = None) -> Null:
+def null_of(sums: np.ndarray, counts: np.ndarray | float, observed: np.ndarray) -> Null:
     """The null of ``observed`` (length,) from the sums (n_offsets,) at all offsets and the number of samples in each.
 
     Shifts nearer to none than the window's length are left out, on both sides: ``n_offsets - 2 length + 1`` remain.
@@ -200,7 +200,10 @@ def null_of(sums: np.ndarray, counts: np.ndarray | float, observed: np.ndarray, 
 
 
 def fft_size(n: int) -> int:
-    """n where its FFT is fast, else twice as much or more: a prime length takes ten times as long."""
+    """The length of an FFT for ``n`` samples: n where that is fast, else twice as much or more.
+
+    A prime length takes ten times as long.
+    """
     return n if fft.next_fast_len(n, real=True) == n else fft.next_fast_len(2 * n, real=True)
 
 

@@ -16,8 +16,7 @@ import numpy as np
 
 LANES = 16  # floats a vector, and vectors of a basis multiplied at once
 WIDTH = 2 * LANES  # columns a step of the first product
-FLUSH_COLUMNS = 256  # whose sums stay in float32
-CHUNK_ROWS = 512  # likewise, of the first product
+HALF = LANES // 2  # vectors of a basis at once, against a step of columns: 8 x 2 sums in registers
 SMALLEST = 2**22  # bytes of a block: of less data than has such blocks, passes take less than loading the loops
 
 

@@ -1,5 +1,6 @@
 """The loops of ``skinny``, compiled when this module is imported and first called: numba, LLVM, AVX-512."""
 
+# mypy: allow-untyped-defs
 # No `from __future__ import annotations`: numba reads these functions as they are.
 from typing import Any
 
@@ -9,14 +10,12 @@ from numba import types
 from numba.extending import intrinsic
 
 from lazypipe.stats.kept import KEPT
+from lazypipe.stats.skinny import HALF, LANES, WIDTH
 from lazypipe.stats.vectors import (
     FLOAT,
-    HALF,
-    LANES,
     NEAR,
     ROWS,
     VECTOR,
-    WIDTH,
     Values,
     add_columns_times,
     constant,
@@ -28,7 +27,8 @@ from lazypipe.stats.vectors import (
     store,
 )
 
-FLUSH_COLUMNS, CHUNK_ROWS = 256, 512  # as in skinny
+FLUSH_COLUMNS = 256  # whose sums stay in float32
+CHUNK_ROWS = 512  # likewise, of the first product
 
 
 @intrinsic

@@ -4,13 +4,14 @@ The logits of all models lie side by side, ``outputs`` columns a model. The expo
 vectors; what comes before and after them is one loop each over rows that are still in the caches.
 """
 
+# mypy: allow-untyped-defs
 # No `from __future__ import annotations`: numba reads these functions as they are.
 import numba
 import numpy as np
 
 from lazypipe.stats.kept import KEPT
 
-OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy"}
+OPTIONS = {"nogil": True, "cache": KEPT, "error_model": "numpy"}
 
 
 @numba.njit(inline="always", **OPTIONS)
@@ -35,9 +36,7 @@ def _centre(logits, bias, targets, outputs, own):
             own[i, m] = row[first + targets[i]]
 
 
-@numba.njit(
-    "void(float32[:, :], int32[::1], int64, float32[:, ::1], float64[::1], float64[::1])", nogil=True, cache=KEPT
-)
+@numba.njit("void(float32[:, :], int32[::1], int64, float32[:, ::1], float64[::1], float64[::1])", **OPTIONS)
 def _to_residuals(exponentials, targets, outputs, own, losses, sums):
     """Probabilities less the one of the row's class; losses and column sums are added to."""
     for i in range(len(exponentials)):

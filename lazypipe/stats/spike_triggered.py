@@ -47,6 +47,8 @@ class Moments(NamedTuple):
 
 
 class WindowMoments(NamedTuple):
+    """What is known of the windows of each unit."""
+
     used: np.ndarray  # (n_units, 1), or (n_units, length) where lags differ
     not_finite: np.ndarray  # (n_units,)
     mean: np.ndarray  # (n_units, length, n_channels)
@@ -74,13 +76,14 @@ class SpikeTriggered:
         return Reads(self.columns, self.windows.reach - 1, block_dtype(self.stored).name, self.panel)
 
     @cached_property
-    def _is_integer(self) -> bool:
+    def is_exact(self) -> bool:
+        """Whether sums are of integers: the same in any order."""
         return block_dtype(self.stored) == np.int16
 
     @property
     def omits(self) -> bool:
         """Whether a value that is not finite leaves its window out."""
-        return self.nan == "omit" and not self._is_integer
+        return self.nan == "omit" and not self.is_exact
 
     @property
     def _shape(self) -> tuple[int, int]:
@@ -115,7 +118,7 @@ class SpikeTriggered:
     @cached_property
     def _kinds(self) -> tuple[type, type]:
         """Of sums, and of sums of squares to begin with."""
-        if not self._is_integer:
+        if not self.is_exact:
             return np.float64, np.float64
         counts = np.diff(self.windows.edges) + np.bincount(self.windows.clipped.unit, minlength=self.windows.n_units)
         return (np.int32 if counts.max(initial=0) <= MOST_IN_INT32 else np.int64), np.uint32
@@ -136,10 +139,10 @@ class SpikeTriggered:
 
     def _add(self, total: WindowSums, block: Block, low: np.ndarray, high: np.ndarray, clipped: Clipped) -> WindowSums:
         values, first = block.values, self.windows.first
-        if not self._is_integer and self.nan != "propagate" and not _all_finite(values.reshape(-1)):
+        if not self.is_exact and self.nan != "propagate" and not _all_finite(values.reshape(-1)):
             first, low, high, clipped = self._without_nan(total, block, low, high, clipped)
         used, squares = high - low, total.squares
-        if self._is_integer and self.spread:
+        if self.is_exact and self.spread:
             squares = self._with_room(total, block, int(used.max(initial=0)) + len(clipped.unit))
         if used.any():
             self._add_whole(total.total, squares, block, first, low, high)
@@ -164,7 +167,7 @@ class SpikeTriggered:
         """The windows ``first[low[u]:high[u]]`` of each unit, in one go or panel by panel."""
         from lazypipe.stats import window_kernel as kernel
 
-        add = kernel.add_integers if self._is_integer else kernel.add_floats
+        add = kernel.add_integers if self.is_exact else kernel.add_floats
         length, row = self.windows.length, block.rows.start - block.halo
         step = len(block.rows)
         if self.panel:
@@ -178,7 +181,7 @@ class SpikeTriggered:
         # The sums of one panel stay in the third cache from span to span, and a span of it in the second.
         for i, panel in enumerate(self._as_panels(block.values)):
             n, flat = length * panel.shape[1], panel.reshape(-1)
-            shift = () if self._is_integer else (self._patterns[i],)
+            shift = () if self.is_exact else (self._patterns[i],)
             for begin, end in spans:
                 add(flat, panel.shape[1], first, row, begin, end, sums, squares, self.spread, i * n, n, *shift)
 
@@ -203,7 +206,7 @@ class SpikeTriggered:
 
     def _add_part(self, sums: np.ndarray, squares: np.ndarray | None, values: np.ndarray, panel: int) -> None:
         """A part of a window, its rows (length, channels of the panel) added one to one."""
-        if self._is_integer:
+        if self.is_exact:
             sums += values.reshape(-1)
             if squares is not None:
                 squares += (values.astype(np.int32) ** 2).astype(squares.dtype).reshape(-1)
@@ -262,7 +265,7 @@ class SpikeTriggered:
         more = right.used + right.clipped.max(axis=1, initial=0)
         left = self._with_wide_total(left, int(more.max(initial=0)))
         squares = left.squares
-        if self._is_integer and self.spread:
+        if self.is_exact and self.spread:
             squares = self._widened(left, int(right.bound[0]))
         for mine, other in zip((*left[:4], squares), right[:5], strict=True):
             np.add(mine, other, out=mine)
@@ -295,7 +298,7 @@ class SpikeTriggered:
                         count = counts[u, lags][:, None] if counts.shape[1] > 1 else counts[u]
                         where = slice((i * length + lags.start) * width, (i * length + lags.stop) * width)
                         sums = total.total[u, where].reshape(-1, width)[:, of_channels]
-                        average[lags, channels] = sums / count + (0 if self._is_integer else shift[of_channels])
+                        average[lags, channels] = sums / count + (0 if self.is_exact else shift[of_channels])
                         if self.spread:
                             squares = total.squares[u, where].reshape(-1, width)[:, of_channels]
                             deviation[lags, channels] = _deviation(sums, squares, count, self.ddof)
@@ -328,8 +331,8 @@ class SpikeTriggered:
     def scratch_nbytes(self, n_rows: int, n_columns: int, itemsize: int) -> int:
         """While squares move to 8 bytes the 4 are there too; masks where NaN are looked for."""
         n_units, n = self._shape
-        masks = 0 if self._is_integer else n_rows * (n_columns + 16)
-        return (4 * n_units * n if self._is_integer and self.spread else 0) + masks + 2**20
+        masks = 0 if self.is_exact else n_rows * (n_columns + 16)
+        return (4 * n_units * n if self.is_exact and self.spread else 0) + masks + 2**20
 
 
 def panel_width(windows: Windows, n_rows: int, n_channels: int) -> int:

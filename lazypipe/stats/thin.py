@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from lazypipe.stats.skinny import LANES, WIDTH, has_avx512
+from lazypipe.stats.skinny import HALF, LANES, WIDTH, has_avx512
 
-HALF = 8  # as in vectors, which loads numba
 FEW = 96  # planes; for more a general product is as fast
 LEAST_ROWS = 16
 

@@ -1,5 +1,6 @@
 """The loops of ``thin``, compiled when this module is imported: numba, LLVM, AVX-512."""
 
+# mypy: allow-untyped-defs
 # No `from __future__ import annotations`: numba reads these functions as they are.
 from typing import Any
 
@@ -9,13 +10,11 @@ from numba import types
 from numba.extending import intrinsic
 
 from lazypipe.stats.kept import KEPT
+from lazypipe.stats.skinny import HALF, LANES, WIDTH
 from lazypipe.stats.vectors import (
     FLOAT,
-    HALF,
-    LANES,
     ROWS,
     VECTOR,
-    WIDTH,
     ZERO,
     Values,
     add_columns_times,

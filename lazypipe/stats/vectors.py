@@ -1,5 +1,6 @@
 """Vectors of 16 floats in LLVM's own terms: what ``skinny_kernel`` and ``thin_kernel`` are built of."""
 
+# mypy: allow-untyped-defs
 # No `from __future__ import annotations`: numba reads these functions as they are.
 from collections.abc import Callable
 from typing import Any
@@ -8,8 +9,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-LANES, WIDTH = 16, 32  # as in skinny
-HALF = 8  # planes at once, against 32 columns: 8 x 2 sums in registers
+from lazypipe.stats.skinny import HALF, LANES
+
 ROWS = 16  # rows at once, against 16 planes: 16 sums in registers
 AHEAD = 16  # rows that are fetched ahead
 NEAREST, NEAR = 3, 2  # caches to fetch into

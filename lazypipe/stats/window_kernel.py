@@ -7,6 +7,7 @@ order of time, whatever the blocks. Slices handed to small functions let LLVM us
 indices; and integers are added and multiplied as 32 bits in LLVM's own terms, for numba makes them 64.
 """
 
+# mypy: allow-untyped-defs
 # No `from __future__ import annotations`: numba reads these functions as they are.
 import numba
 import numpy as np

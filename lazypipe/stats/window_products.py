@@ -135,8 +135,7 @@ class WindowProducts:
         what = "NaN" if np.isnan(block.values[begin + row, column]) else "infinity"
         raise DataError(
             f"{block.uri}: {what} at sample {block.rows.start - block.halo + begin + row:,}, channel "
-            f"{self.names[column]:,}. Leave out the windows that hold such samples with nan='omit' (--nan omit), or "
-            f"exclude them."
+            f"{self.names[column]:,}. Leave out the windows that hold such samples with nan='omit', or exclude them."
         )
 
     def merge(self, left: FirstProducts, right: FirstProducts) -> FirstProducts:

@@ -29,9 +29,8 @@ class Windows:
     """Windows of ``length`` rows, unit after unit, each in order of time.
 
     A whole window belongs to its last row or to its spike's, whichever is later, so that rows that follow never
-    change what was added. One that
-    is cut off by a gap belongs to the first row after it, and at the end of the recording to none: more
-    rows may come, and it grow.
+    change what was added. One that is cut off by a gap belongs to the first row after it. One that the end of the
+    recording cuts off belongs to no row yet: more may come, and it would grow.
     """
 
     first: np.ndarray  # (n,) int64, row of the matrix at the first lag

@@ -18,7 +18,8 @@ from lazypipe.stores.errors import told
 CONNECT_SECONDS = 2
 READ_SECONDS = 20  # between two packets
 SETUP_SECONDS = 120
-ANSWER_SECONDS = 9  # for what is answered at once: sizes and lists
+ANSWER_SECONDS = 9  # for what is answered at once: sizes, and what lies right below an address
+LIST_SECONDS = 60  # for all that lies below it
 RANGES_SECONDS = 600  # for the bytes of one block
 CONNECTIONS = 64
 

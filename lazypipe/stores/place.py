@@ -20,9 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 from lazypipe.errors import DataError
 from lazypipe.stores.errors import StoreError, told
-from lazypipe.stores.filesystems import FILE_SYSTEMS, OPTIONS, answer
-
-BUFFER_NBYTES = 64 * 1024
+from lazypipe.stores.filesystems import FILE_SYSTEMS, LIST_SECONDS, OPTIONS, answer
 
 
 class Status(NamedTuple):
@@ -174,7 +172,7 @@ class Place:
     def rglob(self, pattern: str) -> Iterator[Place]:
         """Every object below it whose name fits."""
         with told(self.uri):
-            found = answer(self.file_system, "find", self.uri, detail=True, seconds=60)
+            found = answer(self.file_system, "find", self.uri, detail=True, seconds=LIST_SECONDS)
         places = (self._below(info) for info in found.values())
         return (place for place in places if fnmatch.fnmatchcase(place.name, pattern))
 
@@ -201,9 +199,9 @@ class Place:
         self, mode: str = "r", *, encoding: str | None = None, errors: str | None = None, newline: str | None = None
     ) -> Any:
         """The object as a file that is read in ranges, 64 KiB at least."""
-        from lazypipe.stores.file import RangedFile
+        from lazypipe.stores.file import BLOCK_NBYTES, RangedFile
 
-        file = io.BufferedReader(RangedFile(self.found()), BUFFER_NBYTES)
+        file = io.BufferedReader(RangedFile(self.found()), BLOCK_NBYTES)
         return file if mode == "rb" else io.TextIOWrapper(file, encoding=encoding, errors=errors, newline=newline)
 
     def read_bytes(self) -> bytes:

@@ -24,7 +24,9 @@ PART_NBYTES = 5 * 1024**2  # of a large object, the least that S3 takes; it take
 MOST_PARTS = 9_000
 BUCKETS = ("s3", "s3a", "gs", "gcs")
 UPLOAD_SECONDS = 24 * 3600
-CLEANING_SECONDS = 10
+MARK_SECONDS = 60
+DELETE_SECONDS = 600
+CLEANING_SECONDS = 10  # after a failure, when the store may not answer at all
 REFUSED = "cannot be written"
 
 
@@ -72,7 +74,7 @@ def _upload(path: Path, place: Place, leave_out: Sequence[str]) -> None:
     mark = place / MARK
     with told(place.uri, REFUSED):
         before = {found.uri: found for found in place.rglob("*")} if place.exists() else {}
-        answer(place.file_system, "pipe_file", mark.uri, b"", seconds=60)
+        answer(place.file_system, "pipe_file", mark.uri, b"", seconds=MARK_SECONDS)
         try:
             _delete([before[target.uri] for name in LAST if (target := place / name).uri in before])
             _put_all(place, first)
@@ -128,7 +130,7 @@ def _abort(file_system: Any, targets: Sequence[Place]) -> None:
     _each(file_system, abort, targets, CLEANING_SECONDS)
 
 
-def _delete(places: Sequence[Place], seconds: float = 600) -> None:
+def _delete(places: Sequence[Place], seconds: float = DELETE_SECONDS) -> None:
     if not places:
         return
     file_system = places[0].file_system

@@ -15,7 +15,7 @@ from lazypipe.stores.place import Place
 from lazypipe.stores.ranges import RemoteFile
 
 
-class PlaceStore(Store):
+class PlaceStore(Store):  # type: ignore[misc]  # zarr is untyped here
     """What lies below ``place``, for reading."""
 
     supports_writes = False

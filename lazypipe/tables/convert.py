@@ -185,7 +185,7 @@ def _require_memory(judged: Judged, budget: int, name: str) -> None:
     if SHARES * n_bytes > budget:
         raise MemoryPlanError(
             f"{name}: a row of {judged.width:,} columns takes {show_bytes(n_bytes)} on its way, and {SHARES} of them "
-            f"have to fit the memory of {show_bytes(budget)}. Raise memory."
+            f"have to fit the memory of {show_bytes(budget)}. Raise it: memory= (--memory)."
         )
 
 

@@ -1,10 +1,11 @@
-"""Formats that files tell by their names; what is not there is told before Spark starts."""
+"""Formats of tables, by name and as the names of files tell them; what there is not is told before Spark starts."""
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 
-from lazypipe.errors import DataError
+from lazypipe.errors import ConfigError, DataError
 
 FORMATS = {
     ".csv": "csv",
@@ -18,6 +19,24 @@ FORMATS = {
     ".avro": "avro",
 }
 PACKED = (".gz", ".bz2", ".zst", ".lz4", ".snappy")
+# What Spark reads by itself, and with the packages for it that we know of.
+READERS = ("csv", "json", "parquet", "orc", "text", "xml", "jdbc", "avro", "delta", "hudi", "iceberg")
+
+
+def require_known(kind: str) -> None:
+    """ConfigError for the name of a format that is none of ``READERS``; upper and lower case are the same.
+
+    A name with a dot is the class of a reader, which Spark alone can judge. To be called before Java starts: that may
+    take longer than the rest of the work.
+    """
+    if "." in kind or kind.lower() in READERS:
+        return
+    close = difflib.get_close_matches(kind.lower(), READERS, n=1, cutoff=0.6)
+    nearest = f"; the nearest is {close[0]!r}" if close else ""
+    raise ConfigError(
+        f"format (--format): {kind!r} is no format that Spark reads{nearest}. Give one of {', '.join(READERS)}, or the "
+        "class of a reader, such as com.example.Source."
+    )
 
 
 def format_of(source: str) -> str:

@@ -48,13 +48,17 @@ def open_named(session: SparkSession, name: str) -> DataFrame:
 
 
 def open_files(session: SparkSession, source: str, kind: str | None, options: Mapping[str, str]) -> DataFrame:
-    """Files of one format: a path, a folder, or a pattern (raw/*.csv); DataError in one line where Spark cannot."""
+    """Files of one format: a path, a folder, or a pattern (raw/*.csv).
+
+    Without ``kind`` the name of the source tells its format. ``options`` are those of Spark's reader; of jdbc they
+    hold the address, and ``source`` only names it in errors. DataError in one line where Spark cannot open it.
+    """
     kind = kind or format_of(source)
     path = source if "://" in source else str(Path(source).expanduser())
     try:
         with java_told(session.sparkContext, source):
             reader = session.read.format(kind).options(**options)
-            return reader.load() if kind == "jdbc" else reader.load(path)
+            return reader.load() if kind.lower() == "jdbc" else reader.load(path)
     except ERRORS as error:
         condition = condition_of(error)
         if condition in ("AVRO_DATA_SOURCE_NOT_ENABLED", "DATA_SOURCE_NOT_FOUND"):

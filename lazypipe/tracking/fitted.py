@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ ACTIVATIONS = ("relu", "tanh", "sigmoid", "linear")
 OUTPUTS = ("softmax", "sigmoid", "linear")
 EXAMPLE_ROWS = 3
 EXAMPLE_COLUMNS = 4096  # an example is written out as text, and shown
+
+_store = threading.Lock()
 
 
 def log_projection(
@@ -135,18 +138,24 @@ def _save(folder: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 @contextmanager
 def _tracking_at(uri: str) -> Iterator[None]:
-    """MLflow's functions work on the store at ``uri``; the environment, which they change, is as before at the end."""
+    """MLflow's functions work on the store at ``uri``, for one thread at a time: which store it is, is global there.
+
+    At the end the store that the caller had chosen is chosen again, and the environment, where MLflow writes it, is as
+    before.
+    """
     import mlflow
 
-    before = os.environ.get(STORE)
-    mlflow.set_tracking_uri(uri)
-    try:
-        yield
-    finally:
-        if before is None:
+    with _store:
+        before = os.environ.pop(STORE, None)
+        chosen = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None  # by mlflow.set_tracking_uri
+        mlflow.set_tracking_uri(uri)
+        try:
+            yield
+        finally:
+            mlflow.set_tracking_uri(chosen)
             os.environ.pop(STORE, None)
-        else:
-            os.environ[STORE] = before
+            if before is not None:
+                os.environ[STORE] = before
 
 
 def _log(uri: str, run_id: str, name: str, code: str, artifacts: dict[str, str], **options: Any) -> None:

@@ -47,7 +47,7 @@ ACTIVATIONS = {"relu": _relu, "tanh": _tanh, "sigmoid": _sigmoid, "linear": _lin
 OUTPUTS = {"softmax": _softmax, "sigmoid": _sigmoid, "linear": _linear}
 
 
-class Network(mlflow.pyfunc.PythonModel):
+class Network(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow is untyped
     """Rows (n, D), an array or a DataFrame of any numbers, to what the last layer says of them.
 
     A network with classes gives the class of each row (n,), and, with ``params={"probabilities": True}``, the

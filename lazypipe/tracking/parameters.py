@@ -20,8 +20,10 @@ def note(text: str) -> dict[str, str]:
 def log_parameters(
     client: Any, run_id: str, parameters: Mapping[str, str], logged: Mapping[str, str] | None = None
 ) -> None:
-    """Log them; of those that are ``logged`` already with another value, which MLflow keeps, tell the new one in a
-    tag."""
+    """Log parameters, but for those that are ``logged`` already.
+
+    MLflow keeps the value that was logged first: where the new one is another, a tag tells it.
+    """
     from mlflow.entities import Param, RunTag
 
     shown = {name: hidden(value)[:PARAMETER_LENGTH] for name, value in parameters.items()}

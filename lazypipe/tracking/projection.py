@@ -11,7 +11,7 @@ import mlflow
 import numpy as np
 
 
-class Projection(mlflow.pyfunc.PythonModel):
+class Projection(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow is untyped
     """Rows (n, D), a DataFrame or an array, to their scores (n, k) on the components."""
 
     def load_context(self, context: Any) -> None:

@@ -21,6 +21,7 @@ from lazypipe.secrets import hidden
 CONNECT_SECONDS = 4
 LONGEST = 200  # characters of what a store said
 PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
+WRITTEN = f"Write it as one of {', '.join(['sqlite', *PORTS])}://..."
 SSL_REQUEST = bytes.fromhex("0000000804d2162f")  # what a PostgreSQL server answers in one byte, whoever asks
 BUSY = (http.client.REQUEST_TIMEOUT, http.client.TOO_MANY_REQUESTS)
 # What connections raise that is no OSError, by name: not all of these libraries are there, or loaded.
@@ -50,7 +51,11 @@ def load_libraries() -> None:
 
 def require_store(uri: str) -> None:
     """Raise ConfigError or EngineError, within seconds, where ``uri`` cannot hold runs."""
-    address = urlsplit(uri)
+    try:
+        address = urlsplit(uri)
+        _ = address.port  # which raises where it is no number
+    except ValueError as error:
+        raise ConfigError(f"tracking.uri: {hidden(uri)!r} is no address ({error}). {WRITTEN}") from error
     scheme = address.scheme.split("+")[0]
     if scheme == "sqlite":
         file = sqlite_file(uri)
@@ -62,14 +67,13 @@ def require_store(uri: str) -> None:
             raise ConfigError(f"{uri}: is a folder. Name a file in it, or change --tracking.uri.")
         return
     if scheme not in PORTS:
-        known = ", ".join(["sqlite", *PORTS])
-        raise ConfigError(f"tracking.uri: {hidden(uri)!r} is no tracking store. Write it as one of {known}://...")
+        raise ConfigError(f"tracking.uri: {hidden(uri)!r} is no tracking store. {WRITTEN}")
     try:
         if scheme in ("http", "https"):
             _ask_server(uri)
         elif address.hostname:  # without one it is a database on a socket of this machine
             _ask_database(address, scheme)
-    except (OSError, ValueError, http.client.HTTPException) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:  # ValueError: of a name that DNS cannot have
         why = str(getattr(error, "reason", None) or error) or type(error).__name__
         why = f"nothing within {CONNECT_SECONDS} s" if "timed out" in why else why
         raise EngineError(f"{hidden(uri)}: no MLflow store answers ({hidden(why)}). {START}") from error

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -212,6 +213,29 @@ def test_a_listener_that_fails_does_not_fail_the_work(caplog):
     with listening_tcp.listening_at(lp.progress.Progress((fail,)), "127.0.0.1", "127.0.0.1") as tell:
         tell.send(listening.as_line(StepsDone("", 1, {})))
     assert "a listener failed at StepsDone (no display)" in caplog.text
+
+
+def test_events_of_several_threads_are_handed_on_by_one(monkeypatch):
+    """Of two, one would never end."""
+    begun = []
+
+    class Slow(threading.Thread):
+        def __init__(self, **options):
+            time.sleep(0.05)
+            super().__init__(**options)
+            begun.append(self)
+
+    heard = []
+    ear = listening.Ear(lp.progress.Progress((heard.append,)))
+    tellers = [threading.Thread(target=ear.put, args=(event,)) for event in events(4)]
+    monkeypatch.setattr(threading, "Thread", Slow)
+    for teller in tellers:
+        teller.start()
+    for teller in tellers:
+        teller.join()
+    ear.close()
+    assert len(begun) == 1 and not begun[0].is_alive()
+    assert len(heard) == 4
 
 
 ON_SPARK = """

@@ -1,12 +1,16 @@
 """What engines tell of unequal tasks: the share of the work that is done."""
 
+import threading
 import time
+from dataclasses import replace
 
+import lazypipe as lp
 from lazypipe.blocks import Run
 from lazypipe.plan import FoldPlan
 from lazypipe.progress import StageDone, StageStarted, TaskDone
 
 LENGTHS = (800, 100, 100)
+MEETING = threading.Barrier(9, timeout=30)
 
 
 def plan_of(lengths):
@@ -31,6 +35,10 @@ def double(task):
     return 2 * task
 
 
+def meet(_):
+    return MEETING.wait()
+
+
 def test_one_after_another(serial_engine):
     start, *done, end = events_of(serial_engine, double, [1, 2, 3], plan_of(LENGTHS))
     assert isinstance(start, StageStarted) and isinstance(end, StageDone)
@@ -51,6 +59,13 @@ def test_dask_tells_which_tasks_they_were(dask_engine):
 
     _, *done, _ = events_of(dask_engine, unequal, [0.4, 0.0], plan_of((900, 100)))
     assert done == [TaskDone(1, 2, 0.1), TaskDone(2, 2, 1.0)]
+
+
+def test_as_many_tasks_run_at_once_as_the_plan_allows():
+    """Of nine threads all, though nine ninths are not 1 in floating point."""
+    plan = replace(plan_of((1,) * 9), concurrency=9)
+    with lp.open_engine("dask", workers=9) as engine:
+        assert sorted(engine.map(meet, range(9), plan)) == list(range(9))
 
 
 def test_tasks_that_are_no_runs_have_no_share(serial_engine):

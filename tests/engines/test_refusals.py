@@ -18,6 +18,7 @@ import lazypipe as lp
         ({"kind": "dask", "address": "tcp://127.0.0.1:1"}, lp.EngineError, "no scheduler answers at tcp://127.0.0.1:1"),
         ({"kind": "dask", "address": "nonsense"}, lp.RefusedError, "nonsense is no address of a scheduler"),
         ({"kind": "spark", "address": "spark://127.0.0.1:1"}, lp.EngineError, "nobody listens at spark://127.0.0.1:1"),
+        ({"kind": "spark", "address": "localhost:7077"}, lp.RefusedError, "localhost:7077 is no master"),
     ],
     ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else "",
 )
@@ -39,11 +40,14 @@ def test_spark_without_java_says_what_to_install(monkeypatch, tmp_path):
         lp.open_engine("spark")
 
 
-def test_an_old_java_is_refused(monkeypatch, tmp_path):
+@pytest.mark.parametrize(("version", "called"), [("11.0.2", "11"), ("1.8.0_392", "8")])
+def test_an_old_java_is_refused(monkeypatch, tmp_path, version, called):
     java = tmp_path / "bin" / "java"
     java.parent.mkdir()
-    java.write_text("#!/bin/sh\necho 'openjdk version \"11.0.2\"' >&2\n")
-    java.chmod(0o755)
+    java.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\"' >&2\n")
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
-    with pytest.raises(lp.EngineError, match="Java 11 is too old"):
+    with pytest.raises(lp.EngineError, match="has no bin/java"):  # that may be run
+        lp.open_engine("spark")
+    java.chmod(0o755)
+    with pytest.raises(lp.EngineError, match=f"Java {called} is too old"):
         lp.open_engine("spark")

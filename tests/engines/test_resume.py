@@ -592,6 +592,12 @@ def test_a_gram_matrix_of_fewer_rows_starts_over(serial, wide, tmp_path):
     np.testing.assert_array_equal(grown.components_, serial.pca(source, n_components=4, solver="gram").components_)
 
 
+def test_a_group_of_stripes_is_told_by_its_columns(serial, wide, tmp_path):
+    serial.pca(write_npy(tmp_path, wide), state=tmp_path / "state", n_components=4, solver="gram")
+    told = [stage.title for stage in serial.stages if " to " in stage.title]
+    assert len(told) > 1 and told[-1].endswith(", columns to 3,000")
+
+
 def test_another_fit_is_refused_and_another_tol_is_not(serial, wide, tmp_path):
     source = write_npy(tmp_path, wide)
     state = tmp_path / "state"
@@ -632,7 +638,7 @@ def small_tiles(tmp_path):
 
 
 class Stopped(Exception):
-    pass
+    """A run ends here."""
 
 
 def stop_after(serial, n):

@@ -1,5 +1,7 @@
 """Jobs of Spark while they run: ended when the caller is, told where nothing ends; and who their workers are."""
 
+import subprocess
+import sys
 import time
 from types import SimpleNamespace
 
@@ -8,13 +10,33 @@ import pytest
 import lazypipe as lp
 from lazypipe.engines import spark_gpus, spark_still
 from lazypipe.engines.spark_jobs import Ends, run_job
-from lazypipe.engines.spark_session import by_worker
+from lazypipe.engines.spark_session import WORKERS_LIMIT, by_worker, workers_limit
 from lazypipe.engines.spark_still import Stillness
 from lazypipe.engines.versions import own_versions, require_same_versions
 from lazypipe.progress import EpochDone, Progress, StepsDone, TaskDone, WorkerSaid
+from lazypipe.sizes import MIB
 
 OWN = list(own_versions())
 OTHER = [OWN[0], "1.0.1", *OWN[2:]]
+
+
+LOUD = """
+import os
+import lazypipe as lp
+
+def write(number):
+    if number == 2:
+        os.write(2, b"a worker of this machine\\n")
+    return number
+
+with lp.open_engine("spark", workers=1) as engine:
+    logger = engine.context._jvm.org.slf4j.LoggerFactory.getLogger("org.apache.spark.SparkEnv")
+    logger.error("Exception in connection")
+    try:
+        engine.session.read.format("cvs").load("x")
+    except Exception:
+        print("refused", engine.context.parallelize([2, 3], 1).map(write).collect())
+"""
 
 
 def test_two_pythons_of_one_host_are_asked_one_by_one():
@@ -41,6 +63,29 @@ def test_a_job_is_cancelled_where_a_look_at_it_fails_even_before_it_has_begun(sp
         run_job(context, "sleep", 2, context.parallelize(range(2), 2).map(lambda _: time.sleep(300)).collect, [fail])
     assert time.monotonic() - begun < 60
     assert context.parallelize(range(2), 2).map(abs).collect() == [0, 1]  # the session works, and its slots are free
+
+
+def test_spark_says_nothing_on_the_console_that_is_not_an_error_of_ours():
+    done = subprocess.run([sys.executable, "-c", LOUD], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("refused [2, 3]\n", "a worker of this machine\n")
+
+
+def test_a_session_at_another_address_is_not_taken_for_the_one_asked_for(spark_engine):
+    with pytest.raises(lp.RefusedError, match=r"this process has a session at local\[2\], and can have no other"):
+        lp.open_engine("spark", address="local[1]")
+    with lp.open_engine("spark", address="local[2]") as engine:
+        assert engine.session is spark_engine.session
+
+
+@pytest.mark.parametrize(("configured", "mib"), [("2g", 2048), ("512m", 512), ("512", 512), ("1gb", 1024)])
+def test_the_limit_of_python_workers_is_read_as_spark_writes_it(spark_engine, configured, mib):
+    conf = spark_engine.context._jsc.sc().conf()
+    assert workers_limit(spark_engine.context) is None
+    conf.set(WORKERS_LIMIT, configured)
+    try:
+        assert workers_limit(spark_engine.context) == mib * MIB
+    finally:
+        conf.remove(WORKERS_LIMIT)
 
 
 def test_the_progress_hears_of_each_end_once():

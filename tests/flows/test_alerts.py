@@ -25,13 +25,6 @@ def webhook():
         yield f"{address}?token={SECRET}", got, status
 
 
-class Lines:
-    """What a stage gave."""
-
-    def lines(self):
-        return ["result    none"]
-
-
 def flow_of(name, *attempts):
     """A flow around a job whose attempts end as given: an error, or well; retried at once."""
     left = list(attempts)
@@ -39,7 +32,7 @@ def flow_of(name, *attempts):
     def run(config):
         if isinstance(end := left.pop(0), Exception):
             raise end
-        return Lines()
+        return SimpleNamespace(lines=lambda: ["result    none"])
 
     @flow(name=name, on_failure=[alert], on_crashed=[alert])
     def around():
@@ -151,3 +144,13 @@ def test_an_alert_has_the_page_of_the_run_that_failed(mlflow, flow, runs, linked
     run = SimpleNamespace(id="0123", parameters={"config": {"tracking": {"uri": f"{address}/"}}})
     assert mlflow_url(run, flow) == (linked and f"{address}/#/experiments/7/runs/{linked}")
     assert mlflow_url(run, "pca") is None, "another experiment"
+
+
+@pytest.mark.parametrize("uri", ["http://mlflow:fivethousand", "http://[mlflow"])
+def test_an_alert_goes_without_a_page_where_the_address_of_mlflow_is_none(here, webhook, monkeypatch, uri):
+    url, got, _ = webhook
+    monkeypatch.setenv("LAZYPIPE_ALERT_WEBHOOK", url)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(lp.DataError):
+        flow_of("no-page", lp.DataError("rows.npy: NaN"))()
+    assert [(one["error"], one["mlflow_url"]) for one in got] == [("DataError: rows.npy: NaN", None)]

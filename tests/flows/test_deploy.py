@@ -1,12 +1,10 @@
 """``python -m flows.deploy``: faults of prefect.yaml are told by deployment and field."""
 
-from pathlib import Path
-
 import pytest
+from prefect_server import ROOT
 
-from flows import deploy
+from flows import _vanished, deploy
 
-ROOT = Path(__file__).resolve().parents[2]
 GOOD = """
 name: test
 deployments:
@@ -141,6 +139,26 @@ def test_a_state_has_one_owner_also_among_schedules_and_flows_of_equal_names(che
     schedule = "    schedules: [{interval: 60, parameters: {config: {source: rows.npy, state: states/one}}}]\n"
     [found] = check(GOOD + OTHER.replace(", state: ./states/one", "") + schedule)
     assert found.startswith("two: schedules[0].parameters.config.state: states/one is the state folder of pca/one, too")
+
+
+def test_the_automation_for_runs_that_vanished_is_made_once_and_brought_up_to_date(alone, monkeypatch):
+    monkeypatch.setattr(_vanished, "NAME", "of a test")
+    monkeypatch.delenv("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", raising=False)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # through which nobody reaches this machine
+
+    def made():
+        _vanished.make_automation(f"http://127.0.0.1:{alone.port}/api")
+        [one] = alone.post("/automations/filter", automations={"name": {"any_": ["of a test"]}}).json()
+        return one["id"], one["trigger"]["within"]
+
+    first = made()
+    assert made() == first and first[1] == 540
+    monkeypatch.setenv("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "60")
+    second = made()
+    assert second[0] != first[0] and second[1] == 180
+    alone.api.delete(f"/automations/{second[0]}")
 
 
 def test_an_unknown_option_is_told_in_a_line(capsys):

@@ -1,9 +1,13 @@
 """Flows called in this process, on a real server: what they compute, report, say, and how they end."""
 
-import json
+import os
+import signal
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
+from types import SimpleNamespace
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -11,7 +15,7 @@ import zarr
 from processes import wait_until
 
 import lazypipe as lp
-from flows import _stages
+from flows import _naming, _observing, _stages
 from flows._observing import Published
 from flows._pace import Pace
 from flows.covariance import covariance
@@ -70,6 +74,15 @@ def test_a_sweep_reports_its_verdict(here, tiny, common, tmp_path):
     assert text.startswith(f"- {figures['verdict_lines'][0]}\n")
     assert "| rows | model | C | training | validation |" in text and "| 40 | logistic | " in text
     assert "- cells: 6 of 6 done" in text and figures["mlflow"]["run_id"] in text
+
+
+def test_a_sweep_of_which_every_cell_failed_fails_after_its_report(here, tiny, common, tmp_path, monkeypatch):
+    np.save(tmp_path / "labels.npy", tiny[1][:, 0] > 0)
+    common |= {"labels": str(tmp_path / "labels.npy"), "hold_out": 0.25, "sizes": [10], "strengths": [1]}
+    monkeypatch.setattr("jobs.sweep.failure_of", lambda _: "all 1 cells failed, the first with: no luck.")
+    with pytest.raises(lp.DataError, match=r"all 1 cells failed, the first with: no luck\. What .*cells\.csv\."):
+        sweep(SweepConfig.model_validate(common))
+    assert "- cells: " in report(here, "sweep")
 
 
 def test_a_network_reports_its_epochs_and_predicts(here, tiny, common, tmp_path):
@@ -146,13 +159,6 @@ def emitting(events, server):
     return run
 
 
-class Lines:
-    """What a stage gave."""
-
-    def lines(self):
-        return ["result    none"]
-
-
 def test_workers_are_heard_in_the_log_and_progress_is_an_artifact(here):
     from prefect import flow
 
@@ -162,7 +168,7 @@ def test_workers_are_heard_in_the_log_and_progress_is_an_artifact(here):
 
     def run(config):
         emit(config)
-        return Lines()
+        return SimpleNamespace(lines=lambda: ["result    none"])
 
     run.__module__ = "jobs.pca"
 
@@ -197,6 +203,25 @@ def test_a_server_that_does_not_take_the_progress_fails_nothing(here):
         wait_until(lambda: said, 60, "the warning")
         progress(TaskDone(1, 4))
     assert len(said) == 1 and "the Prefect server does not take it" in said[0][0]
+
+
+def test_a_run_whose_worker_died_before_its_work_began_ends_itself_once_it_is_cancelled(monkeypatch):
+    @contextmanager
+    def client(sync_client):
+        cancelled = SimpleNamespace(is_cancelling=lambda: True, is_cancelled=lambda: False)
+        yield SimpleNamespace(read_flow_run=lambda run: SimpleNamespace(state=cancelled))
+
+    monkeypatch.setattr(_observing, "PARENT", os.getppid() + 1)  # which has gone
+    monkeypatch.setattr(_observing, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(_observing, "get_client", client)
+    monkeypatch.setattr(_observing, "flow_run", SimpleNamespace(id=str(uuid4())))
+    asked, said = [], []
+    before = signal.signal(signal.SIGTERM, lambda *_: asked.append("to end"))
+    try:
+        Published("pca-progress", Pace(), SimpleNamespace(warning=said.append))._look_for_orders()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert asked == ["to end"] and said == ["cancelled, and the worker of this run is gone: it ends itself"]
 
 
 def test_the_pace_of_passes_and_epochs():
@@ -240,7 +265,16 @@ def test_what_is_written_to_a_pipe_that_nobody_reads_any_more_fails_nothing(tmp_
     assert (tmp_path / "done").exists()
 
 
-def test_the_record_of_a_result_is_as_the_job_left_it(here, parameters, tiny):
-    figures = json.loads((pca(PCAConfig.model_validate(parameters["config"])).out / "result.json").read_text())
-    run = here.last("pca")
-    assert figures["mlflow"]["run_id"] in here.artifacts(run)["pca-result"]["data"]
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        ({"source": "data/wide.npy"}, "pca of wide.npy"),
+        ({"source": ["a/one.npy", "b/two.npy"]}, "pca of one.npy and others"),
+        ({"folder": "data/incoming"}, "pca of incoming"),
+        ({"source": "https://host/x.npy?X-Amz-Signature=0123456789"}, "pca of x.npy?X-Amz-Signature=***"),
+        (None, "pca"),
+    ],
+)
+def test_a_run_is_called_by_its_flow_and_its_source_without_secrets(monkeypatch, config, name):
+    monkeypatch.setattr(_naming, "flow_run", SimpleNamespace(parameters={"config": config}, flow_name="pca"))
+    assert _naming.named() == name

@@ -1,4 +1,4 @@
-"""Lets the tests here import their shared ``matrix_writers``."""
+"""Lets the tests here import the writers of files that they share."""
 
 import sys
 from pathlib import Path

@@ -78,6 +78,11 @@ def test_labels_are_a_column(tmp_path):
     assert labels.shape == (9, 1)
 
 
+def test_a_masked_column_is_refused():
+    with pytest.raises(DataError, match=r"^<target>: is masked\. Fill what is missing with NaN"):
+        open_column(np.ma.array([1.0, 2.0], mask=[True, False]), "target")
+
+
 def test_gzip_rectangles_in_any_order(tmp_path):
     """Rows longer than what is decompressed at once, too."""
     for shape in ((40, 11), (3, READ_NBYTES // 2 + 1)):

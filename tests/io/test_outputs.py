@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +17,22 @@ from matrix_writers import WRITERS
 
 from lazypipe.atomic import replacing
 from lazypipe.blocks import SUPPORTED_DTYPES, Span
-from lazypipe.errors import DataError, MemoryPlanError
+from lazypipe.errors import DataError, DiskFullError, MemoryPlanError
 from lazypipe.io import open_matrix
+from lazypipe.io.beside import open_column
 from lazypipe.io.convert import convert
 from lazypipe.io.generate import generate
+from lazypipe.io.labels import read_labels
+from lazypipe.io.recordings import open_recording
+from lazypipe.io.spikes import read_spikes
 from lazypipe.progress import Progress, StageDone, StageStarted, TaskDone
+from lazypipe.stores import Place, path_of
 
 
 def whole(path: Path) -> np.ndarray:
     matrix = open_matrix(path)
     out = np.empty(matrix.shape, matrix.dtype)
-    with matrix.open(1 << 20) as reader:
+    with matrix.open(mapped=True) as reader:
         reader.read(Span(0, out.shape[0]), Span(0, out.shape[1]), out)
     return out
 
@@ -111,6 +117,38 @@ def test_write_errors_are_told(code, tmp_path):
     with pytest.raises(DataError, match=r"x: cannot be written: ") as caught, replacing(tmp_path / "x"):
         raise OSError(code, os.strerror(code))
     assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def staging(tmp_path, monkeypatch):
+    """A temporary folder of its own for what goes to a store."""
+    (tmp_path / "staging").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "staging"))
+    return tmp_path / "staging"
+
+
+def test_a_disk_that_is_full_on_the_way_to_a_store_is_told_as_such(staging):
+    """Whoever takes files from a folder has to tell it from a file that is at fault."""
+    place = path_of(f"memory://{staging.parent.name}/m.npy")
+    said = r"^memory://\S+/m\.npy: cannot be written on its way, in \S+ \(\$TMPDIR\): the disk is full\."
+    with pytest.raises(DiskFullError, match=said), replacing(place):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with pytest.raises(DiskFullError, match=r"needs .* of disk on its way"), replacing(place, n_bytes=1 << 60):
+        pass
+    staging.rmdir()  # it is empty
+    staging.write_bytes(b"")
+    with pytest.raises(DataError, match=r"\(\$TMPDIR\): a folder of the path is a file"), replacing(place):
+        pass
+
+
+def test_what_convert_returns_can_be_read_also_where_it_is_in_a_store(staging):
+    values = np.arange(5, dtype=np.int16).reshape(5, 1)
+    place = convert(values, f"memory://{staging.parent.name}/y.npy")
+    assert isinstance(place, Place)
+    assert open_matrix(place).shape == open_column(place).shape == open_recording(place).shape == (5, 1)
+    np.testing.assert_array_equal(read_labels(place), values[:, 0])
+    np.testing.assert_array_equal(read_spikes(place, counts=True)[0], np.repeat(np.arange(5), np.arange(5)))
+    assert whole(convert(place, staging.parent / "back.npy")).tobytes() == values.tobytes()
 
 
 def test_a_failure_leaves_what_was_there(tmp_path):

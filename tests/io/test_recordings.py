@@ -111,6 +111,13 @@ def test_suffixes_addresses_and_first_bytes(tmp_path):
     assert open_recording(str(tmp_path / "r.i16"), **told).n_samples == 8
 
 
+def test_what_is_done_with_a_reader_is_not_the_fault_of_its_file(tmp_path):
+    source, options = WRITERS["hdf5-chunked"][0](tmp_path, counts(9, 4))
+    matrix = open_recording(source, **options).matrix
+    with pytest.raises(KeyError, match="of its caller"), matrix.open():
+        raise KeyError("of its caller")
+
+
 # --- Several sources --------------------------------------------------------------------------------------
 
 

@@ -113,6 +113,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "npy: structured": (saved(np.zeros((2, 2), [("a", "f4")])), ("structured", "float32")),
     "array: one dimension": (lambda folder: ONES[0], ("<array>", "reshape")),
     "array: complex": (lambda folder: ONES.astype(complex), ("<array>", "complex128")),
+    "array: masked": (lambda folder: np.ma.array(ONES, mask=ONES > 0), ("<array>", "masked", "array.filled(np.nan)")),
     "array: empty": (lambda folder: ONES[:0], ("<array>", "empty")),
     "arrow: garbage": (raw("m.arrow", b"garbage" * 99), ("not an Arrow IPC file",)),
     "arrow: empty file": (raw("m.arrow", b""), ("not an Arrow IPC file",)),
@@ -183,7 +184,7 @@ def test_refused_when_read(case, tmp_path):
     write, parts = REFUSED_WHEN_READ[case]
     source = write(tmp_path)
     matrix = open_matrix(source)
-    with pytest.raises(DataError) as caught, matrix.open(1 << 20) as reader:
+    with pytest.raises(DataError) as caught, matrix.open(mapped=True) as reader:
         reader.read(Span(0, matrix.shape[0]), Span(0, matrix.shape[1]), np.empty(matrix.shape))
     told(caught.value, parts, source)
 
@@ -204,12 +205,12 @@ def test_a_file_that_shrinks_is_refused_not_fatal(tmp_path):
     matrix = open_matrix(path)
     path.write_bytes(path.read_bytes()[:1000])
     for columns in (Span(0, 40_000), Span(5, 9)):
-        with pytest.raises(DataError, match="shorter"), matrix.open(1 << 28) as reader:
+        with pytest.raises(DataError, match="shorter"), matrix.open(mapped=True) as reader:
             reader.read(Span(0, 4), columns, np.empty((4, len(columns)), np.float32))
 
 
 def test_a_rectangle_outside_is_refused():
-    with open_matrix(ONES).open(0) as reader:
+    with open_matrix(ONES).open() as reader:
         with pytest.raises(DataError, match="inside its shape"):
             reader.read(Span(0, 5), Span(0, 3), np.empty((5, 3)))
         with pytest.raises(DataError, match="out has shape"):

@@ -81,3 +81,10 @@ def test_rows_that_are_not_there(path, start, stop):
 def test_readers_stay_within_it(path):
     with row_range(open_matrix(path), 10, 20).open() as reader, pytest.raises(lp.DataError, match="not all inside"):
         reader.read(Span(0, 11), Span(0, 6), np.empty((11, 6)))
+
+
+def test_readers_of_sparse_rows_stay_within_it(tmp_path):
+    sp.save_npz(tmp_path / "s.npz", sp.csr_array(VALUES), compressed=False)
+    part = row_range(open_matrix(tmp_path / "s.npz"), 10, 20)
+    with part.open() as reader, pytest.raises(lp.DataError, match=r"s\.npz\[10:20\]: rows 0:11 are not all inside"):
+        reader.read_rows(Span(0, 11), part.dtype)

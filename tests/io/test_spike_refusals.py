@@ -324,3 +324,13 @@ def test_what_is_not_asked_for_is_not_checked(tmp_path):
     path = npz(samples=[5, 1, 3, 2], units=[1, 2, 1, 2])(tmp_path)
     assert read_spikes(path, units=[2])[2].tolist() == [1, 2]
     assert read_spikes(nwb(spike_times=[1.0, 0.5, 1.0])(tmp_path), units=[4], **RATE)[4].tolist() == [30_000]
+
+
+def test_an_error_of_h5py_of_any_kind_is_told_in_one_line(tmp_path, monkeypatch):
+    def damaged(path, **options):
+        raise ValueError("not a\nlocation")
+
+    monkeypatch.setattr("lazypipe.io.spikes.nwb.hdf5_file", damaged)
+    path = write_nwb(tmp_path, np.array([5]), np.array([3]))
+    with pytest.raises(DataError, match=r"s\.nwb: is not a readable NWB file \(not a location\)\."):
+        read_spikes(path, **RATE)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import time
 import tracemalloc
 
 import h5py
@@ -226,17 +225,14 @@ def test_nwb_has_units_without_spikes(tmp_path):
     same(read_spikes(path, sampling_rate=RATE, units=[3, 9]), {3: [5, 6], 9: []})
 
 
-def test_a_million_spikes_take_a_moment_and_a_few_times_their_size(tmp_path):
+def test_a_million_spikes_take_a_few_times_their_size(tmp_path):
     random = np.random.default_rng(0)
     samples, units = np.sort(random.integers(0, 10**9, 10**6)), random.integers(0, 400, 10**6)
     np.savez(tmp_path / "s.npz", samples=samples, units=units)
     read_spikes({0: [1]})
     tracemalloc.start()
-    started = time.perf_counter()
     spikes = read_spikes(tmp_path / "s.npz")
-    seconds = time.perf_counter() - started
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     np.testing.assert_array_equal(spikes[17], samples[units == 17])
     assert peak < 6 * samples.nbytes
-    assert seconds < 5

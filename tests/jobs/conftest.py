@@ -12,13 +12,19 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def write_rows(folder: Path) -> np.ndarray:
+    """``rows.npy`` (60, 8), of columns about 3 whose spread falls."""
+    rows = (np.random.default_rng(0).normal(size=(60, 8)) * np.arange(8, 0, -1) + 3).astype(np.float32)
+    np.save(folder / "rows.npy", rows)
+    return rows
+
+
 class CommandLine:
     """Runs ``python -m jobs ...`` in ``folder``, which holds ``rows.npy`` (60, 8)."""
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.rows = (np.random.default_rng(0).normal(size=(60, 8)) * np.arange(8, 0, -1) + 3).astype(np.float32)
-        np.save(folder / "rows.npy", self.rows)
+        self.rows = write_rows(folder)
 
     def __call__(self, *arguments: str, file: str | None = None) -> subprocess.CompletedProcess:
         """Run a job, by name, or by its ``file`` (jobs/pca.py)."""
@@ -61,3 +67,26 @@ class CommandLine:
 @pytest.fixture
 def jobs(tmp_path):
     return CommandLine(tmp_path)
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """The current folder, with ``rows.npy`` (60, 8) in it."""
+    write_rows(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def refused(tmp_path, capsys):
+    """Calls the ``main`` of a job that must refuse in a line, and leave the folder as it was; gives that line."""
+
+    def call(main, options, *words):
+        before = sorted(tmp_path.rglob("*"))
+        assert main([*(f"{name}={value}" for name, value in options.items() if value is not None), *words]) == 2
+        said = capsys.readouterr()
+        assert said.out == "" and said.err.count("\n") == 1, said
+        assert sorted(tmp_path.rglob("*")) == before
+        return said.err
+
+    return call

@@ -1,4 +1,4 @@
-"""``convert`` of tables, as people call it: what is refused before Java starts, and one run with a real Spark."""
+"""``convert`` of a table with a real Spark; what is refused before Java starts is in tests/bad_inputs.py."""
 
 import json
 import shutil
@@ -7,46 +7,6 @@ import numpy as np
 import pytest
 
 CSV = "day,age,city,y\n2001-02-03,31,Rome,1\n2001-02-04,,Oslo,0\n2001-02-05,55,Rome,1\n"
-
-REFUSED = {
-    "nothing": ((), "--source: is missing; pass it, or --table for a table of Spark's catalog."),
-    "both": (("--source", "a.csv", "--table", "t"), "--source: is given, and --table too; leave one out."),
-    "table with a format": (("--table", "t", "--format", "csv"), "--format: is for files; a table of the catalog has"),
-    "not by Spark": (
-        ("--table", "t", "--engine.kind", "serial"),
-        "--engine.kind: tables are read by Spark; pass spark, or leave it out.",
-    ),
-    "by Dask": (("--table", "t", "--engine.kind", "dask"), "--engine.kind: 'dask' is not one of serial, spark"),
-    "columns of a matrix": (
-        ("--source", "rows.npy", "--columns", "a"),
-        "--columns: is for tables; for one, add --engine.kind spark.",
-    ),
-    "panels of a table": (
-        ("--source", "a.csv", "--format", "csv", "--panel-columns", "5"),
-        "--panel-columns: is for sources that are matrices.",
-    ),
-    "options": (
-        ("--source", "a.csv", "--engine.kind", "spark", "--options", "header"),
-        "--options: 'header' is no option of the reader: give name=value, such as header=true",
-    ),
-    "nulls": (("--source", "a.csv", "--nulls", "omit"), "--nulls: 'omit' is not one of raise, nan, zero, drop"),
-    "no file": (("--source", "raw/*.csv", "--engine.kind", "spark"), "raw/*.csv: no such file or directory"),
-    "no format": (("--source", "rows.npy", "--engine.kind", "spark"), "its name does not tell its format. Give it"),
-}
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_is_told_in_one_line_before_spark_starts(jobs, name):
-    arguments, said = REFUSED[name]
-    (jobs.folder / "a.csv").write_text(CSV)
-    assert said in jobs.refused("convert", *arguments, "--target", "new/x.npy")
-
-
-def test_a_target_that_cannot_be_is_told_before_spark_starts(jobs):
-    (jobs.folder / "a.csv").write_text(CSV)
-    table = ("convert", "--source", "a.csv", "--engine.kind", "spark")
-    assert "a table is not written to '.zarr'. Write a .npy" in jobs.refused(*table, "--target", "x.zarr")
-    assert "rows.npy: exists" in jobs.refused(*table, "--target", "rows.npy")
 
 
 @pytest.mark.skipif(shutil.which("java") is None, reason="Spark needs Java")

@@ -18,14 +18,18 @@ from jobs.linear import LinearConfig
 from jobs.log import LogConfig
 from jobs.mlp import MLPConfig
 from jobs.pca import PCAConfig
+from jobs.plan import PLANNED
+from jobs.predict import PredictConfig
 from jobs.rbm import RBMConfig
 from jobs.recordings import RecordingsConfig
 from jobs.sta import StaConfig
 from jobs.sweep import SweepConfig
+from jobs.transform import TransformConfig
 
 CONFIGS = {
     "pca": PCAConfig,
     "covariance": CovarianceConfig,
+    "transform": TransformConfig,
     "linear": LinearConfig,
     "sta": StaConfig,
     "recordings": RecordingsConfig,
@@ -33,6 +37,7 @@ CONFIGS = {
     "mlp": MLPConfig,
     "rbm": RBMConfig,
     "dbn": DBNConfig,
+    "predict": PredictConfig,
     "devices": DevicesConfig,
     "convert": ConvertConfig,
     "generate": GenerateConfig,
@@ -71,10 +76,12 @@ def test_the_list_of_jobs_is_whole(jobs):
 
 
 @pytest.mark.parametrize(
-    ("words", "seconds"), [(("-c", "import lazypipe"), 0.5), (("-m", "jobs", "--help"), 1.0)], ids=["import", "--help"]
+    ("words", "seconds"),
+    [(("-c", "import lazypipe"), 0.5), (("-m", "jobs", "--help"), 1.0), (("-m", "jobs", "plan", "--help"), 1.2)],
+    ids=["import", "--help", "plan --help"],
 )
 def test_what_starts_first_is_fast(words, seconds, request):
-    """By its time on a processor, which others on the machine change little: 0.15 s and 0.3 s."""
+    """By its time on a processor, which others on the machine change little: 0.15 s, 0.3 s and 0.6 s."""
     command = [sys.executable, *words]
     env = os.environ | {"PYTHONPATH": str(request.config.rootpath)}
     taken = []
@@ -96,7 +103,27 @@ def test_the_list_of_jobs_loads_no_large_library(request):
     assert done.stdout.split() == []
 
 
-@pytest.mark.parametrize("name", [name for name in CONFIGS if name not in ("devices", "log")])
+def test_a_plan_imports_its_own_job_alone(request):
+    program = "import sys; from jobs.plan import main, PLANNED; main(sys.argv[1:])\n"
+    program += "print('imported', *[name for name in PLANNED if f'jobs.{name}' in sys.modules])"
+    env = os.environ | {"PYTHONPATH": str(request.config.rootpath)}
+
+    def imported(*arguments):
+        command = [sys.executable, "-c", program, *arguments]
+        done = subprocess.run(command, check=True, env=env, capture_output=True, text=True, timeout=60)
+        return done.stdout.splitlines()[-1].split()[1:]
+
+    assert imported() == []
+    for given in (["--shape", "100,10"], ["--shape", "100,0"]):
+        assert imported("pca", *given, "--engine.kind", "serial") == ["pca"]
+
+
+def test_what_plan_says_can_be_planned_is_a_job_with_that_config():
+    for name, planned in PLANNED.items():
+        assert planned.config is CONFIGS[name]
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name not in ("predict", "devices", "log")])
 def test_the_example_configs_are_valid(name, request):
     path = request.config.rootpath / "conf" / "jobs" / f"{name}.yaml"
     values = yaml.safe_load(path.read_text())

@@ -4,7 +4,6 @@ import errno
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import lazypipe as lp
@@ -14,11 +13,7 @@ from lazypipe.tracking import Record, TrackedRun
 UNTRACKED = ("--source", "rows.npy", "--engine.kind", "serial", "--tracking.enabled", "false", "--out", "out")
 
 
-@pytest.fixture(autouse=True)
-def place(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    np.save("rows.npy", np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32))
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("place")
 
 
 @pytest.fixture

@@ -2,10 +2,12 @@
 
 import json
 import re
+from http.server import BaseHTTPRequestHandler
 
 import mlflow
 import numpy as np
 import pytest
+from web_servers import answering
 
 import lazypipe as lp
 from jobs import _late, covariance, log, mlp, pca
@@ -17,12 +19,10 @@ UNTRACKED = ("--engine.kind", "serial", "--tracking.enabled", "false", "--out", 
 
 
 @pytest.fixture(autouse=True)
-def place(stored, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def place(place, stored, monkeypatch):
+    """The same with a store that jobs find."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", stored)
-    rng = np.random.default_rng(0)
-    np.save("rows.npy", (rng.normal(size=(60, 8)) * np.arange(8, 0, -1)).astype(np.float32))
-    return tmp_path
+    return place
 
 
 def found(place, job):
@@ -130,13 +130,51 @@ def test_what_is_sent_later_begins_as_what_is_sent_at_once(place):
     assert later.inputs.dataset_inputs[0].dataset.digest == at_once.inputs.dataset_inputs[0].dataset.digest
 
 
-@pytest.mark.parametrize("held", [None, "{", '{"run": 3}', "[]"])
-def test_what_is_no_result_is_told(place, capsys, held):
+RECORD = {
+    "job": "pca", "mlflow": None, "config": {}, "plan": {}, "history": [],
+    "source": {"uri": "rows.npy", "shape": [60, 8], "dtype": "float32", "fingerprint": "0"},
+}  # fmt: skip
+NO_JSON = "out/result.json: is damaged (it is no JSON). Run the job again."
+NO_RECORDS = {
+    "no folder": (None, "out: is no result of a job (it holds no result.json). Pass its folder as --result."),
+    "half of it": ("{", NO_JSON),
+    "no text": (b"\xff\xfe", NO_JSON),
+    "no end of brackets": ("[" * 100_000, NO_JSON),
+    "something else": ('{"run": 3}', "out/result.json: is damaged (it holds no job). Run the job again."),
+    "a list": ("[]", "out/result.json: is damaged (record: input should be a valid dictionary). Run"),
+    "a run without an id": (RECORD | {"mlflow": {}}, "out/result.json: is damaged (it holds no mlflow.run_id)."),
+    "a run that is a number": (RECORD | {"mlflow": 3}, "out/result.json: is damaged (mlflow: input should be a valid"),
+    "passes that are none": (RECORD | {"history": [1]}, "out/result.json: is damaged (history.0: input should be a"),
+    "no rows": (RECORD | {"source": "rows.npy"}, "out/result.json: is damaged (source: input should be a valid"),
+}
+
+
+@pytest.mark.parametrize("case", NO_RECORDS)
+def test_what_is_no_record_of_a_result_is_told(place, refused, case):
+    held, said = NO_RECORDS[case]
     if held is not None:
         (place / "out").mkdir()
-        (place / "out" / "result.json").write_text(held)
-    assert log.main(["--result", "out"]) == 2
-    assert capsys.readouterr().err.startswith("DataError: out: is no result of a job (it holds no result.json)")
+        content = json.dumps(held) if isinstance(held, dict) else held
+        (place / "out" / "result.json").write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert refused(log.main, {"--result": "out"}).startswith(f"DataError: {said}")
+
+
+def test_a_folder_in_place_of_a_record_is_told(place, refused):
+    (place / "out" / "result.json").mkdir(parents=True)
+    assert "out/result.json: cannot be read: Is a directory." in refused(log.main, {"--result": "out"})
+
+
+def test_a_store_that_is_not_well_gets_advice_that_helps(place, refused):
+    class Unwell(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_error(503)
+
+    (place / "out").mkdir()
+    (place / "out" / "result.json").write_text(json.dumps(RECORD))
+    with answering(Unwell) as address:
+        line = refused(log.main, {"--result": "out", "--tracking.uri": address})
+    assert line.endswith("the MLflow server answers 503 Service Unavailable. See its log, or pass another "
+                         "--tracking.uri.\n")  # fmt: skip
 
 
 def test_a_damaged_record_is_told(place, capsys):

@@ -126,17 +126,12 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_refusals_are_a_line_and_leave_nothing(folder, capsys, case):
+def test_refusals_are_a_line_and_leave_nothing(folder, refused, case):
     np.save("narrow.npy", np.load("x.npy")[:, :8])
     job, changed, said = REFUSED[case]
     given = {"--source": "x.npy", "--hold-out": "40", "--divide-by": "255"}
     given |= {"--labels": "y.npy", "--hidden": "6,4"} if job is dbn else {"--n-hidden": "4", "--batch-size": "20"}
-    words = [f"{name}={value}" for name, value in (given | changed).items() if value is not None]
-    before = sorted(folder.rglob("*"))
-    assert job.main([*words, "--out", "new/out", *QUIET]) == 2
-    output = capsys.readouterr()
-    assert said in output.err and output.err.count("\n") == 1, output.err
-    assert sorted(folder.rglob("*")) == before
+    assert said in refused(job.main, given | changed, "--out", "new/out", *QUIET)
 
 
 def test_reports_of_the_flows(folder):

@@ -228,6 +228,21 @@ def test_a_mark_tells_every_change_of_what_is_below_a_folder(tmp_path, change):
     assert file.mark() is None
 
 
+def test_one_that_goes_while_it_is_looked_at_has_no_mark_and_no_bytes(tmp_path, monkeypatch):
+    (tmp_path / "a.npy").touch()
+    file = Incoming("a.npy", tmp_path / "a.npy")
+    assert file.mark() is not None
+
+    def gone(*places):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "stat", gone)
+    monkeypatch.setattr(Path, "is_file", lambda path: True)
+    monkeypatch.setattr(Path, "exists", lambda path: True)
+    monkeypatch.setattr(Path, "is_dir", lambda path: False)
+    assert file.mark() is None and file.nbytes() == 0
+
+
 def test_one_that_a_copy_replaced_which_keeps_times_is_taken_again(take, tmp_path):
     record(tmp_path, "a")
     assert take(*NOW)[1] == {"a.npy": "new"}

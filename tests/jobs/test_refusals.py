@@ -51,9 +51,20 @@ def test_debug_shows_the_traceback(jobs):
     assert "DataError" in done.stderr.splitlines()[-1]
 
 
-def test_ctrl_c_ends_in_130_without_a_traceback(capsys):
-    def interrupted(config):
-        raise KeyboardInterrupt
+def interrupted(config):
+    raise KeyboardInterrupt
 
+
+def test_ctrl_c_ends_in_130_without_a_traceback(capsys):
     assert command("pca", PCAConfig, interrupted, ["--source", "rows.npy"]) == 130
+    assert capsys.readouterr().err == "Interrupted.\n"
+
+
+def test_ctrl_c_says_that_a_state_is_kept_wherever_it_was_named(tmp_path, capsys):
+    (tmp_path / "pca.yaml").write_text("source: rows.npy\nstate: st\n")
+    for given in (["--source", "rows.npy", "--state=st"], ["--config", str(tmp_path / "pca.yaml")]):
+        assert command("pca", PCAConfig, interrupted, given) == 130
+        told = capsys.readouterr().err
+        assert told == "Interrupted.\nWhat was done is kept: the same command goes on from there.\n"
+    assert command("pca", PCAConfig, interrupted, ["--config", str(tmp_path / "pca.yaml"), "--state", "none"]) == 130
     assert capsys.readouterr().err == "Interrupted.\n"

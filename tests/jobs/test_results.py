@@ -6,6 +6,8 @@ import mlflow
 import numpy as np
 import pytest
 
+from jobs._work import browse
+
 QUIET = ("--tracking.enabled", "false")
 
 
@@ -194,3 +196,9 @@ def test_a_fit_that_does_not_converge_warns_and_says_by_how_much(jobs):
 def test_a_job_can_be_run_by_its_file(jobs):
     jobs.ok("--source", "rows.npy", "--n-components", "2", "--out", "out", *QUIET, file="jobs/pca.py")
     assert jobs.result("out")["components"].shape == (2, 8)
+
+
+def test_how_to_open_a_store_is_a_command_that_can_be_pasted():
+    assert browse("sqlite:///mlflow.db") == "mlflow ui --backend-store-uri sqlite:///mlflow.db"
+    assert browse("sqlite:////my runs/mlflow.db") == "mlflow ui --backend-store-uri 'sqlite:////my runs/mlflow.db'"
+    assert browse("http://127.0.0.1:5000") == "http://127.0.0.1:5000"

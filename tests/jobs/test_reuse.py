@@ -18,12 +18,7 @@ from lazypipe.stores import path_of
 QUIET = ("--tracking.enabled", "false", "--engine.kind", "serial")
 
 
-@pytest.fixture(autouse=True)
-def place(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    rng = np.random.default_rng(0)
-    np.save("rows.npy", (rng.normal(size=(60, 8)) * np.arange(8, 0, -1)).astype(np.float32))
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("place")
 
 
 def config(**options):
@@ -240,6 +235,15 @@ def test_every_file_that_is_read_is_in_the_key(place, name):
     before = key("one.bin")
     touched("one.meta")
     assert key("one.bin") != before
+
+
+def test_the_models_of_a_sweep_are_no_files(place):
+    data = lp.open_matrix("rows.npy")
+    given = sweep.SweepConfig(source="rows.npy", labels="labels.npy", hold_out=20, model="logistic,mlp")
+    before = _key.run_key("sweep", given, data)
+    (place / "mlp").mkdir()
+    (place / "mlp" / "result.json").touch()  # of another job, whose folder has that name
+    assert _key.run_key("sweep", given, data) == before
 
 
 def test_a_key_costs_no_reading(place, monkeypatch):

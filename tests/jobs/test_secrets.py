@@ -1,17 +1,14 @@
 """Passwords in addresses are refused, those in the environment are found nowhere afterwards."""
 
-import io
 import json
 import shutil
 import subprocess
 import sys
-import threading
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
-import numpy as np
 import pytest
+from web_servers import answering
 
 import lazypipe as lp
 from jobs import JOBS, _run, covariance, pca
@@ -24,13 +21,6 @@ from lazypipe.secrets import PASSWORD_IN_ADDRESS, hidden, hidden_in, holds_passw
 PASSWORD = "correct-horse/battery+staple"
 SHORT = "hunter22"
 KEY = "wJalrXUtnFEMI/K7MDENG"
-
-
-@pytest.fixture
-def place(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    np.save("rows.npy", np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32))
-    return tmp_path
 
 
 @pytest.fixture
@@ -250,34 +240,21 @@ def failing(secret):
     raise lp.EngineError(f"the cluster refused {secret} of tcp://me:{secret}@host")
 
 
-class Silent(BaseHTTPRequestHandler):
-    """A server that answers 503 to everything, and keeps what it was asked with."""
-
-    asked: list = []  # noqa: RUF012
+class Unwell(BaseHTTPRequestHandler):
+    """Answers 503 to everything."""
 
     def do_GET(self):
-        self.asked.append((self.path, dict(self.headers)))
         self.send_error(503)
 
-    def log_message(self, *args):
-        pass
 
-
-def test_the_password_of_a_store_that_fails_is_not_shown(place, monkeypatch):
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Silent)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:open-sesame@127.0.0.1:{server.server_port}")
-        out, err = io.StringIO(), io.StringIO()
-        with redirect_stdout(out), redirect_stderr(err):
-            assert pca.main(["--source", "rows.npy", "--n-components", "2", "--engine.kind", "serial"]) == 2
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-    assert f"http://***@127.0.0.1:{server.server_port}: the MLflow server answers 503" in err.getvalue()
-    assert not leaks(["open-sesame"], out.getvalue(), err.getvalue(), place)
+def test_the_password_of_a_store_that_fails_is_not_shown(place, monkeypatch, capsys):
+    with answering(Unwell) as address:
+        host = address.removeprefix("http://")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:open-sesame@{host}")
+        assert pca.main(["--source", "rows.npy", "--n-components", "2", "--engine.kind", "serial"]) == 2
+    said = capsys.readouterr()
+    assert f"http://***@{host}: the MLflow server answers 503" in said.err
+    assert not leaks(["open-sesame"], said.out, said.err, place)
 
 
 def test_whoever_asks_a_store_for_its_address_sees_no_password(monkeypatch):

@@ -257,6 +257,10 @@ def test_intervals_may_be_in_a_file(folder):
         (folder / "bad.csv").write_text(content)
         with pytest.raises(lp.DataError, match="bad.csv: holds no rows of start, stop"):
             excluded("bad.csv")
+    for content in (b"", b"PK\x03\x04", (folder / "spikes.npz").read_bytes()):
+        (folder / "bad.npy").write_bytes(content)
+        with pytest.raises(lp.DataError, match="bad.npy: holds no rows of start, stop"):
+            excluded("bad.npy")
 
 
 REFUSED = {
@@ -283,16 +287,10 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_refusals_are_a_line_and_leave_nothing(folder, capsys, case):
+def test_refusals_are_a_line_and_leave_nothing(folder, refused, case):
     changed, said = REFUSED[case]
     given = dict(zip(STA[::2], STA[1::2], strict=True)) | {"--spikes": "spikes.npz", "--window": "-20,4"} | changed
-    words = [f"{name}={value}" for name, value in given.items() if value is not None]
-    before = sorted(folder.rglob("*"))
-    assert main([*words, "--out", "new/out", *QUIET]) == 2
-    output = capsys.readouterr()
-    assert said in output.err and output.err.count("\n") == 1, output.err
-    assert output.out == ""
-    assert sorted(folder.rglob("*")) == before
+    assert said in refused(main, given, "--out", "new/out", *QUIET)
 
 
 def test_a_nan_is_refused_and_leaves_nothing(folder, capsys):

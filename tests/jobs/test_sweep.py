@@ -216,19 +216,25 @@ def test_what_stopped_or_failed_is_counted(folder, capsys):
     options = ("--sizes", "10,60,80,120", "--strengths", "100,0.001", "--early-stopping", *QUIET, "--out", "out")
     assert main(["--source", "x.npy", "--labels", "y.npy", "--hold-out", "400", *options]) == 0
     counts = figures_of("out")["cells"]
-    assert counts["failed"] == 2 and counts["done"] + counts["stopped"] == 6
+    assert counts["failed"] == 2 and counts["done"] + counts["stopped"] == 6 and figures_of("out")["failure"] == ""
     said = " ".join(capsys.readouterr().out.split())
     assert "2 failed (all 10 rows are of class 0" in said and f"{counts['done']} of 8 done, 2 failed" in said
 
 
-def test_where_every_cell_failed_there_is_still_a_result(folder, capsys):
+def test_where_every_cell_failed_the_job_fails_and_leaves_its_result(folder, capsys):
     np.save("y.npy", np.r_[np.zeros(119), np.ones(41)])
     uri = f"sqlite:///{folder}/own.db"
     options = ("--sizes", "20,60", "--engine.kind", "serial", "--tracking.uri", uri, "--out", "out")
-    assert main([*HELD, *options]) == 0
-    said = capsys.readouterr().out
-    assert said.startswith("No cell has a score") and "best      none: no cell has a score" in said
-    assert figures_of("out")["best"] is None
+    assert main([*HELD, *options]) == 2
+    said = capsys.readouterr()
+    assert said.out.startswith("No cell has a score") and "best      none: no cell has a score" in said.out
+    assert re.fullmatch(
+        r"DataError: all 8 cells failed; the first \(logistic, C = 1, 20 rows\) says: all 20 rows are of class 0.*\. "
+        r"What each of them said is in out/cells\.csv\.\n",
+        said.err,
+    )
+    assert figures_of("out")["best"] is None and figures_of("out")["failure"].startswith("all 8 cells failed")
+    assert {row["status"] for row in cells("out")} == {"failed"}
     mlflow.set_tracking_uri(uri)
     runs = mlflow.search_runs(experiment_names=["sweep"], output_format="list")
     states = {run.info.run_name: run.info.status for run in runs if "mlflow.parentRunId" in run.data.tags}
@@ -344,7 +350,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_refusals_are_a_line_and_leave_nothing(folder, capsys, case):
+def test_refusals_are_a_line_and_leave_nothing(folder, refused, case):
     labels, fractions = np.load("y.npy"), np.linspace(0, 1, 160)
     np.save("one.npy", np.zeros(160))
     np.save("fractions.npy", fractions)
@@ -355,13 +361,7 @@ def test_refusals_are_a_line_and_leave_nothing(folder, capsys, case):
     given = {"--source": "x.npy", "--labels": "y.npy", "--hold-out": "40", "--sizes": "20,60"} | changed
     if "--validation" in changed:
         given |= {"--source": "train_x.npy", "--labels": "train_y.npy"}
-    words = [f"{name}={value}" for name, value in given.items() if value is not None]
-    before = sorted(folder.rglob("*"))
-    assert main([*words, "--out", "new/out", *QUIET]) == 2
-    output = capsys.readouterr()
-    assert said.format(folder=folder) in output.err and output.err.count("\n") == 1, output.err
-    assert output.out == ""
-    assert sorted(folder.rglob("*")) == before
+    assert said.format(folder=folder) in refused(main, given, "--out", "new/out", *QUIET)
 
 
 @pytest.mark.parametrize(

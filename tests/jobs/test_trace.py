@@ -35,13 +35,12 @@ WAIT = "open('waits', 'w').close()\n        while not os.path.exists('go on'): t
 
 
 @pytest.fixture(autouse=True)
-def place(stored, tmp_path, monkeypatch):
-    """A folder of its own, with a wide matrix that takes some passes."""
-    monkeypatch.chdir(tmp_path)
+def place(place, stored):
+    """The same with a wide matrix that takes some passes, and a store."""
     rng = np.random.default_rng(0)
     decay = np.arange(1, 61)[:, None] ** -0.5
     np.save("wide.npy", (decay * rng.normal(size=(60, 400))).astype(np.float32))
-    return tmp_path
+    return place
 
 
 def config(place, **options):

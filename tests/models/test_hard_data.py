@@ -288,3 +288,38 @@ def test_a_panel_that_is_missing_is_not_zero(tmp_path, serial_engine):
     chunks[1].unlink()
     with pytest.raises(DataError, match=r"1: this chunk is missing\. Write or copy"):
         lp.PCA(2).fit(tmp_path / "x.zarr", engine=serial_engine)
+
+
+@pytest.mark.parametrize("nan", ["omit", "mean"])
+@pytest.mark.parametrize("model", ["covariance", "pca"])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_an_infinity_is_at_fault_and_not_the_nan_before_it(nan, model, sparse, tmp_path, serial_engine):
+    x = np.random.default_rng(0).standard_normal((300, 5)).astype(np.float32)
+    x[0, 0], x[3, 2] = np.nan, np.inf
+    source = x
+    if sparse:
+        scipy.sparse.save_npz(tmp_path / "x.npz", scipy.sparse.csr_array(x))
+        source = tmp_path / "x.npz"
+    with pytest.raises(DataError, match="infinity at row 3, column 2"):
+        if model == "pca":
+            lp.PCA(2, nan=nan).fit(source, engine=serial_engine)
+        else:
+            lp.covariance(source, nan=nan, engine=serial_engine)
+
+
+def test_numbers_of_numpy_are_kept_like_others(tmp_path, serial_engine):
+    """States and stores say in JSON what they were made with."""
+    x = np.random.default_rng(0).standard_normal((60, 200))
+    np.save(tmp_path / "x.npy", x)
+    plain = {"n_components": 2, "solver": "gradient", "seed": 3, "scale": True}
+    other = {"n_components": np.int64(2), "solver": "gradient", "seed": np.int64(3), "scale": np.True_}
+    one, again = (
+        lp.PCA(**options).fit(tmp_path / "x.npy", engine=serial_engine, state=tmp_path / "state")
+        for options in (other, plain)
+    )
+    assert again.n_passes_recalled_ > 0
+    np.testing.assert_array_equal(one.components_, again.components_)
+    for ddof in (np.int64(0), 0.5):
+        tiled = lp.covariance(x, ddof, out=tmp_path / f"c{ddof}.zarr", engine=serial_engine).covariance
+        assert tiled.ddof == ddof
+        np.testing.assert_allclose(tiled[0, 0], x[:, 0].var() * 60 / (60 - ddof))

@@ -66,6 +66,7 @@ CHOICES = {
     "omit": {"nan": "omit"},
     "fill": {"nan": "mean"},
     "fill, scaled": {"nan": "mean", "scale": True},
+    "fill, scaled about zero": {"nan": "mean", "scale": True, "center": False},
     "omit, weighted, scaled": {"nan": "omit", "row_weights": True, "scale": True},
 }
 
@@ -197,3 +198,13 @@ def test_transform_says_what_becomes_of_nan(serial_engine):
         np.testing.assert_allclose(scores, pca.transform(new), atol=1e-9)
         assert np.isnan(scores[2]).all() == (nan == "omit")
         assert np.isfinite(np.delete(scores, 2, axis=0)).all()
+
+
+@pytest.mark.filterwarnings("ignore::lazypipe.ClosePairWarning")
+def test_means_that_fill_and_scales_about_zero_come_of_one_pass():
+    events = []
+    with lp.open_engine("serial", progress=lp.progress.Progress((events.append,))) as engine:
+        pca = lp.PCA(2, solver="covariance", nan="mean", scale=True, center=False)
+        pca.fit(gappy(data((150, 60))), engine=engine)
+    stages = [event for event in events if isinstance(event, lp.progress.StageStarted)]
+    assert len(stages) == pca.n_passes_ == pca.plan_.passes == 2

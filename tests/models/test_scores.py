@@ -1,5 +1,7 @@
 """Scores of a source, streamed to disk by blocks on the engine."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 
@@ -47,3 +49,15 @@ def test_refusals(fitted, tmp_path, serial_engine):
     with pytest.raises(lp.DataError, match="NaN at row 1,234, column 5"):
         pca.transform(bad, out=tmp_path / "t.zarr", engine=serial_engine)
     assert not (tmp_path / "t.zarr").exists()
+
+
+def test_fit_transform_works_on_the_engine_it_is_given(serial_engine, monkeypatch):
+    given = []
+    monkeypatch.setattr(
+        "lazypipe.models.pca.estimator.engine_or_own", lambda engine: given.append(engine) or nullcontext(serial_engine)
+    )
+    x = np.random.default_rng(0).normal(size=(200, 6)) * np.arange(1, 7)
+    pca = lp.PCA(2)
+    scores = pca.fit_transform(x, engine=serial_engine)
+    assert given == [serial_engine, serial_engine]
+    np.testing.assert_allclose(scores, (x - x.mean(axis=0)) @ pca.components_.T, atol=1e-6)

@@ -263,6 +263,7 @@ def test_a_small_budget_takes_more_passes_and_finds_the_same(long_recording, ser
         ({"channels": [3]}, "channels: 3 is no channel of .* which has 0 to 2"),
         ({"channels": [1, 1]}, "names one twice"),
         ({"channels": []}, "channels: is empty"),
+        ({"channels": 1.5}, "channels: 1.5 is no channel of"),
         ({"seed": -1}, "seed: -1 is no whole number of 0 or more"),
         ({"edges": "nan"}, "edges: 'nan' keeps windows in part"),
         ({"nan": "propagate"}, "nan: 'propagate' would spoil"),

@@ -251,3 +251,13 @@ def test_floats_keep_their_digits_where_the_recording_begins_with_nothing(serial
         x[:300] = head
         sta = lp.spike_triggered_average(x, np.arange(400, 3_900), (-5, 5), nan="omit", engine=serial_engine)
         assert (sta.mean == 0.1).all() and (sta.std == 0).all()
+
+
+def test_a_number_of_numpy_is_kept_like_another(recording, serial_engine, tmp_path):
+    write, spikes, _ = recording
+    options = {"window": WINDOW, "engine": serial_engine}
+    stored = lp.spike_triggered_average(
+        write(3_000), until(spikes, 3_000), ddof=np.int64(0), out=tmp_path / "a.zarr", **options
+    )
+    plain = lp.spike_triggered_average(write(3_000), until(spikes, 3_000), ddof=0, **options)
+    np.testing.assert_array_equal(stored.std[...], plain.std)

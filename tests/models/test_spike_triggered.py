@@ -198,6 +198,25 @@ def test_cutting_by_units_and_channels_changes_no_bit(mib, n_tiles, tmp_path, cl
         np.testing.assert_allclose(sta.std[i], std, rtol=1e-6)
 
 
+@pytest.mark.parametrize(("dtype", "mib", "n_tiles"), [("int16", 18, 3), ("int16", 32, 1), ("float32", 18, 48)])
+def test_on_many_workers_exact_sums_are_cut_in_time_and_the_recording_is_read_less_often(
+    dtype, mib, n_tiles, tmp_path, dask_engine, serial_engine, monkeypatch
+):
+    rng = np.random.default_rng(3)
+    np.save(tmp_path / "x.npy", rng.integers(-500, 500, (600_000, 40)).astype(dtype))
+    question = tmp_path / "x.npy", {u: np.sort(rng.integers(0, 600_000, 50)) for u in range(60)}, (-60, 60)
+    monkeypatch.setattr(serial_engine, "host", replace(serial_engine.host, memory=mib * MIB))
+    wanted = average(*question, serial_engine)
+    away = replace(dask_engine.host, memory=mib * MIB, shared=False)  # as if its tasks were on workers of their own
+    monkeypatch.setattr(dask_engine, "host", away)
+    monkeypatch.setattr(dask_engine, "slots", 12)
+    sta = average(*question, dask_engine)
+    (fold,) = sta.plan.folds
+    assert sta.plan.passes == n_tiles and sta.plan.arrays_nbytes <= away.memory, sta.plan
+    assert (fold.state_nbytes > 0 and fold.runs[0].start < fold.runs[-1].start) == (dtype == "int16"), sta.plan
+    assert_same(sta, wanted)
+
+
 @pytest.mark.parametrize("dtype", ["int16", "float32"])
 def test_one_unit_too_large_for_the_budget_is_cut_by_channels(dtype, tmp_path):
     rng = np.random.default_rng(4)

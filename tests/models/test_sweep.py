@@ -79,6 +79,14 @@ def test_the_best_cell_has_the_highest_mean_over_seeds(swept):
     )
 
 
+def test_scores_that_are_not_in_the_sweep(swept):
+    assert swept.scores("logistic", 1.0).shape == (3, 2)
+    with pytest.raises(lp.ConfigError, match=r"^strength: 0.5 is not in the sweep, which has 1.0, 0.01\.$"):
+        swept.scores("logistic", 0.5)
+    with pytest.raises(lp.ConfigError, match="^model: 'mlp' is not in the sweep, which has logistic"):
+        swept.scores("mlp", 1.0)
+
+
 def test_rows_as_given_are_prefixes_and_depend_on_nothing_behind_them(train, valid, serial_engine):
     X, y = train
     whole = sweep_of(train, valid, serial_engine, sizes=[20, 60])

@@ -247,6 +247,12 @@ def test_whether_a_bigger_model_helps(worse, said):
     assert f"± {error:.4f} (standard error" in text
 
 
+@pytest.mark.parametrize("network", ["deep", "dbn"])
+def test_every_network_is_a_bigger_model(network):
+    sweep = made(lambda cell: 0.1 + 0.04 * (cell.model == "sgd"), models=("sgd", network))
+    assert "the bigger one helps" in line(sweep, "Models")
+
+
 def test_models_are_compared_at_a_size_that_all_have():
     sweep = made(
         lambda cell: 0.1 + 50 / cell.size, models=("logistic", "mlp"),

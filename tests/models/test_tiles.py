@@ -150,3 +150,9 @@ def test_the_plan_tells_the_size_before_anything_is_read(tmp_path, serial_engine
     assert plan.arrays_nbytes <= serial_engine.host.memory
     assert "tiles of" in str(plan)
     assert "of disk free" in str(plan)
+
+
+def test_an_array_of_it_is_a_copy(store):
+    assert np.asarray(store, np.float32).dtype == np.float32
+    with pytest.raises(ValueError, match="no array without a copy"):
+        np.asarray(store, copy=False)

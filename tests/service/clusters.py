@@ -11,6 +11,7 @@ import time
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -149,6 +150,35 @@ def assert_same_bits(found, wanted):
     np.testing.assert_array_equal(found.variance, wanted.variance)
 
 
+def keep(path, found):
+    """The moments that a driver found, in a file, for ``kept``."""
+    np.savez(path, weight=found.weight, mean=found.mean, variance=found.variance)
+
+
+def kept(path):
+    """The moments in such a file."""
+    with np.load(path) as found:
+        return SimpleNamespace(**found)
+
+
+def tell(name, **what):
+    """A line of a driver, for ``told``."""
+    print(name, json.dumps(what), flush=True)
+
+
+def told(driver, name, seconds=300):
+    """What a driver tells by a name, once it does."""
+
+    def line():
+        ended = driver.poll() is not None  # asked first: what it told at its end is in the log then
+        text = driver.log.read_text()
+        found = next((one for one in text.splitlines() if one.startswith(f"{name} {{")), "")
+        assert found or not ended, text
+        return found
+
+    return json.loads(wait_until(line, seconds, name).partition(" ")[2])
+
+
 def result_of(folder):
     return json.loads((Path(folder) / "result.json").read_text())
 
@@ -165,15 +195,24 @@ class SparkCluster(Processes):
             self._serve("Master", "--host", "127.0.0.1", "--port", port, "--webui-port", self.page)
             wait_until(self.state, 120, "the master")
             for i in range(n_workers):
-                (self.folder / f"worker{i}").mkdir()
-                self._serve("Worker", "-c", 1, "-m", "1g", "-d", self.folder / f"worker{i}", self.address)
-            wait_until(lambda: len((self.state() or {}).get("workers", ())) == n_workers, 120, "the workers")
+                self.start_worker(i)
+            self.wait_for_workers(n_workers)
         except BaseException:
             self.__exit__()
             raise
 
-    def _serve(self, kind, *options):
-        return self.start(BIN / "spark-class", f"org.apache.spark.deploy.{kind.lower()}.{kind}", *options)
+    def _serve(self, kind, *options, env=None):
+        return self.start(BIN / "spark-class", f"org.apache.spark.deploy.{kind.lower()}.{kind}", *options, env=env)
+
+    def start_worker(self, number, host="127.0.0.1"):
+        """A worker on an address of this machine, in a folder of its own."""
+        folder = self.folder / f"worker{number}"
+        folder.mkdir()
+        options = ("--host", host, "-c", 1, "-m", "1g", "-d", folder)
+        return self._serve("Worker", *options, self.address, env=self.env | {"SPARK_LOCAL_IP": host})
+
+    def wait_for_workers(self, n):
+        wait_until(lambda: len((self.state() or {}).get("workers", ())) == n, 120, f"{n} workers")
 
     def state(self):
         """What the master says of itself."""
@@ -196,3 +235,10 @@ def executors_in(folder):
             if "--executor-id" in (process.info["cmdline"] or []) and process.cwd().startswith(f"{folder}/"):
                 found.append(process)
     return found
+
+
+def python_worker_of(executors):
+    """The pid of a Python worker, one that a daemon of Python has forked below these processes."""
+    children = [child for one in executors for child in one.children(recursive=True) if child.status() != "zombie"]
+    daemons = [child.pid for child in children if "pyspark.daemon" in " ".join(child.cmdline())]
+    return next(child.pid for child in children if child.ppid() in daemons)

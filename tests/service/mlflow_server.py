@@ -8,10 +8,9 @@ from pathlib import Path
 import httpx
 from processes import Processes, free_port, ready
 
-LEAN = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes less
-}
+from flows.stack.servers import NO_LANGUAGE_MODELS
+
+LEAN = {"MLFLOW_DISABLE_TELEMETRY": "true", **NO_LANGUAGE_MODELS}
 SECONDS = 300  # to start, on a machine that is busy
 
 

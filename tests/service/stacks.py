@@ -4,16 +4,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
+import psutil
 import yaml
 from prefect_server import ROOT, PrefectServer
 from processes import free_ports
 
 from flows.stack.processes import marked
 
+COPIED = ("flow_id", "entrypoint", "path", "pull_steps", "work_pool_name", "enforce_parameter_schema", "parameters")
 SMALL = ("--patience", "600", "--mlflow-processes", "1", "--dask.memory", "1GiB", "--spark-workers.memory", "1GiB")
 
 
@@ -55,10 +57,44 @@ class Stack(PrefectServer):
             ids = [found.raise_for_status().json()["experiment"]["experiment_id"]]
             return client.post("/runs/search", json={"experiment_ids": ids}).raise_for_status().json().get("runs", [])
 
+    def tracked(self, name: str, flow_run: dict) -> list[dict]:
+        """The MLflow runs of a flow run in an experiment."""
+        return [run for run in self.experiment(name) if tags_of(run).get("prefect.flow_run_id") == flow_run["id"]]
+
+    def copy_of(self, of: str, **changed) -> dict:
+        """A new deployment, like that called ``of`` but for what is changed."""
+        model = self.deployment(of)
+        body = {key: model[key] for key in COPIED if model.get(key) is not None} | changed
+        return self.post("/deployments/", **body).raise_for_status().json()
+
+    def at_pass(self, flow_run: dict, index: int) -> None:
+        """Wait until the progress of a run of pca tells of that pass."""
+
+        def there():
+            words = self.artifacts(flow_run).get("pca-progress", {"description": ""})["description"].split()
+            return words[:1] == ["pass"] and int(words[1].rstrip(",")) >= index
+
+        self.wait_for(there, 300, f"pass {index} of the run")
+
     def logs(self) -> str:
         """The end of what each server said."""
         found = sorted((self.folder / "logs").glob("*.log"))
         return "\n".join(f"== {path.name}\n{path.read_text(errors='replace')[-1500:]}" for path in found)
+
+
+def tags_of(run: dict) -> dict[str, str]:
+    """The tags of an MLflow run."""
+    return {tag["key"]: tag["value"] for tag in run["data"].get("tags", [])}
+
+
+def processes_of(flow_run: dict) -> list[psutil.Process]:
+    """The processes of a flow run, by their environment."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get("PREFECT__FLOW_RUN_ID") == flow_run["id"]:
+                found.append(process)
+    return found
 
 
 def deployments(*each: dict) -> str:

@@ -2,9 +2,8 @@
 
 import json
 import os
-import signal
 
-import psutil
+from service.stacks import processes_of
 from web_servers import webhook
 
 SECRET = "hunter2-and-more"
@@ -14,18 +13,6 @@ def submit(stack, config, url):
     """A run of pca whose process has the webhook, and a secret, in its environment."""
     variables = {"env": {"LAZYPIPE_ALERT_WEBHOOK": url, "LAB_TOKEN": SECRET}}
     return stack.submit("pca/pca", {"config": config}, job_variables=variables)
-
-
-def process_of(run):
-    """The process of a flow run, by its environment."""
-    for process in psutil.process_iter():
-        try:
-            words = process.cmdline()
-            if any("prefect" in word for word in words) and process.environ().get("PREFECT__FLOW_RUN_ID") == run["id"]:
-                return process.pid
-        except psutil.Error:
-            continue
-    return None
 
 
 def test_a_run_that_fails_or_is_killed_is_told_once_without_its_secrets(stack, tmp_path):
@@ -38,10 +25,8 @@ def test_a_run_that_fails_or_is_killed_is_told_once_without_its_secrets(stack, t
         stack.wait_for(lambda: got, 120, "the alert")  # which follows the state
 
         run = submit(stack, config | {"source": str(fifo)}, url)
-        pid = stack.wait_for(
-            lambda: stack.state(run)["type"] == "RUNNING" and process_of(run), 300, "the process of the run"
-        )
-        os.kill(pid, signal.SIGKILL)
+        stack.wait_for(lambda: stack.state(run)["type"] == "RUNNING", 300, "the run to begin")
+        next(one for one in processes_of(run) if any("prefect" in word for word in one.cmdline())).kill()
         assert stack.finished(run["id"])["state"]["type"] == "CRASHED"
         stack.wait_for(lambda: len(got) > 1, 200, "the alert")
     [first, second] = got

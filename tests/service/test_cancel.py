@@ -34,16 +34,6 @@ def cancel(stack, run):
     return stack.finished(run["id"]), time.monotonic() - begun
 
 
-def under_way(stack, run, passes=3):
-    """Once its progress tells of that many passes."""
-
-    def found():
-        words = stack.artifacts(run).get("pca-progress", {"description": ""})["description"].split()
-        return words[:1] == ["pass"] and int(words[1].rstrip(",")) >= passes
-
-    stack.wait_for(found, 300, f"pass {passes} of the run")
-
-
 def dask_tasks(address):
     """What tasks the scheduler knows, each with its state and who waits for it."""
     from distributed import Client
@@ -62,7 +52,7 @@ def left_of(folder):
 def test_a_cancelled_run_leaves_no_task_on_the_dask_scheduler(stack, endless, tmp_path):
     endless["config"]["engine"] = {"kind": "dask", "address": stack.dask_address, "memory": "64MiB"}
     run = stack.submit("pca/pca", endless)
-    under_way(stack, run)
+    stack.at_pass(run, 3)
     workers = set(dask_identity(stack.dask_address)["workers"])
     ended, seconds = cancel(stack, run)
     print(f"cancelled and ended after {seconds:.1f} s")
@@ -70,15 +60,8 @@ def test_a_cancelled_run_leaves_no_task_on_the_dask_scheduler(stack, endless, tm
     stack.wait_for(lambda: dask_tasks(stack.dask_address) == [], 60, "the scheduler to forget its tasks")
     assert set(dask_identity(stack.dask_address)["workers"]) == workers
     assert not left_of(tmp_path) and not (tmp_path / "out" / "result").exists()
-    [tracked] = [one for one in stack.experiment("pca") if one["info"]["run_id"] in mlflow_run(stack, run)]
+    [tracked] = stack.tracked("pca", run)
     assert tracked["info"]["status"] in ("KILLED", "FAILED")
-
-
-def mlflow_run(stack, run):
-    """Ids of the MLflow runs of a flow run."""
-    runs = stack.experiment("pca")
-    tags = {one["info"]["run_id"]: {tag["key"]: tag["value"] for tag in one["data"]["tags"]} for one in runs}
-    return [name for name, found in tags.items() if found.get("prefect.flow_run_id") == run["id"]]
 
 
 @needs_java
@@ -86,7 +69,7 @@ def test_a_cancelled_run_leaves_no_spark_application(stack, endless, tmp_path):
     with SparkCluster(tmp_path, n_workers=1) as cluster:
         endless["config"]["engine"] = {"kind": "spark", "address": cluster.address, "memory": "64MiB"}
         run = stack.submit("pca/pca", endless)
-        under_way(stack, run, 2)
+        stack.at_pass(run, 2)
         assert len(cluster.state()["activeapps"]) == 1
         ended, seconds = cancel(stack, run)
         print(f"cancelled and ended after {seconds:.1f} s")

@@ -227,7 +227,7 @@ class Network:
         subprocess.run(script, env=environment, check=True, capture_output=True, timeout=30)
 
     def start_minio(self):
-        """moto where MinIO would be: any keys do, but the names of buckets and objects are kept."""
+        """Start moto where MinIO would be: any keys do, but the names of buckets and objects are kept."""
         command = ["ip", "netns", "exec", f"{PREFIX}-minio", BIN / "moto_server", "-H", "0.0.0.0", "-p", "9000"]
         self.processes["minio"] = self.group.start(*command, env=os.environ)
         ready(self.processes["minio"], lambda: answers(self.at("minio", 9000)), 120)

@@ -1,5 +1,4 @@
-"""A Dask cluster whose workers are killed, stopped, short of memory, or of other versions: the right bits, or a line
-that says who, what and what to do."""
+"""A Dask cluster whose workers are killed, stopped, short of memory, or of other versions: right bits, or a line."""
 
 import logging
 import os
@@ -12,6 +11,7 @@ import time
 import numpy as np
 import pytest
 from distributed import get_worker
+from processes import wait_until
 from service.clusters import (
     N_ROWS,
     DaskCluster,
@@ -22,7 +22,6 @@ from service.clusters import (
     result_of,
     rows_in,
     say,
-    wait_until,
 )
 
 import lazypipe as lp

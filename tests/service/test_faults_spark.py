@@ -1,6 +1,5 @@
 """A standalone Spark cluster whose processes are killed: the right bits, or a line that says which task and why."""
 
-import json
 import os
 import re
 import signal
@@ -9,14 +8,14 @@ import sys
 
 import numpy as np
 import pytest
-from service.clusters import BIN, N_ROWS, SparkCluster, environment, needs_java, rows_in, wait_until
+from processes import wait_until
+from service.clusters import N_ROWS, SparkCluster, assert_same_bits, environment, kept, needs_java, rows_in, told
 
 pytestmark = needs_java
 
 DRIVER = """
-import json, os, signal, sys, time
-import numpy as np
-from service.clusters import Heard, SlowMoments, die, executors_in, plan_of, say
+import os, signal, sys, time
+from service.clusters import Heard, SlowMoments, die, executors_in, keep, plan_of, python_worker_of, say, tell
 import lazypipe as lp
 from lazypipe.progress import Progress
 
@@ -24,28 +23,18 @@ address, path, out, folder = sys.argv[1:]
 matrix = lp.open_matrix(path)
 
 
-def python_worker():
-    "One that a daemon of Python has forked."
-    children = [child for one in executors_in(folder) for child in one.children(recursive=True)]
-    daemons = [child.pid for child in children if "pyspark.daemon" in " ".join(child.cmdline())]
-    return next(child.pid for child in children if child.ppid() in daemons)
-
-
-def tell(name, **what):
-    print(name, json.dumps(what), flush=True)
-
-
 def fold(name, kill):
     heard = Heard(1, lambda: os.kill(kill(), signal.SIGKILL))
     engine.progress.listeners[:] = [heard]
     found = engine.fold(SlowMoments(), matrix, plan_of())
-    tell(name, seconds=time.monotonic() - heard.at, said=heard.texts())
-    np.savez(f"{out}/{name}.npz", weight=found.weight, mean=found.mean, variance=found.variance)
+    seconds = time.monotonic() - heard.at
+    keep(f"{out}/{name}.npz", found)
+    tell(name, seconds=seconds, said=heard.texts())
 
 
 with lp.open_engine("spark", address=address, memory="64MiB", progress=Progress()) as engine:
     tell("trace", **engine.trace())
-    fold("python", python_worker)
+    fold("python", lambda: python_worker_of(executors_in(folder)))
     fold("executor", lambda: executors_in(folder)[0].pid)
     heard = Heard()
     engine.progress.listeners[:] = [heard]
@@ -79,50 +68,32 @@ def trial(tmp_path_factory):
     matrix, wanted = rows_in(folder)
     with SparkCluster(folder) as cluster:
         command = (sys.executable, "-c", DRIVER, cluster.address, matrix.uri, folder, folder)
-        driver = cluster.start(*command, env=cluster.env)
-
-        def told(name, seconds=240):
-            def line():
-                text = driver.log.read_text()
-                assert driver.poll() is None or f"\n{name} " in f"\n{text}", text
-                return next((one for one in text.splitlines() if one.startswith(f"{name} {{")), "")
-
-            return json.loads(wait_until(line, seconds, name).partition(" ")[2])
-
-        yield cluster, driver, told, folder, wanted
-
-
-def assert_right(folder, name, wanted):
-    with np.load(folder / f"{name}.npz") as found:
-        assert found["weight"] == N_ROWS
-        np.testing.assert_array_equal(found["mean"], wanted.mean)
-        np.testing.assert_array_equal(found["variance"], wanted.variance)
+        yield cluster, cluster.start(*command), folder, wanted
 
 
 def test_the_application_is_found_by_its_trace(trial):
-    cluster, _, told, *_ = trial
-    trace = told("trace")
+    cluster, driver, *_ = trial
+    trace = told(driver, "trace")
     assert trace["application_id"] in [one["id"] for one in cluster.state()["activeapps"]]
     assert trace["dashboard"].startswith("http://")
 
 
 def test_a_killed_python_worker_costs_no_bit(trial):
-    _, _, told, folder, wanted = trial
-    print(f"Python worker killed: right answer {told('python')['seconds']:.1f} s later")
-    assert_right(folder, "python", wanted)
+    _, driver, folder, wanted = trial
+    print(f"Python worker killed: right answer {told(driver, 'python')['seconds']:.1f} s later")
+    assert_same_bits(kept(folder / "python.npz"), wanted)
 
 
 def test_a_killed_executor_costs_no_bit_and_is_told(trial):
-    _, _, told, folder, wanted = trial
-    found = told("executor")
+    _, driver, folder, wanted = trial
+    found = told(driver, "executor")
     print(f"executor killed: right answer {found['seconds']:.1f} s later")
-    assert_right(folder, "executor", wanted)
+    assert_same_bits(kept(folder / "executor.npz"), wanted)
     assert [text for text in found["said"] if text.startswith("lost")], found["said"]
 
 
 def test_a_task_that_is_refused_memory_is_named(trial):
-    told = trial[2]
-    error = told("memory")["error"]
+    error = told(trial[1], "memory")["error"]
     assert re.match(
         r'spark: the worker executor \d+ of \S+ had no memory for "pass 1", task \d+ of \d+ \(rows \d+ to \d+\): '
         r"Unable to allocate 1.00 PiB .*; the plan allows 1MiB a task and .*Lower the budget",
@@ -131,14 +102,14 @@ def test_a_task_that_is_refused_memory_is_named(trial):
 
 
 def test_what_a_python_worker_logs_reaches_the_driver_with_its_name(trial):
-    said = trial[2]("said")["said"]
+    said = told(trial[1], "said")["said"]
     ours = [(worker, text) for worker, text in said if text.startswith("slow")]
     assert sorted(text for _, text in ours) == [f"slow {i}" for i in range(3)]
     assert all(re.match(r"executor \d+ of \S+", worker) for worker, _ in ours), ours
 
 
 def test_a_task_whose_process_dies_each_time_is_named(trial):
-    error = trial[2]("died")["error"]
+    error = told(trial[1], "died")["error"]
     assert re.match(
         r'spark: "pass 1", task 3 of 4 \(rows 200 to 300\) failed 4 times, last at executor \d+ of \S+: its process '
         r"died, most likely out of memory \(.*\); the plan allows 1MiB a task",
@@ -148,14 +119,14 @@ def test_a_task_whose_process_dies_each_time_is_named(trial):
 
 def test_another_python_is_named(trial):
     """The workers are told that the driver has 3.10: they refuse it as they would a real one."""
-    error = trial[2]("version")["error"]
+    error = told(trial[1], "version")["error"]
     own = "{}.{}".format(*sys.version_info)
     assert re.match(rf"spark: the workers of spark://\S+ have Python {own}, the driver 3\.10\. Install Python 3", error)
 
 
 def test_a_killed_driver_leaves_no_application_and_no_executor(trial):
-    cluster, driver, told, *_ = trial
-    told("waiting")
+    cluster, driver, *_ = trial
+    told(driver, "waiting")
     wait_until(cluster.executors, 60, "executors")
     processes = [one for executor in cluster.executors() for one in (executor, *executor.children(True))]
     os.killpg(driver.pid, signal.SIGKILL)
@@ -331,9 +302,8 @@ def test_a_master_with_no_executor_to_give_is_told_while_it_is_waited_for(small,
 def test_executors_that_come_and_go_with_the_work_are_waited_for_and_missed_in_a_line(small, tmp_path):
     """Those that are let go are no loss, and the tasks' patience begins with the tasks."""
     matrix, _ = rows_in(tmp_path)
-    work = ("org.apache.spark.deploy.worker.Worker", "-c", 1, "-m", "1g", "-d", tmp_path, small.address)
-    worker = small.start(BIN / "spark-class", *work)
-    wait_until(lambda: (small.state() or {}).get("workers"), 120, "the worker")
+    worker = small.start_worker(0)
+    small.wait_for_workers(1)
     (tmp_path / "spark-defaults.conf").write_text("".join(f"{name} {value}\n" for name, value in DYNAMIC.items()))
     driver = subprocess.Popen(
         [sys.executable, "-c", NO_EXECUTOR, small.address, matrix.uri], cwd=tmp_path, text=True,

@@ -1,16 +1,14 @@
 """Spark with a process that stands still for good: the right bits on another host, or a line and an end that works."""
 
-import json
 import os
 import re
 import signal
 import sys
 import time
 
-import numpy as np
 import pytest
 from processes import Processes, wait_until
-from service.clusters import BIN, N_ROWS, SparkCluster, environment, needs_java, rows_in
+from service.clusters import SparkCluster, assert_same_bits, environment, kept, needs_java, rows_in, told
 
 from lazypipe.engines.spark_session import FAULTS
 
@@ -18,10 +16,9 @@ pytestmark = needs_java
 CHOSEN = ", ".join(f"{name.removeprefix('spark.')} {value}" for name, value in FAULTS.items())
 
 DRIVER = """
-import json, os, signal, sys, time
-import numpy as np
+import os, signal, sys, time
 import psutil
-from service.clusters import Heard, SlowMoments, executors_in, plan_of
+from service.clusters import Heard, SlowMoments, executors_in, keep, plan_of, python_worker_of, tell
 import lazypipe as lp
 from lazypipe.engines import spark_still
 from lazypipe.progress import Progress
@@ -31,16 +28,8 @@ spark_still.STILL_SECONDS = float(still[0]) if still else spark_still.STILL_SECO
 matrix = lp.open_matrix(path)
 
 
-def tell(name, **what):
-    print(name, json.dumps(what), flush=True)
-
-
 def python_worker():
-    "One that a daemon of Python has forked."
-    parents = executors_in(folder) if address != "None" else [psutil.Process()]
-    children = [child for one in parents for child in one.children(recursive=True) if child.status() != "zombie"]
-    daemons = [child.pid for child in children if "pyspark.daemon" in " ".join(child.cmdline())]
-    return next(child.pid for child in children if child.ppid() in daemons)
+    return python_worker_of(executors_in(folder) if address != "None" else [psutil.Process()])
 
 
 def fold(name, freeze):
@@ -53,7 +42,7 @@ def fold(name, freeze):
     heard = Heard(1, stop)
     engine.progress.listeners[:] = [heard, lambda event: hasattr(event, "worker") and tell("said", text=event.text)]
     found = engine.fold(SlowMoments(), matrix, plan_of())
-    np.savez(f"{out}/{name}.npz", weight=found.weight, mean=found.mean, variance=found.variance)
+    keep(f"{out}/{name}.npz", found)
     tell(name, seconds=time.monotonic() - heard.at, said=heard.texts())
     return heard, stopped[0]
 
@@ -84,31 +73,10 @@ def trial(tmp_path_factory):
     matrix, wanted = rows_in(folder)
     with SparkCluster(folder, n_workers=0) as cluster:
         for i, host in enumerate(("127.0.0.2", "127.0.0.3")):
-            (folder / f"worker{i}").mkdir()
-            work = ("org.apache.spark.deploy.worker.Worker", "--host", host, "-c", 1, "-m", "1g")
-            place = ("-d", folder / f"worker{i}", cluster.address)
-            cluster.start(BIN / "spark-class", *work, *place, env={**cluster.env, "SPARK_LOCAL_IP": host})
-        wait_until(lambda: len((cluster.state() or {}).get("workers", ())) == 2, 120, "the workers")
+            cluster.start_worker(i, host)
+        cluster.wait_for_workers(2)
         driver = cluster.start(sys.executable, "-c", DRIVER, cluster.address, matrix.uri, folder, folder)
         yield driver, folder, wanted
-
-
-def told(driver, name, seconds=300):
-    """What the driver tells by a name, once it does."""
-
-    def line():
-        text = driver.log.read_text()
-        assert driver.poll() is None or f"\n{name} " in f"\n{text}", text
-        return next((one for one in text.splitlines() if one.startswith(f"{name} {{")), "")
-
-    return json.loads(wait_until(line, seconds, name).partition(" ")[2])
-
-
-def assert_right(folder, name, wanted):
-    with np.load(folder / f"{name}.npz") as found:
-        assert found["weight"] == N_ROWS
-        np.testing.assert_array_equal(found["mean"], wanted.mean)
-        np.testing.assert_array_equal(found["variance"], wanted.variance)
 
 
 def test_a_frozen_python_worker_costs_seconds_where_there_is_another_host(trial):
@@ -116,7 +84,7 @@ def test_a_frozen_python_worker_costs_seconds_where_there_is_another_host(trial)
     seconds = told(driver, "python")["seconds"]
     gone = told(driver, "python_gone")
     print(f"Python worker frozen: right answer {seconds:.1f} s later, its end {gone['seconds']:.1f} s after ({CHOSEN})")
-    assert_right(folder, "python", wanted)
+    assert_same_bits(kept(folder / "python.npz"), wanted)
     assert gone["gone"]
 
 
@@ -125,7 +93,7 @@ def test_a_frozen_executor_costs_seconds_and_is_taken_for_lost(trial):
     seconds = told(driver, "executor")["seconds"]
     lost = told(driver, "executor_lost")
     print(f"executor frozen: right answer {seconds:.1f} s later, taken for lost {lost['seconds']:.1f} s ({CHOSEN})")
-    assert_right(folder, "executor", wanted)
+    assert_same_bits(kept(folder / "executor.npz"), wanted)
     assert [text for text in lost["said"] if text.startswith("lost")], lost
 
 

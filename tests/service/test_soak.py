@@ -2,12 +2,11 @@
 
 import json
 import sys
-from pathlib import Path
 
 import pytest
+from prefect_server import ROOT
 from processes import process
 
-ROOT = Path(__file__).resolve().parents[2]
 RUNS = 10
 MORE_FILES = 40  # what pools of connections open as they fill
 MORE_OF_POSTGRES = 1500  # a process a connection, each with some fifty

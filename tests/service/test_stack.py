@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import psutil
-import pytest
 from prefect_server import ROOT
 from service.clusters import needs_java
 from service.stacks import stack_in
@@ -36,14 +35,6 @@ def listening(folder: Path) -> list[tuple[str, int, str]]:
 def states(status: subprocess.CompletedProcess) -> dict[str, str]:
     """The state of each server in a printed table."""
     return {line.split()[0]: line.split()[1] for line in status.stdout.splitlines()[2:] if len(line.split()) > 3}
-
-
-@pytest.fixture
-def project(tmp_path):
-    """A project with no deployments."""
-    folder = tmp_path / "project"
-    folder.mkdir()
-    return folder
 
 
 def test_every_server_answers_and_the_deployments_are_registered(stack):
@@ -200,7 +191,7 @@ def test_down_leaves_a_process_alone_that_has_the_number_of_one_that_ended(proje
         try:
             folder = stack.folder / "processes"
             folder.mkdir()
-            record = {"name": "mlflow", "pid": other.pid, "started": time.time() - 3600, "log": "", "address": ""}
+            record = {"name": "mlflow", "pid": other.pid, "started": time.time() - 3600}
             (folder / "mlflow.json").write_text(json.dumps(record))
             assert stack.verb("down").returncode == 0
             assert other.poll() is None

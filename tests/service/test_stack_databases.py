@@ -15,17 +15,10 @@ from service.stacks import stack_in
 from flows.stack import postgres
 from flows.stack.config import StackConfig
 from flows.stack.processes import records
+from lazypipe.errors import ConfigError
 
 no_postgres = postgres.impossible(StackConfig(folder="/tmp/lazypipe-test"))
 needs_postgres = pytest.mark.skipif(bool(no_postgres), reason=f"PostgreSQL cannot run here: {no_postgres}")
-
-
-@pytest.fixture
-def project(tmp_path):
-    """A project with no deployments."""
-    folder = tmp_path / "project"
-    folder.mkdir()
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +39,7 @@ def test_without_postgresql_the_data_are_in_sqlite_with_a_warning(tmp_path, monk
     monkeypatch.setattr(postgres, "PLACES", ())
     config = StackConfig(folder=str(tmp_path))
     assert postgres.chosen(config) == ("sqlite", "it is not installed")
-    with pytest.raises(postgres.ConfigError, match="--database postgres: it is not installed"):
+    with pytest.raises(ConfigError, match="--database postgres: it is not installed"):
         postgres.chosen(config.model_copy(update={"database": "postgres"}))
 
 
@@ -60,7 +53,7 @@ def test_sqlite_on_request_answers_and_is_found_again(project):
         assert stack.verb("down").returncode == 0
         config = StackConfig(folder=str(stack.folder))
         assert postgres.chosen(config).kind == "sqlite"
-        with pytest.raises(postgres.ConfigError, match="holds data in sqlite"):
+        with pytest.raises(ConfigError, match="holds data in sqlite"):
             postgres.chosen(config.model_copy(update={"database": "postgres"}))
 
 

@@ -12,15 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from processes import free_ports, listens, process, ready
-from service.clusters import needs_java
+from service.clusters import BIN, ROOT, needs_java
 
 from lazypipe.shipping import pack
 
-BIN = Path(sys.executable).parent
-ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = Path(np.__file__).parents[1]
 PCA = ("--n-components", "4", "--solver", "gradient", "--tol", "1e-3", "--engine.memory", "64MiB")
-
 
 pytestmark = needs_java
 

@@ -9,6 +9,7 @@ import numpy as np
 import psutil
 import pytest
 from prefect_server import PREFECT
+from service.stacks import processes_of
 
 from flows import _vanished
 from jobs.pca import PCAConfig
@@ -37,10 +38,7 @@ def slow(tmp_path):
 def pool(stack, name):
     """A work pool of its own, and a deployment of pca on it; yields what starts a worker of it."""
     stack.post("/work_pools/", name=name, type="process").raise_for_status()
-    model = stack.deployment("pca/pca")
-    kept = ("flow_id", "entrypoint", "path", "pull_steps", "enforce_parameter_schema", "parameters")
-    body = {key: model[key] for key in kept if model.get(key) is not None}
-    stack.post("/deployments/", **body, name=name, work_pool_name=name).raise_for_status()
+    stack.copy_of("pca/pca", name=name, work_pool_name=name)
     started = []
 
     def start(**environment):
@@ -70,35 +68,12 @@ def pool(stack, name):
         stack.api.delete(f"/work_pools/{name}")
 
 
-def processes_of(run):
-    """Of a flow run, by their environment."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get("PREFECT__FLOW_RUN_ID") == run["id"]:
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
-
-
-def under_way(stack, run):
-    """Once its progress tells of a pass."""
-
-    def found():
-        asked = {"flow_run_id": {"any_": [run["id"]]}, "key": {"any_": ["pca-progress"]}}
-        progress = stack.post("/artifacts/filter", artifacts=asked).raise_for_status().json()
-        return progress and progress[0]["description"].startswith("pass ")
-
-    stack.wait_for(found, 300, "the passes of the run")
-
-
 def test_a_run_whose_worker_is_killed_ends_once_and_right(stack, slow, tmp_path):
     with pool(stack, "doomed") as start:
         worker = start()
         engine = {"kind": "dask", "address": stack.dask_address, "memory": "64MiB"}
         run = stack.submit("pca/doomed", {"config": slow | {"engine": engine}})
-        under_way(stack, run)
+        stack.at_pass(run, 1)
         worker.kill()
         worker.wait()
         worker.stdout.close()
@@ -116,19 +91,14 @@ def test_a_run_whose_worker_is_killed_ends_once_and_right(stack, slow, tmp_path)
     assert "components.npy" in arrays
     for name in arrays:
         assert (tmp_path / "alone" / name).read_bytes() == (tmp_path / "result" / name).read_bytes(), name
-    tracked = [
-        one
-        for one in stack.experiment("pca")
-        if {"key": "prefect.flow_run_id", "value": run["id"]} in one["data"]["tags"]
-    ]
-    assert [one["info"]["status"] for one in tracked] == ["FINISHED"]
+    assert [one["info"]["status"] for one in stack.tracked("pca", run)] == ["FINISHED"]
 
 
 def test_a_run_that_is_cancelled_after_its_worker_was_killed_ends_itself(stack, slow):
     with pool(stack, "orphaned") as start:
         worker = start()
         run = stack.submit("pca/orphaned", {"config": slow | ENDLESS})
-        under_way(stack, run)
+        stack.at_pass(run, 1)
         worker.kill()
         worker.wait()
         stack.post(f"/flow_runs/{run['id']}/set_state", state={"type": "CANCELLING"})
@@ -153,7 +123,7 @@ def _vanish(stack, slow):
     with pool(stack, "gone") as start:
         worker = start(PREFECT_FLOWS_HEARTBEAT_FREQUENCY="30")
         run = stack.submit("pca/gone", {"config": slow | ENDLESS})
-        under_way(stack, run)
+        stack.at_pass(run, 1)
         worker.send_signal(signal.SIGKILL)
         worker.wait()
         for process in processes_of(run):

@@ -16,6 +16,8 @@ BUCKET = "bucket"
 
 @dataclass(frozen=True)
 class Request:
+    """What was asked, and what moto answered."""
+
     method: str
     path: str
     query: str
@@ -25,6 +27,8 @@ class Request:
 
 
 class Quiet(WSGIRequestHandler):
+    """Writes no line a request."""
+
     def log_request(self, *_: Any) -> None:
         pass
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from lazypipe.errors import ConfigError, DataError
-from lazypipe.io.array import ArrayMatrix
+from lazypipe.io.array import ArrayMatrix, require_unmasked
 from lazypipe.io.formats import Format, format_of, suffixes_of, unknown
 from lazypipe.io.matrix import Matrix
 from lazypipe.io.recordings.options import Options, checked_options
@@ -18,11 +18,11 @@ from lazypipe.io.recordings.recording import Recording
 from lazypipe.io.recordings.several import checked_starts, join
 from lazypipe.io.recordings.shapes import flat_shape, frame_shape, sample_dtype
 from lazypipe.io.sources import require_there
-from lazypipe.stores import AnyPath, path_of
+from lazypipe.stores import AnyPath, Place, path_of
 
 __all__ = ["Recording", "open_recording"]
 
-Source: TypeAlias = str | Path | np.ndarray | Recording | Matrix
+Source: TypeAlias = str | AnyPath | np.ndarray | Recording | Matrix
 
 
 # Of each, ``module`` has ``open_source(path, options) -> Recording``.
@@ -85,11 +85,9 @@ def _open_one(source: Any, options: Options) -> Recording:
         if not options.given:
             return source
         recording = source
-    elif isinstance(source, np.ma.MaskedArray):
-        raise DataError("<array>: is masked, which recordings are not. Fill it with NaN: array.filled(np.nan).")
     elif isinstance(source, np.ndarray):
         recording = _from_array(source)
-    elif isinstance(source, (str, Path)):
+    elif isinstance(source, (str, Path, Place)):
         path = path_of(source)
         require_there(path)
         module = _format_of(path, options).load(__name__)
@@ -109,6 +107,7 @@ def _open_one(source: Any, options: Options) -> Recording:
 
 def _from_array(array: np.ndarray) -> Recording:
     """An array (n,), (n, channels) or (n, height, width); one that is not contiguous may be copied."""
+    require_unmasked(array, "<array>")
     sample_dtype(array.dtype, "<array>")
     matrix = ArrayMatrix(array.reshape(flat_shape(array.shape, "<array>")))
     return Recording(matrix, sample_shape=frame_shape(array.shape))

@@ -12,8 +12,9 @@ import numpy as np
 
 from lazypipe.blocks import Span
 from lazypipe.io.matrix import Dense, Matrix, OverMatrix, Unmapped
+from lazypipe.sizes import MIB
 
-SLAB_NBYTES = 4 * 1024**2  # of rows read at once to pick columns from: they stay in the caches
+SLAB_NBYTES = 4 * MIB  # of rows read at once to pick columns from: they stay in the caches
 
 
 @dataclass(frozen=True, eq=False)

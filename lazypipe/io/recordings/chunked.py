@@ -20,9 +20,10 @@ from lazypipe.io.matrix import Dense, Piece, Unmapped
 from lazypipe.io.raw_rows import SCRATCH_NBYTES
 from lazypipe.io.recordings.shapes import flat_shape
 from lazypipe.io.sources import checked_rectangle, fingerprint_files, one_line
+from lazypipe.sizes import MIB
 from lazypipe.stores import RANGES_NBYTES, is_remote
 
-KEPT_NBYTES = 64 * 1024**2  # a longer band is decoded again by the next block rather than kept
+KEPT_NBYTES = 64 * MIB  # a longer band is decoded again by the next block rather than kept
 UNREADABLE = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # of h5py and zarr at damaged chunks
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import h5py
 
-from lazypipe.errors import DataError
+from lazypipe.errors import DataError, LazypipeError
 from lazypipe.io.hdf5_file import hdf5_file
 from lazypipe.io.matrix import Matrix
 from lazypipe.io.raw_rows import SCRATCH_NBYTES, RawRowsMatrix, Segment
@@ -25,27 +25,37 @@ from lazypipe.stores import AnyPath, Place, path_of
 
 
 @contextmanager
-def h5_file(path: str | AnyPath) -> Iterator[h5py.File]:
+def h5_file(path: AnyPath) -> Iterator[h5py.File]:
+    """The open file, to look at its metadata; DataError where it is none, damaged, or not to be read."""
+    with _opened(path) as file, _damage_told(path):
+        yield file
+
+
+def _opened(path: AnyPath) -> h5py.File:
     """The open file; DataError where it is none, damaged, or not to be read.
 
     Without HDF5's own cache of chunks (the reader keeps what it needs), and without a lock where the file
     system has none.
     """
     try:
-        file = hdf5_file(path_of(path), rdcc_nbytes=0, locking="best-effort")
+        return hdf5_file(path, rdcc_nbytes=0, locking="best-effort")
     except PermissionError as error:
         raise DataError(f"{path}: cannot be read ({one_line(error)}). Check its rights.") from error
     except UNREADABLE as error:
         raise DataError(
             f"{path}: is not an HDF5 file, or a damaged one ({one_line(error)}). Write or copy it again."
         ) from error
-    with file:
-        try:
-            yield file
-        except DataError:
-            raise
-        except UNREADABLE as error:
-            raise DataError(f"{path}: is a damaged HDF5 file ({one_line(error)}). Write or copy it again.") from error
+
+
+@contextmanager
+def _damage_told(path: AnyPath) -> Iterator[None]:
+    """DataError for what h5py raises at damaged metadata."""
+    try:
+        yield
+    except LazypipeError:
+        raise
+    except UNREADABLE as error:
+        raise DataError(f"{path}: is a damaged HDF5 file ({one_line(error)}). Write or copy it again.") from error
 
 
 @dataclass(frozen=True)
@@ -61,10 +71,13 @@ class H5Samples(ChunkedMatrix):
     @contextmanager
     def array(self) -> Iterator[Any]:
         """The open dataset."""
-        with h5_file(self.uri) as file:
-            if not isinstance(file.get(self.name), h5py.Dataset):
+        path = path_of(self.uri)
+        with _opened(path) as file:
+            with _damage_told(path):
+                dataset = file.get(self.name)
+            if not isinstance(dataset, h5py.Dataset):
                 raise DataError(f"{self.uri}: has lost its dataset {self.name!r}. Open it again.")
-            yield file[self.name]
+            yield dataset  # what its caller does with it is not the file's fault
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from lazypipe.io.recordings.options import Options
 from lazypipe.io.recordings.raw_file import raw_matrix
 from lazypipe.io.recordings.recording import Recording
 from lazypipe.io.sources import one_line
+from lazypipe.sizes import MIB
 from lazypipe.stores import AnyPath
 
 # Of imDatPrb_type, as in SpikeGLX's ProbeTable. Neuropixels 1.0 and their kin, and 3A, which have no type, have in
@@ -98,7 +99,7 @@ def meta_of(path: AnyPath) -> Meta | None:
     """The entries of a ``.meta`` file; None where SpikeGLX did not write it."""
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
-            lines = file.read(16 * 1024**2).splitlines()
+            lines = file.read(16 * MIB).splitlines()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({one_line(error)}). Check its rights.") from error
     entries = dict(line.strip().lstrip("~").split("=", 1) for line in lines if "=" in line)

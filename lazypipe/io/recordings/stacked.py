@@ -14,7 +14,7 @@ import numpy as np
 from lazypipe.blocks import Span
 from lazypipe.io.matrix import Dense, Matrix, Piece, Unmapped
 from lazypipe.io.raw_rows import RawRowsMatrix
-from lazypipe.io.sources import checked_rectangle
+from lazypipe.io.sources import checked_rectangle, touched
 
 MAX_OPEN_FILES = 100  # a reader of raw rows keeps its files open; a process may have 1,024
 
@@ -81,14 +81,8 @@ class StackedReader(Unmapped):
         """Fill ``out`` (len(rows), len(columns)) with that rectangle, cast to ``out.dtype``."""
         source = self._source
         checked_rectangle(rows, columns, source.shape, out, source.uri)
-        edges = source.edges
-        first = int(np.searchsorted(edges, rows.start, side="right")) - 1
-        for index in range(first, len(source.parts)):
-            start, stop = max(rows.start, edges[index]), min(rows.stop, edges[index + 1])
-            if start >= stop:
-                return
-            within = Span(start - edges[index], stop - edges[index])
-            self._reader(index).read(within, columns, out[start - rows.start : stop - rows.start])
+        for index, part, start in touched(rows, source.edges):
+            self._reader(index).read(part, columns, out[start - rows.start :][: len(part)])
 
     def _reader(self, index: int) -> Any:
         if self._open is None or self._open[0] != index:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,14 +10,13 @@ from typing import Any
 import numpy as np
 import zarr
 
-from lazypipe.blocks import Span
 from lazypipe.io.matrix import Matrix, Piece
 from lazypipe.io.recordings.chunked import ChunkedMatrix
 from lazypipe.io.recordings.options import Options
 from lazypipe.io.recordings.rates import rate_among
 from lazypipe.io.recordings.recording import Recording
 from lazypipe.io.recordings.shapes import choose, flat_shape, frame_shape, is_samples, sample_dtype
-from lazypipe.io.zarr import array_at, arrays_in, files_of, matrix_of, open_node
+from lazypipe.io.zarr import array_at, arrays_in, files_of, matrix_of, open_node, pieces_of
 from lazypipe.stores import AnyPath, path_of
 
 
@@ -33,17 +31,11 @@ class ZarrSamples(ChunkedMatrix):
 
     def files(self) -> tuple[str, ...]:
         """Those of the chunks and of the metadata."""
-        return tuple(str(file) for file in files_of(path_of(self.uri), self.name))
+        return tuple(str(file) for file in files_of(self.uri, self.name))
 
     def pieces(self) -> tuple[Piece, ...]:
-        """A piece a chunk file: the last numbers of its path count chunks along each axis."""
-        pieces = []
-        for file in self.files():
-            numbers = re.findall(r"\d+", file.removeprefix(f"{self.uri}/{self.name}"))
-            if len(numbers) >= len(self.chunks) and file[-1].isdigit():
-                first = int(numbers[-len(self.chunks)]) * self.chunks[0]
-                pieces.append(Piece(file, Span(first, min(first + self.chunks[0], self.shape[0]))))
-        return tuple(sorted(pieces, key=lambda piece: (piece.rows, piece.path)))
+        """A piece a chunk file."""
+        return pieces_of(self.uri, self.name, self.chunks, self.shape[0])
 
 
 def open_source(path: AnyPath, options: Options) -> Recording:

@@ -63,8 +63,7 @@ def from_counts(counts: Counts, options: Options, uri: str) -> Spikes:
     """A count of 3 gives its sample three times. Units are 0 to n_units - 1, the columns.
 
     Peak memory: a block, and 16 bytes a spike; of several units some 40. Raises DataError for counts that are
-    negative, fractional, not finite, or too many in one sample;
-    ConfigError for options that are of times.
+    negative, fractional, not finite, or too many in one sample; ConfigError for options that are of times.
     """
     if options.times in PER_SECOND:
         raise ConfigError(f"{uri}: these are counts, one a sample. Leave out times={options.times!r}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import h5py
 import numpy as np
 
-from lazypipe.errors import ConfigError, DataError
+from lazypipe.errors import ConfigError, DataError, LazypipeError
 from lazypipe.io.hdf5_file import hdf5_file
 from lazypipe.io.sources import one_line
 from lazypipe.io.spikes.options import Options
@@ -29,7 +29,9 @@ def read(path: AnyPath, options: Options) -> Spikes:
     try:
         with hdf5_file(path) as file:
             return _of_units(file, options, uri)
-    except (OSError, KeyError, RuntimeError, TypeError) as error:  # h5py raises all of them for damaged files
+    except LazypipeError:
+        raise
+    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:  # of h5py at damaged files
         raise DataError(f"{uri}: is not a readable NWB file ({one_line(error)}). Write or copy it again.") from error
 
 

@@ -16,7 +16,7 @@ from lazypipe.io.spikes.clock import PER_SECOND
 from lazypipe.io.spikes.memory import from_array, from_mapping, of_units
 from lazypipe.io.spikes.options import Options, checked_options
 from lazypipe.io.spikes.spikes import Spikes
-from lazypipe.stores import AnyPath, path_of
+from lazypipe.stores import AnyPath, Place, path_of
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ IN_MEMORY = ("counts",)
 
 
 def read_spikes(
-    source: str | Path | np.ndarray | Mapping[Any, Any] | Spikes,
+    source: str | AnyPath | np.ndarray | Mapping[Any, Any] | Spikes,
     *,
     times: str | None = None,
     sampling_rate: float | None = None,
@@ -85,7 +85,7 @@ def read_spikes(
     if isinstance(source, (np.ndarray, list, tuple)):
         _require_taken(options, IN_MEMORY, "<spikes>")
         return from_array(source, options)
-    if not isinstance(source, (str, Path)):
+    if not isinstance(source, (str, Path, Place)):
         raise DataError(
             f"{type(source).__name__}: cannot be read as spikes. "
             f"Pass a path, a dict {{unit id: samples}}, or an array of one unit's samples."
@@ -120,7 +120,7 @@ def _format_of(path: AnyPath) -> SpikeFormat:
     raise DataError(f"{path}: {unknown(path)}. Known formats: {known}.")
 
 
-def is_in_seconds(source: str | Path) -> bool:
+def is_in_seconds(source: str | AnyPath) -> bool:
     """Whether the format of a file says that its times are in seconds: NWB, whatever its name."""
     path = path_of(source)
     return path.exists() and _format_of(path).module == "nwb"

@@ -59,8 +59,11 @@ def _stripped(raw: bytes, is_first: bool) -> bytes:
 
 
 def _parsed(text: bytes, fractional: bool, first_line: int, path: AnyPath) -> np.ndarray:
-    """Arrow's reader, 20 times as fast as Python, knows no line of blanks and no plus sign: what it refuses is
-    read line by line, which also finds the line that is no number."""
+    """The numbers of a text, one a line.
+
+    Arrow's reader is 20 times as fast as Python, but knows no line of blanks and no plus sign: what it refuses is
+    read line by line, which also finds the line that is no number.
+    """
     if not text.strip():
         return np.zeros(0, np.int64)
     kinds = (pa.float64(),) if fractional else (pa.int64(), pa.float64())

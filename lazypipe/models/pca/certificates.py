@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-MEANINGLESS = 0.5  # radians
-
 
 class Certificate(NamedTuple):
+    """How sure the k leading pairs are."""
+
     gaps: np.ndarray  # (k,) to the nearest other eigenvalue, at least; 0 where it cannot be told
     eigenvalue_bounds: np.ndarray  # (k,) |λ - θ| at most
     angle_bounds: np.ndarray  # (k,) radians; π/2 says nothing
@@ -55,7 +55,7 @@ def certificate(
     return Certificate(gaps, bounds, angles, [(i, i + 1) for i in range(last) if blurred[i]])
 
 
-def told(close: list[tuple[int, int]], values: np.ndarray, n_rows: float) -> str:
+def told(close: list[tuple[int, int]], n_rows: float) -> str:
     """The pairs as a sentence, components counted from 1; nothing where there are none."""
     if not close:
         return ""

@@ -253,9 +253,8 @@ def _covariance(wanted: Wanted) -> Choice:
     moments = None
     if wanted.asked.nan == "mean" or wanted.asked.scales_about_zero:
         moments = plan_moments(matrix, wanted.asked, wanted.host)
-    passes = 1 + (wanted.asked.nan == "mean") + wanted.asked.scales_about_zero
     choice = Choice("covariance", "columns", wanted.k, 0, _no_plan(), product, cut, None, moments)
-    return _planned(choice, wanted, passes)
+    return _planned(choice, wanted, 1 if moments is None else 2)
 
 
 def _eigenvalues(n: int) -> Operations:

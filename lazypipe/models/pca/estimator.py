@@ -6,7 +6,7 @@ import json
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from lazypipe.io import open_matrix
 from lazypipe.io.matrix import Matrix
 from lazypipe.io.sources import one_line
 from lazypipe.models.covariance import require_lasting
+from lazypipe.models.parameters import Parameterised
 from lazypipe.models.pca.certificates import certificate, told
 from lazypipe.models.pca.choice import Choice, Solver, choose
 from lazypipe.models.pca.fitting import Fitted, Iteration, fit
@@ -28,16 +29,12 @@ from lazypipe.plan import Plan, or_say_what_fits
 from lazypipe.progress import PassDone
 from lazypipe.stores import AnyPath, is_remote, path_of
 
-SOLVERS = ("auto", "gradient", "deflation", "gram", "covariance")
-PARAMETERS = (
-    "n_components", "solver", "tol", "max_passes", "step", "seed", "center", "scale", "nan", "row_weights",
-)  # fmt: skip
 SAVED = ("components", "mean", "explained_variance", "explained_variance_ratio", "residuals")
 ROUNDING = {4: 2.0, 8: 64.0}  # units, of float32 products summed in float64, and of float64 throughout
 REMEDY = "or ask for fewer components (n_components)."
 
 
-class PCA:
+class PCA(Parameterised):
     """Leading principal components of a matrix read in place, with a residual for each.
 
     Parameters
@@ -85,7 +82,8 @@ class PCA:
     Notes
     -----
     Works on the shorter side of the matrix that the source can deliver. Peak memory is that of
-    ``plan_``: a few blocks, and n x p vectors for n the shorter side and p = max(n_components + 6, 16).
+    ``plan_``: a few blocks, and n x p vectors for n the shorter side and p = max(n_components + 6, 16);
+    with "gram" and "covariance" a few matrices of 8 n_rows² or 8 n_columns² bytes.
     Method: Knyazev, SIAM J. Sci. Comput. 23 (2001); Halko, Martinsson, Tropp, SIAM Review 53 (2011).
     """
 
@@ -183,7 +181,7 @@ class PCA:
             )
         if self.close_pairs_:
             warnings.warn(
-                "PCA: " + told(self.close_pairs_, self.explained_variance_, self.n_samples_),
+                "PCA: " + told(self.close_pairs_, self.n_samples_),
                 ClosePairWarning,
                 stacklevel=3,
             )
@@ -245,30 +243,15 @@ class PCA:
         return (rows if self.scale_ is None else rows * self.scale_) + self.mean_
 
     def fit_transform(self, source: Any, y: None = None, *, engine: Engine | None = None) -> np.ndarray:
-        """``fit`` and ``transform`` of the same source."""
+        """``fit`` and ``transform`` of the same source: scores (n_rows, n_components), in one more pass."""
         matrix = open_matrix(source)
-        return self.fit(matrix, engine=engine).transform(matrix)
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The parameters, as scikit-learn asks for them."""
-        return {name: getattr(self, name) for name in PARAMETERS}
-
-    def set_params(self, **params: Any) -> PCA:
-        """Change parameters by name."""
-        for name, value in params.items():
-            if name not in self.get_params():
-                raise ConfigError(f"PCA has no parameter {name!r}. It has {', '.join(self.get_params())}.")
-            setattr(self, name, value)
-        return self
-
-    def __repr__(self) -> str:
-        return f"PCA({', '.join(f'{name}={value!r}' for name, value in self.get_params().items())})"
+        return self.fit(matrix, engine=engine).transform(matrix, engine=engine)
 
     def _check(self) -> None:
         if not isinstance(self.n_components, int | np.integer) or self.n_components < 1:
             raise ConfigError(f"n_components: {self.n_components!r} is not a number of components. Give 1 or more.")
-        if self.solver not in SOLVERS:
-            raise ConfigError(f"solver: {self.solver!r} is not one of {', '.join(SOLVERS)}.")
+        if self.solver not in get_args(Solver):
+            raise ConfigError(f"solver: {self.solver!r} is not one of {', '.join(get_args(Solver))}.")
         for name, kind in (("tol", int | float | np.floating), ("max_passes", int | np.integer | None)):
             if not isinstance(getattr(self, name), kind):
                 raise ConfigError(f"{name}: {getattr(self, name)!r} is no number. Give one, or leave it out.")
@@ -305,7 +288,7 @@ class PCA:
             "n_components": int(self.n_components),
             "width": choice.width,
             "max_blocks": choice.max_blocks,
-            "seed": self.seed,
+            "seed": int(self.seed),
             "step": self.step,
             **asked.describe(),
         }

@@ -37,6 +37,8 @@ class Iteration(NamedTuple):
 
 
 class Fitted(NamedTuple):
+    """What a solver found, on which side, and the components of it."""
+
     side: Side
     ritz: Ritz
     found: Components

@@ -55,30 +55,25 @@ class LongSide:
         return product / self.degrees
 
     def covariance(self) -> np.ndarray:
-        """C itself, in one pass (two where gaps are filled with means)."""
-        problem = self.problem
-        ddof = 1 if problem.asked.center else 0
+        """C itself, in one pass; in two where gaps are filled with means, or scales are wanted about zero."""
+        problem, asked = self.problem, self.problem.asked
+        moments = problem.moments() if problem.choice.moments is not None else None
+        filling = moments.mean if moments is not None and asked.nan == "mean" else None
+        ddof = 1 if asked.center else 0
         result, _ = folded(
-            problem.matrix,
-            ddof,
-            problem.asked,
-            problem.engine,
-            (problem.choice.product, problem.choice.moments if problem.asked.nan == "mean" else None),
-            problem.journal.folder,
+            problem.matrix, ddof, asked, problem.engine, problem.choice.product, filling, problem.journal.folder
         )
-        self.n_passes += 1 + (problem.asked.nan == "mean")
-        self.mean = result.mean if problem.asked.center else np.zeros_like(result.mean)
+        self.n_passes += 1 + (moments is not None)
+        self.mean = result.mean if asked.center else np.zeros_like(result.mean)
         self.n_omitted = problem.matrix.shape[0] - result.n_rows
-        self.degrees = problem.asked.degrees(result.weight)
+        self.degrees = asked.degrees(result.weight)
         covariance = result.covariance
-        self.fill = result.mean if problem.asked.nan == "mean" else None
-        if problem.asked.scale:
+        self.fill = result.mean if asked.nan == "mean" else None
+        if asked.scale:
             mean, variance = result.mean, covariance.diagonal()
-            if problem.asked.scales_about_zero:  # a difference of moments would have lost it
-                moments = problem.moments()
+            if moments is not None and asked.scales_about_zero:  # a difference of moments would have lost it
                 mean, variance = moments.mean, moments.variance
-                self.n_passes += 1
-            self.scale, self.n_constant = column_scale(problem.matrix, problem.asked, mean, variance)
+            self.scale, self.n_constant = column_scale(problem.matrix, asked, mean, variance)
             gain = 1 / self.scale
             for i, row in enumerate(covariance):
                 row *= gain[i] * gain

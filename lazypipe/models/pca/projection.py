@@ -37,10 +37,9 @@ class Projection:
         return out
 
 
-def projected(matrix: Matrix, basis: np.ndarray, offset: np.ndarray, engine: Engine, plan: FoldPlan) -> np.ndarray:
-    """``Y basis - offset`` (n_rows, p) in float64."""
-    out = np.empty((matrix.shape[0], basis.shape[1]))
-    parts = engine.map(Projection(matrix, basis, offset), plan.runs, plan)
-    for run, part in zip(plan.runs, parts, strict=True):
+def projected(projection: Projection, engine: Engine, plan: FoldPlan) -> np.ndarray:
+    """``projection`` of all rows (n_rows, p), in float64."""
+    out = np.empty((projection.matrix.shape[0], projection.basis.shape[1]))
+    for run, part in zip(plan.runs, engine.map(projection, plan.runs, plan), strict=True):
         out[run.start : run.stop] = part
     return out

@@ -25,6 +25,7 @@ class Ritz(NamedTuple):
 
 
 def relative_norms(residuals: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Lengths (k,) of the columns of ``residuals`` (n, k), over ``values`` (k,)."""
     return np.linalg.norm(residuals, axis=0) / np.maximum(values, np.finfo(float).tiny)
 
 

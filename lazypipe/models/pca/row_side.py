@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from lazypipe.models.pca.projection import projected
+from lazypipe.models.pca.projection import Projection, projected
 from lazypipe.models.pca.ritz import Ritz
 from lazypipe.models.pca.sides import Components, OnRows, Problem, unmixed
 from lazypipe.stats import AdjointProduct, Centring
@@ -49,7 +49,7 @@ class RowSide(OnRows):
     def _project(self, basis: np.ndarray, title: str) -> np.ndarray:
         plan = replace(self.problem.choice.product, title=title)
         basis = np.ascontiguousarray(basis, self.problem.dtype)
-        return projected(self.matrix, basis, np.zeros(basis.shape[1]), self.problem.engine, plan)
+        return projected(Projection(self.matrix, basis, np.zeros(basis.shape[1])), self.problem.engine, plan)
 
     def components(self, ritz: Ritz) -> Components:
         # Of the residuals first, and apart: D x 2k at once would be the most that a fit holds.

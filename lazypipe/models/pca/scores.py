@@ -33,8 +33,8 @@ class Projector:
     nan: str
     fill: np.ndarray | None  # (n_columns,) for NaN, where that is to be filled
 
-    def prepared(self, matrix: Matrix) -> tuple[Matrix, np.ndarray, np.ndarray]:
-        """The matrix to read, a basis (n_columns, k) in its compute dtype, and what is due in the scores (k,)."""
+    def projection(self, matrix: Matrix) -> Projection:
+        """The task that gives the scores of a run: basis (n_columns, k) in the compute dtype of the matrix."""
         dtype = compute_dtype(matrix.dtype)
         gain = None if self.scale is None else (1 / self.scale).astype(dtype)
         centres = bool(self.mean.any()) and not matrix.sparse
@@ -44,7 +44,8 @@ class Projector:
         components = self.components.astype(np.float64)
         filling = None if self.fill is None else self.fill.astype(dtype)
         basis = np.ascontiguousarray(self.components.T, dtype)
-        return Prepared(matrix, centre, gain, filling=filling), basis, components @ rest
+        prepared = Prepared(matrix, centre, gain, filling=filling)
+        return Projection(prepared, basis, components @ rest, gaps=self.nan == "omit")
 
     def of_array(self, values: np.ndarray) -> np.ndarray:
         """Scores (n, k) of rows in memory, in float64."""
@@ -62,22 +63,13 @@ class Projector:
 
     def of_matrix(self, matrix: Matrix, engine: Engine) -> np.ndarray:
         """Scores (n_rows, k) of a source."""
-        read, basis, offset = self.prepared(matrix)
-        out = np.empty((matrix.shape[0], basis.shape[1]))
-        if self.nan == "omit":
-            plan = self.plan(matrix, engine.host)
-            task = Projection(read, basis, offset, gaps=True)
-            for run, part in zip(plan.runs, engine.map(task, plan.runs, plan), strict=True):
-                out[run.start : run.stop] = part
-            return out
-        return projected(read, basis, offset, engine, self.plan(matrix, engine.host))
+        return projected(self.projection(matrix), engine, self.plan(matrix, engine.host))
 
     def to_disk(self, matrix: Matrix, out: AnyPath, overwrite: bool, engine: Engine) -> AnyPath:
         """Write the scores of a source to ``out`` (.zarr or .parquet), whole or not at all."""
         suffix = suffix_of(out)
         require_scores(out, matrix, overwrite)
         n_rows, k = matrix.shape[0], len(self.components)
-        read, basis, offset = self.prepared(matrix)
         plan = self.plan(matrix, engine.host)
         row_nbytes = max(1, matrix.nbytes // n_rows)
         chunk = max(1, min(n_rows, max(plan.step, CHUNK_NBYTES // row_nbytes)))
@@ -87,7 +79,7 @@ class Projector:
         with replacing(out, overwrite, 8 * n_rows * k) as partial:
             store = RowStore(str(partial), suffix, n_rows, k, chunk)
             store.create()
-            task = ScoresTask(Projection(read, basis, offset, self.nan == "omit"), store)
+            task = ScoresTask(self.projection(matrix), store)
             for _ in engine.map(task, runs, replace(plan, runs=runs)):
                 pass
         return out

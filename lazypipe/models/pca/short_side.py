@@ -118,6 +118,8 @@ class ShortSide(OnRows):
 
 
 class EmittedPart(NamedTuple):
+    """The components of some columns, before they are scaled."""
+
     columns: Span
     mean: np.ndarray  # (n,) float64
     vectors: np.ndarray  # (n, k) rows of Ycᵀ U

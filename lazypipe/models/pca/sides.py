@@ -27,6 +27,8 @@ UNMIXED_COLUMNS = 4096
 
 
 class Components(NamedTuple):
+    """The components of a fit, and how exact each of them is."""
+
     components: np.ndarray  # (k, n_columns), compute dtype, unit rows
     mean: np.ndarray  # (n_columns,) float64
     residuals: np.ndarray  # (k,) ‖C v - λ v‖ / λ
@@ -147,4 +149,5 @@ def unmixed(components: np.ndarray) -> np.ndarray:
 
 
 def orthonormal(block: np.ndarray) -> np.ndarray:
+    """An orthonormal basis (n, p) of the columns of ``block``."""
     return np.linalg.qr(block)[0]

@@ -65,6 +65,7 @@ def spike_triggered_average(
     out : a new Zarr store, ``sta.zarr``: write mean and deviation there, a tile of units (and channels) a task, for
         averages larger than memory; they are read where they are indexed. Killed and called again, it goes on
         with the tiles that are missing. ``overwrite`` replaces a store that is there.
+    engine : from ``open_engine``; None works on threads of this process.
 
     Returns
     -------
@@ -156,6 +157,8 @@ def _statistic(question: Question, spread: bool, ddof: int, dtype: str) -> Spike
         raise ConfigError(f"dtype: {dtype!r} is not one of {', '.join(RESULTS)}.")
     if not isinstance(ddof, int | float | np.integer | np.floating) or not ddof >= 0:
         raise ConfigError(f"ddof: {ddof!r} is no number of 0 or above. Use 1 (unbiased) or 0.")
+    if isinstance(ddof, np.generic):
+        ddof = ddof.item()  # as records take it
     recording = question.recording
     panel = panel_width(question.windows, recording.n_samples, recording.n_channels)
     return SpikeTriggered(

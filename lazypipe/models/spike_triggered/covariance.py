@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lazypipe.checks import from_0
 from lazypipe.engines import Engine, engine_or_own
 from lazypipe.errors import ConfigError, DataError
 from lazypipe.io.recordings.recording import Recording
@@ -117,13 +118,14 @@ def spike_triggered_covariance(
     edges : "drop"; windows in part have no covariance.
     nan : "raise" at any sample that is not finite, or "omit" the windows that hold one, as if it were a gap.
     n_surrogates : trains to compare each unit with, moved in time by chance; at least 2 / level - 1.
-    level : of one false direction in a unit, at either end of the spectrum.
+    level : probability of finding one false direction in a unit, at either end of the spectrum.
     whiten : False looks at ``C_spike - C_prior``, whose eigenvalues are in the units of the stimulus squared, as is
         right for white stimuli. True looks at ``W C_spike W - 1`` with ``W = (C_prior + ridge trace / D)^-1/2``,
         which undoes the stimulus's own correlations: eigenvalues are relative changes of variance, and ``filters``
         turns directions back into filters of the stimulus.
     ridge : of the whitening, relative to the mean variance.
     seed : of the surrogates.
+    engine : from ``open_engine``; None works on threads of this process.
 
     Returns
     -------
@@ -152,7 +154,7 @@ def spike_triggered_covariance(
     require_count("n_surrogates", n_surrogates)
     require_fraction("level", level)
     require_seed(seed)
-    require_ridge(ridge)
+    ridge = from_0(ridge, "ridge")
     if level * (1 + n_surrogates) * (1 + 1e-9) < 2:
         raise ConfigError(
             f"n_surrogates: {n_surrogates:,} cannot show anything at level {level:g}, on two sides. Use "
@@ -263,11 +265,6 @@ def signs(vectors: np.ndarray) -> np.ndarray:
     return np.where(np.take_along_axis(vectors, largest, axis=1) < 0, -1.0, 1.0)
 
 
-def require_ridge(ridge: Any) -> None:
-    if isinstance(ridge, bool) or not isinstance(ridge, int | float | np.number) or not 0 <= ridge < np.inf:
-        raise ConfigError(f"ridge: {ridge!r} is no number of 0 or above.")
-
-
 def inverse_root(covariance: np.ndarray, ridge: float, uri: str) -> np.ndarray:
     """``(C + ridge trace / D)^-1/2`` (D, D); DataError if that is singular."""
     values, vectors = np.linalg.eigh(covariance)
@@ -283,5 +280,5 @@ def require_regular(eigenvalues: np.ndarray, ridge: float, uri: str) -> None:
     if not least > SINGULAR * eigenvalues[-1]:
         raise DataError(
             f"{uri}: the covariance of its windows is singular: the least of {len(eigenvalues):,} eigenvalues is "
-            f"{least:.3g}, the largest {eigenvalues[-1]:.3g}. Pass ridge=1e-3 (--ridge), or fewer lags or channels."
+            f"{least:.3g}, the largest {eigenvalues[-1]:.3g}. Pass ridge=1e-3, or fewer lags or channels."
         )

@@ -107,11 +107,12 @@ class Job:
         return planned, plan
 
     def compute(self, planned: WindowPlan) -> WindowMoments:
-        """In one fold, or a tile a task."""
+        """In one fold, a fold a tile, or a tile a task."""
         statistic = replace(self.statistic, shift=_shift(self.question.recording))
         if not planned.tiles:
-            total = with_open_windows(statistic, self.matrix, self._folded(statistic))
-            return in_units(statistic.moments(total), self.question.recording)
+            return self._folded(statistic, TITLE)
+        if planned.in_time:
+            return self._joined(planned, self._folded_tiles(statistic, planned.tiles))
         recording, step = self.question.recording, planned.fold.step
         if not self.engine.host.shared:
             work = MakeTile(statistic, recording, step)
@@ -122,20 +123,27 @@ class Job:
         counts = [store.TileCounts(*part[:2]) for part in self.engine.map(within, planned.tiles, planned.fold)]
         return WindowMoments(*self._counts(planned.tiles, counts), mean, std)
 
-    def _folded(self, statistic: SpikeTriggered) -> WindowSums:
-        """Epoch after epoch."""
+    def _folded_tiles(self, statistic: SpikeTriggered, tiles: Sequence[Tile]) -> Iterator[WindowMoments]:
+        """One after another."""
+        for i, tile in enumerate(tiles):
+            part = part_of(statistic, tile)
+            yield self._folded(part, _title_of(i, len(tiles)), tile.channels)
+
+    def _folded(self, statistic: SpikeTriggered, title: str, channels: Span | None = None) -> WindowMoments:
+        """Epoch after epoch; of those ``channels`` of the recording, or of all."""
         n_rows, host = self.matrix.shape[0], self.engine.host
         epoch = epoch_rows(statistic, self.matrix, host)
         reserved = self.reserved + (statistic.state_nbytes(*self.matrix.shape) if epoch < n_rows else 0)
         total: WindowSums | None = None
         for start in range(0, n_rows, epoch):
             span = Span(start, min(start + epoch, n_rows))
-            title = TITLE if epoch >= n_rows else f"{TITLE}, samples to {span.stop:,}"
-            fold = plan_in_time(title, statistic, self.matrix, host, reserved, self.chunk_length, span)
+            named = title if epoch >= n_rows else f"{title}, samples to {span.stop:,}"
+            fold = plan_in_time(named, statistic, self.matrix, host, reserved, self.chunk_length, span)
             part = self.engine.fold(statistic, self.matrix, fold)
             total = part if total is None else statistic.merge(total, part)
         assert total is not None
-        return total
+        moments = statistic.moments(with_open_windows(statistic, self.matrix, total))
+        return in_units(moments, self.question.recording, channels)
 
     def write(self, planned: WindowPlan, plan: Plan, overwrite: bool) -> WindowMoments:
         """Into the store at ``out``, a tile a task; of those that an earlier run wrote, none again."""
@@ -213,7 +221,7 @@ class Job:
         reserved = self.reserved + 2 * part.state_nbytes(*self.matrix.shape)
         host, chunk = self.engine.host, self.chunk_length
         epoch = epoch_rows(part, self.matrix, host)
-        title = TITLE if n_tiles == 1 else f"{TITLE}, tile {i + 1} of {n_tiles}"
+        title = _title_of(i, n_tiles)
         saved = Checkpointed(folder, f"spikes-{i}" if n_tiles > 1 else "spikes", identity, beside, epoch)
 
         def context() -> dict[str, np.ndarray]:
@@ -259,6 +267,10 @@ class Job:
             used[tile.units.slice] = part.used
             not_finite[tile.units.slice] = part.not_finite
         return used, not_finite
+
+
+def _title_of(i: int, n_tiles: int) -> str:
+    return TITLE if n_tiles == 1 else f"{TITLE}, tile {i + 1} of {n_tiles}"
 
 
 def _digest_of(values: np.ndarray | None) -> str:

@@ -3,6 +3,10 @@
 In time, each run of blocks has a state of all units, and the recording is read once. Cut by units (and
 channels, where one unit alone is too large), each task reads the whole recording for its own sums, which only
 it holds: all states together are one, however many tasks there are.
+
+On a cluster of many workers these tasks would read the recording as often as there are workers. There the few
+tiles whose states fit are folded in time, one after another, by all workers: but only sums of integers, which are
+exact in any order. Sums of floats depend on the cut, and that must not depend on the number of workers.
 """
 
 from __future__ import annotations
@@ -41,10 +45,14 @@ class Tile(NamedTuple):
 
 @dataclass(frozen=True)
 class WindowPlan:
-    """The fold, or, where ``tiles`` are given, what the tasks that make one each take."""
+    """The fold, or, where ``tiles`` are given, what the tasks that make one each take.
+
+    ``in_time``: each tile is a fold of its own instead, one after another, and ``fold`` is that of the largest.
+    """
 
     fold: FoldPlan
     tiles: tuple[Tile, ...] = ()
+    in_time: bool = False
 
 
 def part_of(statistic: SpikeTriggered, tile: Tile) -> SpikeTriggered:
@@ -76,12 +84,57 @@ def plan_windows(
             return WindowPlan(replace(fold, bytes_read=matrix.nbytes).doing(times=matrix.shape[0] / epoch))
     except MemoryPlanError:
         pass
-    return plan_in_tiles(title, statistic, matrix, host, slots, reserved, chunk_length)
+    apart = plan_in_tiles(title, statistic, matrix, host, slots, reserved, chunk_length)
+    if host.shared or not statistic.is_exact:
+        return apart
+    together = plan_tiles_in_time(title, statistic, matrix, host, slots, reserved, chunk_length)
+    rounds = -(-len(apart.tiles) // slots)  # times that a worker reads the recording
+    if together is None or len(together.tiles) >= min(len(apart.tiles), rounds * _busy(together.fold, slots)):
+        return apart
+    return together
+
+
+def plan_tiles_in_time(
+    title: str,
+    statistic: SpikeTriggered,
+    matrix: Matrix,
+    host: Host,
+    slots: int,
+    reserved: int,
+    chunk_length: int | None = None,
+) -> WindowPlan | None:
+    """Tiles that are folded one after another, each in one epoch, so many that a worker reads least; None if none fit.
+
+    Each fold sends the spikes to every worker, so that many epochs would cost more than they save.
+    """
+    best: WindowPlan | None = None
+    for grid in _grids(statistic, 1):
+        tiles = _tiles(statistic, *grid)
+        if best is not None and len(tiles) * _busy(best.fold, slots) >= len(best.tiles) * slots:
+            break  # even if all workers were busy
+        part = part_of(statistic, _largest(tiles))
+        if epoch_rows(part, matrix, host) < matrix.shape[0]:
+            continue
+        try:
+            fold = plan_in_time(title, part, matrix, host, reserved, chunk_length)
+        except MemoryPlanError:
+            continue
+        if best is None or len(tiles) * _busy(best.fold, slots) < len(best.tiles) * _busy(fold, slots):
+            fold = replace(fold, bytes_read=matrix.nbytes * len(tiles))
+            best = WindowPlan(fold.doing(times=len(tiles)), tiles, in_time=True)
+    return best
+
+
+def _busy(fold: FoldPlan, slots: int) -> int:
+    """Workers that a fold keeps busy."""
+    return min(slots, len(fold.runs))
 
 
 def epoch_rows(statistic: SpikeTriggered, matrix: Matrix, host: Host) -> int:
-    """Rows of the recording that are cut into runs at a time: all of them, or, where few states fit, as many as
-    make so many runs. Epochs are folded one after another into one state, which is what can be saved."""
+    """Rows of the recording that are cut into runs at a time: all of them, or fewer where few states fit.
+
+    Then as many as make so many runs. Epochs are folded one after another into one state, which is what can be saved.
+    """
     state = statistic.state_nbytes(*matrix.shape)
     n_runs = runs_that_fit(MAX_RUNS, state, host.memory // 2)
     if n_runs >= MANY_RUNS:

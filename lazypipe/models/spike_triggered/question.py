@@ -7,7 +7,7 @@ import numbers
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 
@@ -19,7 +19,6 @@ from lazypipe.io.spikes import Spikes, read_spikes
 from lazypipe.stats.spike_triggered import NanPolicy
 from lazypipe.stats.windows import Dropped, Edges, Weights, Windows, find_windows
 
-WindowUnit = Literal["samples", "s", "ms"]
 SECONDS = {"s": 1.0, "ms": 1e-3}
 SAME_RATE = 1e-9  # relative
 FARTHEST = 2**40  # samples
@@ -115,7 +114,7 @@ def window_in_samples(window: Any, unit: str, rate: float | None) -> tuple[int, 
     elif unit == "samples":
         if not all(isinstance(bound, numbers.Integral) or bound == int(bound) for bound in (start, stop)):
             raise ConfigError(
-                f"window: {window!r} is not in whole samples. Round it, or say window_unit='s' or 'ms' (--window_unit)."
+                f"window: {window!r} is not in whole samples. Round it, or say window_unit='s' or 'ms' (--window-unit)."
             )
         found = int(start), int(stop)
     else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lazypipe.io.spikes import Spikes
 from lazypipe.models.spike_triggered.result import SpikeTriggeredAverage
-from lazypipe.models.spike_triggered.store import AXES
+from lazypipe.models.spike_triggered.store import AXES, KIND
 from lazypipe.results import Group, Stored, Table
 from lazypipe.stats.units import best_channel, peak_of, unit_of
 
@@ -81,7 +81,7 @@ def group_of(
     if significance is not None:
         arrays |= significance_arrays(significance)
     told = {
-        "kind": "lazypipe spike-triggered average",
+        "kind": KIND,
         "sampling_rate": recording.sampling_rate,
         "unit": recording.unit,
         "window": [int(sta.lags[0]), int(sta.lags[-1]) + 1],

@@ -92,6 +92,7 @@ def spike_triggered_significance(
     seed : of the bootstrap. The shifts are all there are, and not drawn.
     shift_block : samples, at most, in which spikes are shifted round. Bounds the memory, and how far slow changes
         of rate or signal can be taken for chance.
+    engine : from ``open_engine``; None works on threads of this process.
 
     Returns
     -------

@@ -100,8 +100,10 @@ class BatchPlan:
 def plan_batches(
     title: str, statistic: TrainProducts, matrix: Matrix, host: Host, slots: int, n_trains: int, reserved: int
 ) -> BatchPlan:
-    """Few batches, for each reads the recording, but one for every task at once; MemoryPlanError if one train is
-    too large."""
+    """Few batches, for each reads the recording, but one for every task at once.
+
+    MemoryPlanError if one train is too large.
+    """
     step = chunk_length(matrix, statistic.reads.before, host)
     square = 8 * statistic.n_dimensions**2
     train = square + 8 * statistic.n_dimensions
@@ -131,7 +133,7 @@ def spectra_of(
     bases: dict[int, np.ndarray],
     plan: BatchPlan,
 ) -> dict[int, np.ndarray]:
-    """unit -> (n_moves, d) eigenvalues of each of ``units``, moved by each of ``moves`` (n_moves, n_circles)."""
+    """By unit, the eigenvalues (n_moves, d) of each of ``units`` moved by each of ``moves`` (n_moves, n_circles)."""
     pairs = [(unit, i) for unit in units.tolist() for i in range(len(moves))]
     batches = []
     for span in evenly(Span(0, len(pairs)), -(-len(pairs) // plan.size)):

@@ -84,7 +84,7 @@ def checked_channels(channels: Any, recording: Recording) -> np.ndarray:
     """``channels`` (k,) as asked, all for None; ConfigError, naming it, for one that the recording lacks."""
     if channels is None:
         return np.arange(recording.n_channels)
-    wanted = [channels] if isinstance(channels, numbers.Integral) else list(channels)
+    wanted = [channels] if np.ndim(channels) == 0 else list(channels)
     if not wanted:
         raise ConfigError("channels: is empty. Name at least one, or leave it out.")
     for channel in wanted:
@@ -103,7 +103,7 @@ def require_dimensions(n_lags: int, channels: np.ndarray, uri: str) -> None:
     if n > MOST_DIMENSIONS:
         raise PlanError(
             f"{uri}: {n_lags:,} lags x {len(channels):,} channels are {n:,} dimensions, and {MOST_DIMENSIONS:,} are "
-            f"the most that a covariance may have. Choose channels=[...] (--channels), or a shorter window."
+            f"the most that a covariance may have. Choose channels=[...], or a shorter window."
         )
 
 
@@ -116,16 +116,19 @@ def require_whole(edges: str, nan: str) -> None:
 
 
 def require_fraction(name: str, value: Any) -> None:
+    """ConfigError unless it lies between 0 and 1, neither included."""
     if not isinstance(value, int | float | np.number) or not 0 < value < 1:
         raise ConfigError(f"{name}: {value!r} is not between 0 and 1.")
 
 
 def require_seed(seed: Any) -> None:
+    """ConfigError unless it is a whole number from 0 on."""
     if not isinstance(seed, numbers.Integral) or int(seed) < 0:
         raise ConfigError(f"seed: {seed!r} is no whole number of 0 or more.")
 
 
 def require_count(name: str, value: Any) -> None:
+    """ConfigError unless it is a whole number from 1 on."""
     if not isinstance(value, numbers.Integral) or int(value) < 1:
         raise ConfigError(f"{name}: {value!r} is no whole number of 1 or more.")
 

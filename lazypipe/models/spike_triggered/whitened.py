@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lazypipe.blocks import Run
+from lazypipe.checks import from_0
 from lazypipe.engines import Engine, engine_or_own
 from lazypipe.errors import ConfigError
 from lazypipe.io.recordings.recording import Recording
-from lazypipe.models.spike_triggered.covariance import require_regular, require_ridge
+from lazypipe.models.spike_triggered.covariance import require_regular
 from lazypipe.models.spike_triggered.passes import (
     REMEDY,
     chunk_length,
@@ -85,6 +86,7 @@ def whitened_average(
     channels : the same for every unit; None for all. A window of n_lags x k samples has D dimensions.
     edges : "drop"; windows in part have no covariance.
     nan : "raise" at any sample that is not finite, or "omit" the windows that hold one, as if it were a gap.
+    engine : from ``open_engine``; None works on threads of this process.
 
     Returns
     -------
@@ -150,9 +152,7 @@ def checked_ridges(ridge: Any) -> np.ndarray:
     several = [ridge] if np.ndim(ridge) == 0 else list(ridge)
     if not several:
         raise ConfigError("ridge: is empty. Give at least one number of 0 or above.")
-    for one in several:
-        require_ridge(one)
-    return np.array(several, np.float64)
+    return np.array([from_0(one, "ridge") for one in several])
 
 
 class Segment(NamedTuple):

@@ -10,7 +10,8 @@ import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from scipy.special import expit, softmax
 
-from lazypipe.models.sweep.space import Precondition, Space, stride
+from lazypipe.models.sweep.lbfgs import Precondition
+from lazypipe.models.sweep.space import Space, stride
 
 WHOLE_FLOPS = 2e9  # that the Hessian itself may take: some hundredths of a second
 ROWS = 8  # rows a parameter of one output that it is found from

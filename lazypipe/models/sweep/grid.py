@@ -18,7 +18,8 @@ SIZES = (50, *range(200, 1001, 100), *range(2000, 5001, 1000), 10_000, 50_000, 1
 STRENGTHS = (1.0, 0.1, 0.01, 0.001)
 LARGE_STRENGTHS = (1000.0, 100.0, 10.0, 1.0)  # with deep or dbn: the weights of stacks are large, and penalised
 MODELS = ("logistic", "sgd", "mlp", "deep", "dbn", "ridge")  # one file each, beside this one
-PRETRAINED = ("deep", "dbn")  # models that a stack is of: one has its layers, the other its weights too
+NETWORKS = ("mlp", "deep", "dbn")  # models with hidden layers, which need torch
+PRETRAINED = ("deep", "dbn")  # those that a stack is of: one has its layers, the other its weights too
 REGRESSIONS = ("ridge",)
 SHOWN = 8
 

@@ -10,6 +10,7 @@ preconditioning conjugate gradients by L-BFGS: Morales, Nocedal, SIAM J. Optim. 
 an error: Hestenes, Stiefel, 1952.
 """
 
+# mypy: allow-untyped-decorators
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
@@ -72,7 +73,7 @@ def nbytes(n_parameters: int, n_strengths: int) -> int:
     return n_strengths * n_parameters * 8 * (2 * n_pairs(n_parameters, n_strengths) + 10)
 
 
-Precondition = Callable[[np.ndarray], np.ndarray]
+Precondition = Callable[[np.ndarray], np.ndarray]  # about the inverse Hessian times a flat vector
 
 
 class Request(NamedTuple):
@@ -152,8 +153,8 @@ def minimise(point: np.ndarray, curvature: Curvature, tol: float, certain: bool 
 
     Ends where the Newton decrement ``gᵀ H⁻¹ g / 2``, about the value less its minimum, is at most ``tol`` of the
     value, by conjugate gradients or, unless ``certain``, by ``curvature`` alone; or where rounding leaves no
-    descent. ``curvature`` keeps what it learns, and is renewed where the way is long; soon, and at the end, where it is
-    then ``exact``.
+    descent. ``curvature`` keeps what it learns. It is renewed after 60 steps; after 12, and before the conjugate
+    gradients at the end, where a new one is the Hessian itself (``exact``).
     """
     value, gradient, _ = yield Request(point)
     if not (np.isfinite(value) and np.isfinite(gradient).all()):

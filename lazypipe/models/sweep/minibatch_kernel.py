@@ -1,5 +1,6 @@
 """The loops of a step over a mini-batch that are no products, compiled by numba when they are first called."""
 
+# mypy: allow-untyped-defs
 # No `from __future__ import annotations`: numba reads these functions as they are.
 import numba
 import numpy as np

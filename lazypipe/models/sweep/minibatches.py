@@ -33,6 +33,8 @@ PART_ROWS = 256  # rows at once outside of a step
 
 
 class Batch(NamedTuple):
+    """The rows of one step, and how long the step is."""
+
     rows: np.ndarray  # (n, D) float32, until the next batch
     targets: np.ndarray  # (n,) int32
     rate: float  # of a step against the sum of the rows' gradients

@@ -10,7 +10,7 @@ from lazypipe.blocks import Run, compute_dtype
 from lazypipe.io.examples import Examples, Problem
 from lazypipe.models.sweep.cells import Cell
 from lazypipe.models.sweep.fitted import Options
-from lazypipe.models.sweep.grid import Grid, model_of
+from lazypipe.models.sweep.grid import NETWORKS, Grid, model_of
 from lazypipe.models.sweep.rows import block_rows
 from lazypipe.models.sweep.task import Task
 from lazypipe.plan import FoldPlan, Host, Plan, fitted, or_say_what_fits
@@ -59,7 +59,7 @@ def plan_of(problem: Problem, grid: Grid, tasks: list[Task], options: Options, h
     """The plan of those tasks. Raises MemoryPlanError."""
     matrix = problem.train.matrix
     host = host.compiling
-    if any(options.units(task.model) for task in tasks):
+    if any(task.model in NETWORKS for task in tasks):
         host = replace(host, base=host.base + TORCH_NBYTES)
     fold = or_say_what_fits(lambda given: _fold(problem, tasks, options, given, title), host, REMEDY)
     cells = sum(len(task.strengths) for task in tasks)

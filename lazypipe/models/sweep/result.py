@@ -15,7 +15,6 @@ from lazypipe.plan import Plan
 if TYPE_CHECKING:
     from lazypipe.models.sweep.verdict import Verdict
 
-
 TIE = 1e-12  # means no further apart are equal: sums over seeds round
 
 
@@ -45,9 +44,11 @@ class RegularizationSweep:
     table : pyarrow table, a row a cell; see ``cells.SCHEMA``.
     models, sizes, strengths, seeds : the grid; seeds (None,) are the rows as given.
     classes : (K,) sorted labels; None in a regression.
-    n_features, n_rows, n_validation : columns, and rows there are.
+    n_features, n_rows, n_validation : columns, training rows and validation rows that there are.
+    source : where the training rows are.
     best : the cell of highest validation score; None where every cell failed.
     n_recorded : cells that were taken from the state.
+    plan_ : what was planned of the others.
     """
 
     table: pa.Table
@@ -91,6 +92,9 @@ class RegularizationSweep:
 
     def scores(self, model: str, strength: float, which: str = "validation") -> np.ndarray:
         """Scores (n_sizes, n_seeds) of one model at one strength; NaN where a cell has none."""
+        for name, value, known in (("model", model, self.models), ("strength", strength, self.strengths)):
+            if value not in known:
+                raise ConfigError(f"{name}: {value!r} is not in the sweep, which has {', '.join(map(str, known))}.")
         return self.cube(which)[self.models.index(model), self.strengths.index(strength)]
 
     def means(self, which: str = "validation") -> np.ndarray:

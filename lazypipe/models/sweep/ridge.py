@@ -20,6 +20,8 @@ STRIPE_COLUMNS = 512  # at once, of fewer rows than columns
 
 
 class Solved(NamedTuple):
+    """The weights for each ridge, their objectives, and how far these are from the optima."""
+
     mean: np.ndarray  # (D,) of the rows
     coef: np.ndarray  # (n_ridges, D)
     objectives: list[float]

@@ -68,9 +68,9 @@ def regularization_sweep(
 
     Parameters
     ----------
-    train, validation : pairs (X, y). X: path, Matrix or array (n, D); sparse rows are
-        read as dense ones. y: one label a row, of any kind, as an
-        array or the path of a .npy, IDX, .csv or .parquet file; numbers where ``model`` is "ridge".
+    train, validation : pairs (X, y). X: path, Matrix or array (n, D); sparse rows are read as dense ones. y: one label
+        a row, of any kind, as an array or the path of a .npy, IDX, .csv or .parquet file; numbers where ``model`` is
+        "ridge".
     sizes : rows of each prefix; None: 50, 200, 300 ... 1000, 2000 ... 5000, 10k, 50k, 100k, 200k, as the data have.
     strengths : C, as in scikit-learn: less regularizes more. None: 1, 0.1, 0.01 and 0.001; with "deep" or "dbn" 1000,
         100, 10 and 1, since a stack's weights are large, and penalised as all are.
@@ -287,6 +287,3 @@ class _Run:
 def _score(cell: Cell) -> float:
     assert cell.score is not None
     return cell.score
-
-
-__all__ = ["plan_regularization_sweep", "regularization_sweep"]

@@ -19,6 +19,8 @@ PANEL = 256  # planes whose gradient is in memory at once
 
 
 class Errors(NamedTuple):
+    """The losses of some rows at the weights as they are, and their gradients, for all strengths."""
+
     losses: np.ndarray  # (n_losses,) summed over rows, float64
     of_rows: np.ndarray  # (n, outputs) the gradients in the logits
     sums: np.ndarray  # (outputs,) of them over rows, float64

@@ -6,12 +6,13 @@ the eigenbasis of the covariance both are diagonal, for every C at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
 
 from lazypipe.errors import DataError
+from lazypipe.models.sweep.lbfgs import Precondition
 from lazypipe.models.sweep.rows import Prefix
 from lazypipe.stats.base import product_with_itself
 
@@ -23,8 +24,6 @@ STRIPE_NBYTES = 2**24
 SKETCH_NBYTES = 2**27
 LEAST_BLOCKS = 16  # of a prefix, however few rows would do: rows may lie in order of their class
 LEAST_VARIANCE = 1e-13  # of the largest: directions below it hold rounding alone
-
-Precondition = Callable[[np.ndarray], np.ndarray]
 
 
 class Space(Protocol):
@@ -52,6 +51,7 @@ class Space(Protocol):
 
 
 def space_of(prefix: Prefix) -> Space:
+    """The coordinates for a prefix: by its shape, and by whether its rows are held."""
     n, width = prefix.size, prefix.n_features
     if _turned(n, width, prefix.hold):
         return FewRows(prefix) if n <= width else Turned(prefix)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from lazypipe.models.sweep.grid import NETWORKS
 from lazypipe.models.sweep.verdict.noise import NORMAL
 from lazypipe.models.sweep.verdict.parts import BestCell, Cells, Limit, ModelScore, MoreData, Regularization
 from lazypipe.models.sweep.verdict.power_law import FEWEST_SIZES
 
 POOR = 3.0  # chi² a degree of freedom
-BIGGER = "mlp"  # models of that prefix are bigger than the others
 LIMITS = {
     "nothing": "none that these validation rows can show",
     "unknown": "cannot be told without a training score",
@@ -91,8 +91,8 @@ def limit_line(limit: Limit, more: MoreData | None) -> str:
 
 
 def models_line(models: tuple[ModelScore, ...]) -> str:
-    """The bigger models' best against the others' best; without the two kinds, the first against the second."""
-    kinds = [[m for m in models if m.model.startswith(BIGGER) == bigger] for bigger in (True, False)]
+    """The best network against the best of the others; without the two kinds, the first against the second."""
+    kinds = [[m for m in models if (m.model in NETWORKS) == bigger] for bigger in (True, False)]
     one, other = (kinds[0][0], kinds[1][0]) if all(kinds) else models[:2]
     lead, error = one.validation - other.validation, math.hypot(one.standard_error, other.standard_error)
     told = abs(lead) > NORMAL * error

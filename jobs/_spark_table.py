@@ -1,4 +1,4 @@
-"""What a job that has Spark read a table is told, and how it is opened."""
+"""The options of a job that has Spark read a table, and how that table is read and written."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from jobs._values import words
 from lazypipe.console import ConsoleProgress
 from lazypipe.engines import open_engine
 from lazypipe.errors import ConfigError
+from lazypipe.extras import require_packages
 from lazypipe.progress import Progress
-from lazypipe.tables.formats import format_of, require_there
+from lazypipe.tables.formats import format_of, require_known, require_there
 from lazypipe.tables.record import Converted
 
 
@@ -101,13 +102,17 @@ def require_one_kind(config: TableConfig) -> None:
 
 def run_table(config: Any, console: ConsoleProgress) -> Converted:
     """Have Spark read the table, and write it."""
+    if config.format is not None:
+        require_known(config.format)
+    require_packages("tables need", "spark", "pyspark")
     from lazypipe.tables.convert import convert_table, require_good  # which import pyspark
     from lazypipe.tables.frames import open_files, open_named
 
     require_good(config.target, config.nulls, config.categories, config.max_categories, config.dtype, config.overwrite)
     if config.source is not None and config.engine.address is None and "HADOOP_CONF_DIR" not in os.environ:
         require_there(config.source)  # before Java starts, which takes a while
-        _ = config.format or format_of(config.source)
+        if config.format is None:
+            format_of(config.source)
     engine_config = config.engine.model_dump() | {"kind": "spark"}
     progress = Progress((console,))
     with open_engine(**engine_config, progress=progress) as engine:
