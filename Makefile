@@ -3,18 +3,21 @@ BIN := .venv/bin
 TRACKING ?= sqlite:///mlflow.db
 STACK := $(BIN)/python -m flows.stack
 OPTIONS ?=
+EXTRAS ?= demo,dev,nets,neuro,postgres,s3,spark
+comma := ,
+INSTALLED := .venv/.installed-$(subst $(comma),-,$(EXTRAS))
 
 .PHONY: help demo up status down package test test-service coverage bench lint ui clean
 
 help:  ## list what can be made
 	@grep -hE '^[a-z.]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-.venv: .venv/.complete  ## the virtual environment, from the lock file constraints.txt
+.venv: $(INSTALLED)  ## the virtual environment, from constraints.txt (EXTRAS=demo: without PyTorch, Spark and tests)
 
-.venv/.complete: constraints.txt pyproject.toml
+$(INSTALLED): constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[demo,dev,nets,neuro,postgres,s3,spark]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	@touch $@
 
 demo: .venv  ## PCA of MNIST and of a generated 2,000 x 200,000 matrix, as tracked flows
