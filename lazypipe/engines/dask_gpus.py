@@ -54,4 +54,4 @@ def as_placed(ended: as_completed, client: Client, address: str, gpus: int) -> I
         if most_gpus(client) >= gpus:
             seen = now
         elif now - seen > GONE_SECONDS:
-            require_gpus(client, address, gpus, f" any more, since {now - seen:.0f} s")
+            require_gpus(client, address, gpus, f" any more, and none came for {now - seen:.0f} s")

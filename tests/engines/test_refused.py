@@ -47,7 +47,7 @@ def test_a_cluster_without_gpus_is_refused_and_one_that_lost_them_is_not():
     with pytest.raises(lp.RefusedError, match="no worker at tcp://h:8786 offers a GPU"):
         require_gpus(Cluster(), "tcp://h:8786", 1)
     with pytest.raises(lp.EngineError, match="offers a GPU any more") as caught:
-        require_gpus(Cluster(), "tcp://h:8786", 1, " any more, since 31 s")
+        require_gpus(Cluster(), "tcp://h:8786", 1, " any more, and none came for 31 s")
     assert not isinstance(caught.value, lp.RefusedError)
 
 

@@ -287,7 +287,7 @@ def test_no_worker_left_is_told_instead_of_waiting_for_ever(cluster, worker, row
     monkeypatch.setattr("lazypipe.engines.dask_watch.NONE_SECONDS", 3.0)
     only = worker("only", "--no-nanny")
     with cluster.engine(1, Heard(4, lambda: os.kill(only.pid, signal.SIGKILL))) as engine:
-        with pytest.raises(lp.EngineError, match=r"no worker is left at tcp://\S+, since \d+ s\. Look at"):
+        with pytest.raises(lp.EngineError, match=r"no worker is left at tcp://\S+, and none came for \d+ s\. Look at"):
             engine.fold(SlowMoments(), matrix, plan_of())
         worker("next")
         wait_until(lambda: engine.watch.failure is None, 60, "another worker")

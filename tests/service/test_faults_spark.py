@@ -324,7 +324,7 @@ def test_executors_that_come_and_go_with_the_work_are_waited_for_and_missed_in_a
         driver.wait()
     error = waited(last.partition("missing\n")[2].splitlines(), small.address)
     assert re.fullmatch(
-        rf"spark: no executor is left at {small.address}, since \d+ s\. Look at the logs of its workers, "
+        rf"spark: no executor is left at {small.address}, and none came for \d+ s\. Look at the logs of its workers, "
         r"and start some, or free their cores and memory \(see the master's page\)\.",
         error,
     ), error
