@@ -256,7 +256,8 @@ class Watch(threading.Thread):
     def _none_left(self, seconds: float) -> EngineError:
         return EngineError(
             f"dask: no worker{' of our versions' if self.strangers.there else ''} is left at {self.address}, and none "
-            f"came for {seconds:.0f} s. Look at their logs, and start some with `dask worker {self.address} --nthreads 1`."
+            f"came for {seconds:.0f} s. Look at their logs, and start some with "
+            f"`dask worker {self.address} --nthreads 1`."
         )
 
     def _cancel(self) -> None:

@@ -48,8 +48,8 @@ class Watch:
             self._seen, self._told = now, False
         elif seconds > NONE_SECONDS:
             raise EngineError(
-                f"spark: no executor is left at {self.context.master}, and none came for {seconds:.0f} s. Look at the logs of its "
-                f"workers, and start some, or free their cores and memory (see the master's page)."
+                f"spark: no executor is left at {self.context.master}, and none came for {seconds:.0f} s. Look at the "
+                f"logs of its workers, and start some, or free their cores and memory (see the master's page)."
             )
         elif seconds > WAIT_SECONDS and not self._told:
             self._told = True
