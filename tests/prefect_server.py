@@ -20,7 +20,7 @@ class PrefectServer:
 
     def __init__(self, port: int, project: Path, home: Path):
         self.port, self.project, self.home = port, project, home
-        self.api = httpx.Client(base_url=f"http://127.0.0.1:{port}/api", timeout=30, trust_env=False)
+        self.api = httpx.Client(base_url=f"http://127.0.0.1:{port}/api", timeout=120, trust_env=False)
         self.base_env = {
             name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))
         } | {"PYTHONPATH": str(ROOT), "PWD": str(project), **QUICK}

@@ -151,7 +151,7 @@ def test_a_worker_out_of_memory_is_named_with_its_task_and_the_bytes_of_the_plan
         r"dask: workers died 4 times, the last one small \(tcp://\S+\), at "
         r'"pass 1", task 8 of 32 \(rows 700 to 800\), '
         r"(out of memory at \d+MiB|most likely out of memory); "
-        r"the plan allows 1MiB a task and 1\.\dMiB in all, beside the \d+MiB of the libraries\. Lower the budget",
+        r"the plan allows 1MiB a task and 1\.\dMiB in all, beside the [\d.]+[MG]iB of the libraries\. Lower the budget",
         message,
     )
     assert any(re.match(r"ended by its nanny: its memory was \d+MiB of its limit of 600MiB", t) for t in heard.texts())
