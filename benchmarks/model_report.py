@@ -62,7 +62,7 @@ def write(found: dict[str, Any], path: Path) -> None:
 
 def _rates(machines: dict[str, dict[str, float]]) -> list[str]:
     units = {"page": "KiB", "piece": "µs", "task": "ms", "additions": "G/s"}
-    units |= dict.fromkeys(("float32", "float64", "decomposition"), "GFLOP/s")
+    units |= dict.fromkeys(("float32", "float64", "thin", "decomposition"), "GFLOP/s")
     head = ("rate", *(name.replace("process", "in process").replace("cluster", "cluster of") for name in machines))
     names = next(iter(machines.values()))
     rows = [
@@ -83,7 +83,10 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
             (
                 row["case"],
                 str(row["workers"]),
-                *(f"{seconds:.2f} s" for seconds in (told["total"], told["reading"], told["computing"], rest)),
+                *(
+                    f"{seconds:.2f} s"
+                    for seconds in (told["total"], told["reading"], told["computing"], max(rest, 0.0))
+                ),
                 f"{row['seconds']:.2f} s",
                 f"{told['total'] / row['seconds']:.2f}",
                 f"{row['others']:.2f}",
