@@ -75,10 +75,10 @@ def post(webhook: str, text: str) -> None:
 
 
 def call(command: str, text: str) -> None:
-    """Run the command, and give it the JSON."""
+    """Run the command, and give it the JSON, a line."""
     words = shlex.split(command)
     try:
-        done = subprocess.run(words, input=text, capture_output=True, text=True, timeout=SECONDS, check=False)
+        done = subprocess.run(words, input=f"{text}\n", capture_output=True, text=True, timeout=SECONDS, check=False)
     except subprocess.TimeoutExpired:
         raise OSError(f"it did not end within {SECONDS:.0f} s") from None  # its own message holds the command
     if done.returncode:

@@ -11,7 +11,7 @@ JOBS = {
     "mlp": "multilayer perceptron: classes or numbers from rows, on the processor or a GPU",
     "rbm": "restricted Boltzmann machine: features, reconstructions and samples of rows without labels",
     "dbn": "deep belief network: Boltzmann machines layer by layer, then the whole on labels",
-    "predict": "what a network of mlp or dbn says of the rows of a matrix, to .npy",
+    "predict": "what a network of mlp, rbm or dbn says of the rows of a matrix, to .npy",
     "devices": "processor and GPU beside each other: a training step, an epoch",
     "convert": "copy a matrix to .npy, Arrow IPC, Zarr panels, or sparse Parquet, by blocks",
     "generate": "write a matrix of known spectrum, mean and noise, by blocks",

@@ -53,7 +53,12 @@ def building(
             raise DataError(f"{partial}: {difference}. {START_OVER}")
         if difference:
             _clear(partial)
-            require_space(out, nbytes)
+            try:
+                require_space(out, nbytes)
+            except DataError:
+                (partial / LOCK).unlink()
+                partial.rmdir()
+                raise
             create(partial)
         yield partial
         if isinstance(out, Place):

@@ -241,16 +241,12 @@ class Tiles:
         columns = self._columns(i)
         values = np.empty((len(rows), len(columns)), compute_dtype(self.matrix.dtype))
         reader.read(rows, columns, values)
-        if not self.centred:
-            mean = self.centring.mean(values)
-        elif self.centring.even:
-            shift = head_shift(values)
-            np.subtract(values, shift, out=values)
-            rest = self.centring.mean(values)
+        mean = self.centring.along(values) / self.centring.norm
+        if self.centred and self.centring.even:
+            np.subtract(values, head_shift(values), out=values)
+            rest = self.centring.along(values) / self.centring.norm
             np.subtract(values, rest.astype(values.dtype), out=values)
-            mean = shift + rest
-        else:
-            mean = self.centring.mean(values)
+        elif self.centred:
             values -= np.outer(self.centring.null * self.centring.norm, mean).astype(values.dtype)
         self._require_finite(reader, values, rows, columns)
         return values, mean
@@ -272,6 +268,7 @@ class Tiles:
             right_columns = self._columns(j)
             total = np.zeros((len(left_columns), len(right_columns)))
             along = [np.zeros(len(left_columns)), np.zeros(len(right_columns))]
+            mean = np.zeros(len(left_columns))
             shifts = [np.zeros(0)] * 2
             for start in range(0, n_rows, self.block_rows):
                 rows = Span(start, min(start + self.block_rows, n_rows))
@@ -279,19 +276,19 @@ class Tiles:
                 for side, columns in enumerate((left_columns, right_columns)):
                     values = np.empty((len(rows), len(columns)), dtype)
                     reader.read(rows, columns, values)
+                    if side == 0:
+                        mean += self.centring.along(values, start) / self.centring.norm
                     if self.centred and self.centring.even:
                         if start == 0:
                             shifts[side] = head_shift(values)
                         np.subtract(values, shifts[side], out=values)
-                    along[side] += self.centring.null[rows.slice].astype(dtype) @ values
+                    along[side] += self.centring.along(values, start)
                     self._require_finite(reader, values, rows, columns)
                     pair.append(values)
                 total += _product(*pair)
-            mean = along[0] / self.centring.norm
             if self.centred:
                 for i, row in enumerate(total):
                     row -= along[0][i] * along[1]
-                mean += shifts[0] if self.centring.even else 0
             if _on_diagonal(task):
                 self._write_mean(task.row, mean)
             if j not in missing:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+SLAB_ROWS = 64  # that are copied to float64 at a time
+
 
 @dataclass(frozen=True)
 class Centring:
@@ -46,6 +48,14 @@ class Centring:
     def mean(self, values: np.ndarray) -> np.ndarray:
         """The weighted mean (n_columns,) of X, float64, from a stripe (n_rows, n_columns) of Y."""
         return (self.null.astype(values.dtype) @ values).astype(np.float64) / self.norm
+
+    def along(self, values: np.ndarray, start: int = 0) -> np.ndarray:
+        """``uᵀ Y`` (n_columns,) for rows of Y from ``start`` on, summed in float64, a few rows at a time."""
+        total = np.zeros(values.shape[1])
+        for at in range(0, len(values), SLAB_ROWS):
+            slab = values[at : at + SLAB_ROWS].astype(np.float64)
+            total += self.null[start + at : start + at + len(slab)] @ slab
+        return total
 
     def squares(self, values: np.ndarray) -> float:
         """The sum of squares along u of a stripe (n_rows, n_columns)."""
