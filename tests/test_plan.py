@@ -12,6 +12,7 @@ import lazypipe as lp
 from lazypipe.io import open_matrix
 from lazypipe.io.convert import convert
 from lazypipe.io.matrix import Dense
+from lazypipe.models.sweep.planning import TORCH_NBYTES
 from lazypipe.sizes import MIB, parse_bytes, show_bytes
 
 
@@ -227,7 +228,7 @@ def test_measured_peak_stays_under_the_plan(kind, what, name, large):
     peak, planned, arrays, before = map(int, done.stdout.split())
     told = f"peak {show_bytes(peak)}, planned {show_bytes(planned)}, {show_bytes(before)} before"
     assert peak <= planned, told
-    libraries = 200 * MIB if what == "mlp" else 0  # torch
+    libraries = TORCH_NBYTES if what == "mlp" else 0
     assert arrays <= 96 * MIB and peak - before - libraries < 200 * MIB, told  # nothing of the size of the data
 
 

@@ -18,7 +18,7 @@ from lazypipe.sizes import MIB, show_bytes
 
 HELD_SHARE = 3  # a prefix stays in memory where it takes no more than a third of the budget
 PASSES = 40  # of logistic regression, about
-TORCH_NBYTES = 224 * MIB  # once a process that fits a network
+TORCH_NBYTES = 384 * MIB  # once a process that fits a network: of the build with CUDA; without it 224
 CELL_NBYTES = 2048  # of the table, and of its record as text
 REMEDY = "or give fewer strengths or smaller sizes."
 
