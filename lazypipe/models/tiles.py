@@ -219,13 +219,18 @@ class Tiles:
 
     def _from_whole_stripes(self, reader: Reader, task: TileTask, missing: list[int]) -> Iterator[Any]:
         rows = Span(0, self.matrix.shape[0])
-        left, mean = self._stripe(reader, task.row, rows)
-        if _on_diagonal(task):
+        left = self._read(reader, task.row, rows)
+        mean = self._mean(left) if _on_diagonal(task) else None
+        self._centre(reader, left, task.row, rows)
+        if mean is not None:
             self._write_mean(task.row, mean)
         scaled = left / left.dtype.type(self.degrees)
         buffers = [tile_store.aligned((self.tile, self.tile), left.dtype) for _ in range(2)]
         for turn, j in enumerate(missing):
-            right = left if j == task.row else self._stripe(reader, j, rows)[0]
+            right = left
+            if j != task.row:
+                right = self._read(reader, j, rows)
+                self._centre(reader, right, j, rows)
             out = buffers[turn % 2]  # the other one is being written
             if right.shape[1] < self.tile or left.shape[1] < self.tile or len(right) > SLAB_ROWS:
                 out[:] = 0
@@ -236,20 +241,24 @@ class Tiles:
                 _mirror(out)
             yield j, out
 
-    def _stripe(self, reader: Reader, i: int, rows: Span) -> tuple[np.ndarray, np.ndarray]:
-        """A tile's columns (n_rows, tile), centred exactly, and their mean (tile,) of what is read."""
+    def _read(self, reader: Reader, i: int, rows: Span) -> np.ndarray:
+        """A tile's columns (n_rows, tile)."""
         columns = self._columns(i)
         values = np.empty((len(rows), len(columns)), compute_dtype(self.matrix.dtype))
         reader.read(rows, columns, values)
-        mean = self.centring.along(values) / self.centring.norm
+        return values
+
+    def _mean(self, values: np.ndarray) -> np.ndarray:
+        return self.centring.along(values) / self.centring.norm
+
+    def _centre(self, reader: Reader, values: np.ndarray, i: int, rows: Span) -> None:
+        """Take the means off what ``_read`` gave, exactly and in its memory, where wanted; refuse NaN and infinity."""
         if self.centred and self.centring.even:
             np.subtract(values, head_shift(values), out=values)
-            rest = self.centring.along(values) / self.centring.norm
-            np.subtract(values, rest.astype(values.dtype), out=values)
+            np.subtract(values, self._mean(values).astype(values.dtype), out=values)
         elif self.centred:
-            values -= np.outer(self.centring.null * self.centring.norm, mean).astype(values.dtype)
-        self._require_finite(reader, values, rows, columns)
-        return values, mean
+            values -= np.outer(self.centring.null * self.centring.norm, self._mean(values)).astype(values.dtype)
+        self._require_finite(reader, values, rows, self._columns(i))
 
     def _require_finite(self, reader: Reader, values: np.ndarray, rows: Span, columns: Span) -> None:
         """As ``stats.base.require_finite``, of values that a mean was taken off: it spreads what is not finite."""
@@ -264,6 +273,7 @@ class Tiles:
         n_rows = self.matrix.shape[0]
         buffers = [tile_store.aligned((self.tile, self.tile), dtype) for _ in range(2)]
         left_columns = self._columns(task.row)
+        keeps_mean = _on_diagonal(task)
         for turn, j in enumerate(missing or [task.row]):
             right_columns = self._columns(j)
             total = np.zeros((len(left_columns), len(right_columns)))
@@ -276,7 +286,7 @@ class Tiles:
                 for side, columns in enumerate((left_columns, right_columns)):
                     values = np.empty((len(rows), len(columns)), dtype)
                     reader.read(rows, columns, values)
-                    if side == 0:
+                    if side == 0 and keeps_mean:
                         mean += self.centring.along(values, start) / self.centring.norm
                     if self.centred and self.centring.even:
                         if start == 0:
@@ -289,8 +299,9 @@ class Tiles:
             if self.centred:
                 for i, row in enumerate(total):
                     row -= along[0][i] * along[1]
-            if _on_diagonal(task):
+            if keeps_mean:
                 self._write_mean(task.row, mean)
+                keeps_mean = False
             if j not in missing:
                 return
             out = buffers[turn % 2]

@@ -46,7 +46,7 @@ class Centring:
         return gram
 
     def mean(self, values: np.ndarray) -> np.ndarray:
-        """The weighted mean (n_columns,) of X, float64, from a stripe (n_rows, n_columns) of Y."""
+        """The weighted mean (n_columns,) of X from a stripe (n_rows, n_columns) of Y, summed in the stripe's dtype."""
         return (self.null.astype(values.dtype) @ values).astype(np.float64) / self.norm
 
     def along(self, values: np.ndarray, start: int = 0) -> np.ndarray:
