@@ -39,7 +39,7 @@ test: .venv  ## every test but those of servers and faults (those of Spark need 
 	$(BIN)/python -m pytest -m 'not service' -n auto --maxprocesses 4 --dist loadfile
 
 test-service: .venv  ## tests with real servers: schedules, faults, cut links
-	$(BIN)/python -m pytest -m service
+	$(BIN)/python -m pytest -m service --timeout 900 --timeout-method signal
 
 coverage: .venv  ## which lines of lazypipe, jobs and flows `make test` does not run
 	$(BIN)/python -m pytest -m 'not service' -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term:skip-covered
