@@ -1,14 +1,15 @@
 """Where the ranks of a group meet: a small store that their driver keeps, in which each tells that it is there.
 
 Keys of the store: ``here/RANK`` the device of a rank that has come, ``beat/RANK`` its sign of life and how many
-sums it has begun, ``over`` the error that ended the group, the first one only. Everything in it is text or JSON,
-never a pickle: whoever reaches the port can write to it, as to a Dask scheduler.
+sums it has begun, ``over`` the error that ended the group, the first one only, with its notes. Everything in it is
+text or JSON, never a pickle: whoever reaches the port can write to it, as to a Dask scheduler.
 """
 
 from __future__ import annotations
 
 import json
 import socket
+import traceback
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Self
@@ -112,23 +113,28 @@ def verdict(store: Any) -> LazypipeError | None:
 def end(store: Any, error: LazypipeError) -> LazypipeError:
     """End the group with ``error``, or with the one that ended it before: who comes first is right."""
     kind = next(kind.__name__ for kind in type(error).__mro__ if getattr(errors, kind.__name__, None) is kind)
-    words = json.dumps([kind, str(error)]).encode()
+    words = json.dumps([kind, str(error), getattr(error, "__notes__", [])]).encode()
     said = store.compare_set("over", "", words.decode())
     return error if said == words else _error(said)
 
 
 def _error(words: bytes) -> LazypipeError:
-    name, message = json.loads(words)
+    name, message, notes = json.loads(words)
     kind = getattr(errors, name, None)
-    return kind(message) if isinstance(kind, type) and issubclass(kind, LazypipeError) else EngineError(message)
+    error = kind(message) if isinstance(kind, type) and issubclass(kind, LazypipeError) else EngineError(message)
+    for note in notes:
+        error.add_note(note)
+    return error
 
 
 def as_told(error: BaseException, rank: int, size: int) -> LazypipeError:
-    """A LazypipeError as it is, any other as an EngineError that names the rank."""
-    if isinstance(error, LazypipeError):
-        return error
-    told = " ".join(str(error).split())[:300]
-    return EngineError(f"rank {rank} of {size} failed: {type(error).__name__}{told and ': ' + told}")
+    """A LazypipeError as it is, any other as an EngineError that names the rank; its traceback is a note of it."""
+    words = " ".join(str(error).split())[:300]
+    failed = f"rank {rank} of {size} failed: {type(error).__name__}{words and ': ' + words}"
+    told = error if isinstance(error, LazypipeError) else EngineError(failed)
+    if not getattr(told, "__notes__", None):  # else it comes from another rank, with the traceback there
+        told.add_note("".join(traceback.format_exception(error)))
+    return told
 
 
 def not_joined(who: Sequence[int], size: int, timeout: float) -> EngineError:

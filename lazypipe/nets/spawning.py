@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from multiprocessing import Pipe
@@ -158,9 +157,7 @@ def serve(number: str, own_rank: str, of: str, address: str) -> None:
             result = function(group, tell)
         last = pickle.dumps(("result", result if rank == 0 else None))
     except BaseException as error:
-        told = as_told(error, rank, size)
-        told.add_note("".join(traceback.format_exception(error)))
-        last = pickle.dumps(("error", told))
+        last = pickle.dumps(("error", as_told(error, rank, size)))
     sys.stdout.flush()
     sys.stderr.flush()
     connection.send_bytes(last)

@@ -145,8 +145,10 @@ def test_who_is_killed_or_stopped_is_named(name):
     ],
 )
 def test_what_one_rank_raises_all_raise(error, told):
-    found = raised(in_threads(lambda group: ranks.refuse(group, None, error), 3))
-    assert (type(found), str(found)) == told
+    found = in_threads(lambda group: ranks.refuse(group, None, error), 3)
+    raised(found)
+    assert (type(found[0]), str(found[0])) == told
+    assert all("in refuse" in rank.__notes__[0] and len(rank.__notes__) == 1 for rank in found)
 
 
 def test_a_rank_that_comes_again_ends_the_group():
