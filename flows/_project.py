@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import chdir
 from datetime import datetime, timedelta
 from functools import cache
@@ -17,7 +17,7 @@ from prefect.flows import Flow, load_flow_from_entrypoint
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from jobs._config import read_yaml
-from jobs._messages import nearest
+from jobs._messages import nearest, some
 from jobs.recordings import RecordingsConfig, state_of
 from lazypipe.errors import ConfigError
 
@@ -139,16 +139,10 @@ def lines(error: ValidationError, kind: Any, place: str = "") -> Iterator[str]:
             yield f"{name}: is missing"
         elif item["type"] == "extra_forbidden":
             known = _names(kind, loc[:-1])
-            yield f"{name}: unknown name{nearest(loc[-1], known) or _some(known)}"
+            yield f"{name}: unknown name{nearest(loc[-1], known) or some(known)}"
         else:
             said = str(item["ctx"]["error"]) if item["type"] == "value_error" else item["msg"]
             yield f"{name}: {said[:1].lower()}{said[1:].rstrip('.')}"
-
-
-def _some(known: Iterable[str]) -> str:
-    """The names that there are, where they are few."""
-    names = list(known)
-    return f"; known: {', '.join(names)}" if len(names) <= 8 else ""
 
 
 def _names(kind: Any, loc: list[str]) -> list[str]:
@@ -241,7 +235,7 @@ def _of_values(
     wanted, hints = inspect.signature(flow.fn).parameters, typing.get_type_hints(flow.fn)
     for name, value in values.items():
         if name not in wanted:
-            yield f"{place}.{name}: unknown parameter{nearest(name, wanted) or _some(wanted)}"
+            yield f"{place}.{name}: unknown parameter{nearest(name, wanted) or some(wanted)}"
             continue
         kind = hints.get(name, Any)
         try:

@@ -45,7 +45,8 @@ def deploy(path: Path, only_check: bool) -> int:
         print(f"ConfigError: {hidden(fault)}.", file=sys.stderr)
     if found.faults:
         return 2
-    print(f"{path}: {len(found.deployments)} deployments, no fault")
+    count = len(found.deployments)
+    print(f"{path}: {count} deployment{'s' if count != 1 else ''}, no fault")
     if only_check:
         return 0
     from flows._vanished import make_automation
@@ -61,7 +62,7 @@ def deploy(path: Path, only_check: bool) -> int:
     except OSError as error:
         raise EngineError(f"{hidden(api)}: the Prefect server has gone ({error}). Start it again.") from error
     _register(path)
-    print("registered; `prefect worker start --pool NAME` carries their runs out")
+    print("registered; a worker carries their runs out: that of `make up`, or `prefect worker start --pool NAME`")
     return 0
 
 

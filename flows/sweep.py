@@ -18,13 +18,12 @@ SHOWN = 60  # sizes and models in the report
 def sweep(config: job.SweepConfig) -> Result:
     """Scores at every sample size and strength of regularization, tracked in MLflow, with a report as an artifact.
 
-    Raises DataError, after the report, where every cell failed.
+    Raises DataError, after the report, where every cell failed, or had failed in a result that is there unchanged.
     """
-    result = stages(job, config, table)
-    if isinstance(result, Result):
-        with masked():
-            job.require_scores(result)
-    return result
+    ended = stages(job, config, table)
+    with masked():
+        job.require_scores(ended if isinstance(ended, Result) else ended.data)
+    return ended
 
 
 def table(result: Result) -> list[str]:

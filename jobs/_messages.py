@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from typing import Any
 
@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from lazypipe.secrets import hidden
 
 FIELD_ERRORS_SHOWN = 3
+KNOWN_SHOWN = 8
 
 
 def explain(error: ValidationError, model: type[BaseModel], origin: Mapping[str, str]) -> str:
@@ -21,9 +22,9 @@ def explain(error: ValidationError, model: type[BaseModel], origin: Mapping[str,
         path = _fields_in(item["loc"], model)
         if path not in found or len(item["loc"]) > len(found[path]["loc"]):
             found[path] = item
-    lines = [_explain_one(path, item, model, origin) for path, item in list(found.items())[:FIELD_ERRORS_SHOWN]]
-    more = len(found) - FIELD_ERRORS_SHOWN
-    return hidden("; ".join(lines) + (f"; and {more} more" if more > 0 else "") + ".")
+    lines = list(_explain_each(found, model, origin))
+    more = len(lines) - FIELD_ERRORS_SHOWN
+    return hidden("; ".join(lines[:FIELD_ERRORS_SHOWN]) + (f"; and {more} more" if more > 0 else "") + ".")
 
 
 def option(name: str) -> str:
@@ -37,6 +38,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; the nearest is {close[0]!r}" if close else ""
 
 
+def some(known: Iterable[str], others: str = "") -> str:
+    """``; known: a, b`` where they are few, else ``others``."""
+    names = list(known)
+    return f"; known: {', '.join(names)}" if len(names) <= KNOWN_SHOWN else others
+
+
 def field_names(model: type[BaseModel], path: tuple[str, ...]) -> list[str]:
     """The names allowed in the (nested) model at ``path``."""
     for part in path:
@@ -47,16 +54,41 @@ def field_names(model: type[BaseModel], path: tuple[str, ...]) -> list[str]:
     return list(model.model_fields)
 
 
+def _explain_each(
+    found: Mapping[tuple[str, ...], Any], model: type[BaseModel], origin: Mapping[str, str]
+) -> Iterator[str]:
+    """A line each; unknown names come first, those of one place in one: it may be the config of another job."""
+    strange: dict[tuple[str, ...], list[tuple[str, ...]]] = {}  # by the mapping that they are in
+    for path, item in found.items():
+        if item["type"] == "extra_forbidden":
+            strange.setdefault(path[:-1], []).append(path)
+    for inside, paths in strange.items():
+        names = field_names(model, inside)
+        where = _where(".".join(paths[0]), origin)
+        if len(paths) == 1:
+            hint = nearest(paths[0][-1], names)
+            yield f"{where}: unknown name{hint or some(names, '; --help lists those of this job')}"
+            continue
+        place = where.removesuffix(paths[0][-1])
+        hint = "; is it the config of another job? --help lists those of this one" if not inside else ""
+        yield f"{place}{', '.join(path[-1] for path in paths)}: unknown names{some(names, hint)}"
+    for path, item in found.items():
+        if item["type"] != "extra_forbidden":
+            yield _explain_one(path, item, model, origin)
+
+
+def _where(name: str, origin: Mapping[str, str]) -> str:
+    """What set a dotted field: its file, or its option."""
+    set_in = next((file for leaf, file in origin.items() if f"{leaf}.".startswith(f"{name}.")), None)
+    return option(name) if set_in in (None, "command line") else f"{set_in}: {name}"
+
+
 def _explain_one(path: tuple[str, ...], item: Any, model: type[BaseModel], origin: Mapping[str, str]) -> str:
     name = ".".join(path)
     kind, value = item["type"], item.get("input")
-    set_in = next((file for leaf, file in origin.items() if f"{leaf}.".startswith(f"{name}.")), None)
-    where = option(name) if set_in in (None, "command line") else f"{set_in}: {name}"
+    where = _where(name, origin)
     if kind == "missing":
         return f"{option(name)}: is missing; pass it, or write '{name}: ...' in the --config file"
-    if kind == "extra_forbidden":
-        names = field_names(model, path[:-1])
-        return f"{where}: unknown name{nearest(path[-1], names) or '; known: ' + ', '.join(names)}"
     if kind == "literal_error":
         choices = item["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
         return f"{where}: {value!r} is not one of {choices}"

@@ -244,13 +244,13 @@ def test_metrics_are_sent_together_every_two_seconds_and_at_the_end(store, clock
     assert history(run, "loss") == [(step, 1 / step) for step in range(1, 11)]
 
 
-def test_a_failed_run_keeps_what_was_not_yet_sent(store, clock):
+def test_an_interrupted_run_keeps_what_was_not_yet_sent(store, clock):
     with pytest.raises(KeyboardInterrupt), open_run(store) as run:
         for step in (1, 2, 3):
             run(StepsDone("", step, {"loss": 1.0}))
         raise KeyboardInterrupt
     assert history(run, "loss") == [(1, 1.0), (2, 1.0), (3, 1.0)]
-    assert run.client.get_run(run.run_id).info.status == "FAILED"
+    assert run.client.get_run(run.run_id).info.status == "KILLED"
 
 
 def test_a_store_that_is_slow_takes_a_twentieth_of_the_time(store, clock, monkeypatch):

@@ -184,14 +184,15 @@ def test_children_are_runs_below_the_run(store):
     assert [(point.step, point.value) for point in history] == [(i, 0.5 + i / 1e5) for i in range(2500)]
 
 
-def test_a_failed_run_marks_its_children(store):
+@pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt, "KILLED"), (OSError, "FAILED")])
+def test_a_run_that_ends_early_marks_its_children(error, status, store):
     uri = f"sqlite:///{store}/mlflow.db"
     matrix = lp.open_matrix(store / "rows.npy")
-    with pytest.raises(KeyboardInterrupt), tracking.tracked_run(uri, "sweep", {}, matrix) as run:
+    with pytest.raises(error), tracking.tracked_run(uri, "sweep", {}, matrix) as run:
         run.log_child(child("size 50"))
-        raise KeyboardInterrupt
+        raise error
     (found,) = below(run)
-    assert found.info.status == "FAILED" and found.data.tags["error"] == "KeyboardInterrupt"
+    assert found.info.status == status and found.data.tags["error"] == error.__name__
 
 
 def test_ten_thousand_points_in_twenty_children_log_in_seconds(store):

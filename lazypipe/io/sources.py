@@ -13,6 +13,8 @@ from lazypipe.blocks import SUPPORTED_DTYPES, Span
 from lazypipe.errors import DataError
 from lazypipe.stores import AnyPath, path_of
 
+NO_OBJECT = "no such object or bucket. Check the address"
+
 
 def one_line(error: BaseException) -> str:
     """The message of a third-party error on a single line, without its final full stop."""
@@ -24,7 +26,10 @@ def require_there(path: AnyPath) -> None:
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise DataError(f"{path}: no such file or directory. Check the path.") from error
+        what = "no such file or directory. Check the path" if isinstance(path, Path) else NO_OBJECT
+        raise DataError(f"{path}: {what}.") from error
+    except DataError:  # a ValueError, too
+        raise
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({one_line(error)}). Check path and rights.") from error
     if isinstance(path, Path) and not os.access(path, os.R_OK):

@@ -47,7 +47,7 @@ def tracked_run(
 ) -> Iterator[TrackedRun]:
     """A run of ``experiment`` (made if new) in the store at ``uri``; FAILED, with why, if the body raises.
 
-    Its children fail with it.
+    KILLED where an interrupt or a signal ends it. Its children end with it.
 
     ``parameters`` are logged whole, nested names joined by dots; ``data`` becomes the run's dataset. With a ``key``, of
     data, config and code, an attempt after one that failed or was killed goes on in the run that is there: it has the

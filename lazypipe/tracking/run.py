@@ -172,14 +172,15 @@ class TrackedRun:
                 self.client.set_terminated(self.run_id, "FINISHED")
 
     def _fail(self, error: BaseException) -> None:
-        """Say why; a store that is away must not hide it."""
+        """Say why: FAILED, or KILLED by an interrupt or a signal; a store that is away must not hide it."""
         if self._is_over:
             return
+        text = hidden(f"{type(error).__name__}: {error}".rstrip(": "))
+        status = "FAILED" if isinstance(error, Exception) else "KILLED"
         try:
             for each in (*self.children, self.run_id):
-                text = hidden(f"{type(error).__name__}: {error}".rstrip(": "))
                 self.client.set_tag(each, "error", text[:PARAMETER_LENGTH])
-                self.client.set_terminated(each, "FAILED")
+                self.client.set_terminated(each, status)
             self._flush()
         except Exception:
             log.warning("MLflow does not answer; the run is not marked as failed.")

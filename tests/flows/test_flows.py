@@ -19,20 +19,24 @@ from flows import _naming, _observing, _stages
 from flows._observing import Published
 from flows._pace import Pace
 from flows.covariance import covariance
+from flows.linear import linear
 from flows.mlp import mlp
 from flows.pca import pca
 from flows.predict import predict
 from flows.recordings import recordings
 from flows.sta import sta
 from flows.sweep import sweep
+from flows.transform import transform
 from jobs._observed import observers
 from jobs.covariance import CovarianceConfig
+from jobs.linear import LinearConfig
 from jobs.mlp import MLPConfig
 from jobs.pca import PCAConfig
 from jobs.predict import PredictConfig
 from jobs.recordings import RecordingsConfig
 from jobs.sta import StaConfig
 from jobs.sweep import SweepConfig
+from jobs.transform import TransformConfig
 from lazypipe.progress import EpochDone, PassDone, StageStarted, TaskDone, WorkerSaid
 
 
@@ -52,6 +56,32 @@ def test_covariance(here, tiny, common, tmp_path):
     expected = np.cov(tiny[1].astype(float), rowvar=False)
     np.testing.assert_allclose(np.load(result.out / "covariance.npy"), expected, rtol=1e-5, atol=1e-5)
     assert "| variance |" in report(here, "covariance")
+
+
+def test_a_regression(here, tiny, common, tmp_path):
+    rows = tiny[1].astype(float)
+    target = rows @ np.arange(rows.shape[1]) + 3 + np.random.default_rng(1).normal(size=len(rows))
+    np.save(tmp_path / "target.npy", target)
+    result = linear(LinearConfig.model_validate(common | {"target": str(tmp_path / "target.npy")}))
+    fitted, (rest,), *_ = np.linalg.lstsq(np.column_stack([rows, np.ones(len(rows))]), target)
+    np.testing.assert_allclose(np.load(result.out / "coef.npy"), fitted[:-1], rtol=1e-5, atol=1e-5)
+    r2 = 1 - rest / ((target - target.mean()) ** 2).sum()
+    assert result.figures["r2"] == pytest.approx(r2, rel=1e-6)
+    text = report(here, "linear")
+    assert f"{r2:.4f}"[:5] in text and result.run_id in text
+
+
+def test_scores_of_a_projection(here, tiny, parameters, tmp_path):
+    source, rows = tiny
+    fitted = pca(PCAConfig.model_validate(parameters["config"]))
+    mean, components = (np.load(fitted.out / f"{name}.npy") for name in ("mean", "components"))
+    scores = tmp_path / "scores.zarr"
+    given = {"source": str(source), "model": str(fitted.out), "scores": str(scores), "out": str(tmp_path / "said")}
+    given |= {"engine": {"kind": "serial"}, "tracking": {"enabled": False}}
+    transform(TransformConfig.model_validate(given))
+    expected = (rows.astype(float) - mean) @ components.T
+    np.testing.assert_allclose(zarr.open_array(str(scores), mode="r")[:], expected, rtol=1e-4, atol=1e-4)
+    assert f"| `{scores}` | {len(rows)} | {len(components)} |" in report(here, "transform")
 
 
 def test_averages_of_a_recording(here, common, tmp_path):
@@ -80,9 +110,13 @@ def test_a_sweep_of_which_every_cell_failed_fails_after_its_report(here, tiny, c
     np.save(tmp_path / "labels.npy", tiny[1][:, 0] > 0)
     common |= {"labels": str(tmp_path / "labels.npy"), "hold_out": 0.25, "sizes": [10], "strengths": [1]}
     monkeypatch.setattr("jobs.sweep.failure_of", lambda _: "all 1 cells failed, the first with: no luck.")
-    with pytest.raises(lp.DataError, match=r"all 1 cells failed, the first with: no luck\. What .*cells\.csv\."):
+    said = r"all 1 cells failed, the first with: no luck\. What .*cells\.csv\."
+    with pytest.raises(lp.DataError, match=said):
         sweep(SweepConfig.model_validate(common))
     assert "- cells: " in report(here, "sweep")
+    with pytest.raises(lp.DataError, match=said):
+        sweep(SweepConfig.model_validate(common | {"reuse": True}))
+    here.log(here.last("sweep"), "unchanged: same data, config and code as")
 
 
 def test_a_network_reports_its_epochs_and_predicts(here, tiny, common, tmp_path):

@@ -24,4 +24,4 @@ def test_sigterm_leaves_no_result_and_marks_the_run(tmp_path):
     assert not [path for path in tmp_path.iterdir() if "result" in path.name]
     client = MlflowClient(store)
     (run,) = client.search_runs([client.get_experiment_by_name("pca").experiment_id])
-    assert run.info.status == "FAILED"
+    assert run.info.status == "KILLED"

@@ -48,7 +48,7 @@ def refused(call) -> str:
 
 def test_no_such_object_and_no_such_bucket(s3):
     for address in ("s3://bucket/none.npy", "s3://nobucket/m.npy"):
-        assert refused(lambda: open_matrix(address)) == f"{address}: no such file or directory. Check the path."  # noqa: B023
+        assert refused(lambda: open_matrix(address)) == f"{address}: no such object or bucket. Check the address."  # noqa: B023
     assert "s3://nobucket/m.npy: cannot be written: no such bucket" in refused(
         lambda: convert(np.eye(9, 5), "s3://nobucket/m.npy")
     )

@@ -56,7 +56,7 @@ def test_pca_of_objects_to_objects_by_the_command_line(s3, rows, tmp_path):
 def test_a_key_that_is_missing_is_one_line_of_the_command(s3, tmp_path):
     done = run(tmp_path, "pca", "--source", f"s3://{BUCKET}/none.npy", "--n-components", "2")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"DataError: s3://{BUCKET}/none.npy: no such file or directory. Check the path.\n"
+    assert done.stderr == f"DataError: s3://{BUCKET}/none.npy: no such object or bucket. Check the address.\n"
 
 
 def test_a_store_that_refuses_in_the_middle_is_one_line_of_the_command(s3, tmp_path):
