@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -404,6 +405,17 @@ FILES = {
         "ConfigError: c.yaml: engine.kid: unknown name; the nearest is 'kind'.",
         (raw("c.yaml", "source: rows.npy\nengine: {kid: dask}"),),
     ),
+    "the YAML of another job": Bad(
+        f"jobs covariance --config c.yaml {Q}",
+        "ConfigError: c.yaml: n_components, solver: unknown names; is it the config of another job? --help lists those "
+        "of this one.",
+        (raw("c.yaml", "source: rows.npy\nn_components: 3\nsolver: gram"),),
+    ),
+    "YAML with two unknown names below another": Bad(
+        "jobs pca --config c.yaml",
+        "ConfigError: c.yaml: engine.foo, bar: unknown names; known: kind, address, memory, workers.",
+        (raw("c.yaml", "source: rows.npy\nn_components: 3\nengine: {foo: 1, bar: 2}"),),
+    ),
     "YAML with a word that is no choice": Bad(
         "jobs pca --config c.yaml",
         "ConfigError: c.yaml: engine.kind: 'sprak' is not one of serial, dask, spark.",
@@ -465,6 +477,11 @@ SOURCES = {
     ),
     "s3 without an object": Bad(
         "jobs pca --source s3://bucket", "DataError: s3://bucket: names no object. Write it as s3://bucket/name."
+    ),
+    "a store whose package is not installed": Bad(
+        f"{PCA} {Q} --source gs://bucket/x.npy",
+        "DataError: gs://bucket/x.npy: gs:// needs a package that is not installed. pip install 'gcsfs'.",
+        marks=(pytest.mark.skipif(find_spec("gcsfs") is not None, reason="gcsfs is installed"),),
     ),
     "no right to read": Bad(
         "jobs pca --source rows.npy",
