@@ -20,6 +20,7 @@ PEERS = {
     ],
 }
 SPIKES = {"stimulus": ("pynapple_average", "elephant"), "array-spread": ("spikeinterface", "numpy_in_batches")}
+BY_HAND = ("numpy_in_batches",)  # where no peer is installed
 NETWORKS = {"mlp": ("torch by hand", "torch autograd", "scikit-learn"), "rbm": ("torch by hand", "scikit-learn")}
 
 
@@ -49,8 +50,8 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def row(what: str, ours: str, peers: list[tuple[str, str]]) -> str:
-    """A line of the table; peers one below the other."""
-    names, times = ("<br>".join(one) for one in zip(*peers, strict=True))
+    """A line of the table; peers, if there are any, one below the other."""
+    names, times = ("<br>".join(one) for one in zip(*peers or [("", "")], strict=True))
     return f"| {what} | {ours} | {names} | {times} |"
 
 
@@ -106,7 +107,8 @@ def of_spikes(report: Mapping[str, Any]) -> Iterator[str]:
             if case["name"] not in SPIKES or "seconds" not in rows.get("lazypipe", {}):
                 continue
             ours = rows["lazypipe"]
-            peers = [rows[name] for name in SPIKES[case["name"]] if "seconds" in rows.get(name, {})]
+            there = [name for name in SPIKES[case["name"]] if "seconds" in rows.get(name, {})]
+            peers = [rows[name] for name in there or BY_HAND]
             yield row(
                 f"averages around spikes: {recording['title'].partition(':')[0]}, {case['what'].split(' (')[0]}",
                 taken(ours["seconds"], ours["resident"]),
