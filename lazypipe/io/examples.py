@@ -11,10 +11,8 @@ import numpy as np
 from lazypipe.checks import above_0
 from lazypipe.errors import ConfigError, DataError
 from lazypipe.io import open_matrix
-from lazypipe.io.array import ArrayMatrix
 from lazypipe.io.labels import read_labels
 from lazypipe.io.matrix import Matrix
-from lazypipe.io.row_range import RowRange
 
 SHOWN = 5
 
@@ -41,7 +39,7 @@ class Examples:
 
     def identity(self) -> tuple[str, str]:
         """What tells rows and targets from others."""
-        return content_of(self.matrix), digest_of(self.targets)
+        return self.matrix.fingerprint(), digest_of(self.targets)
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,14 +149,6 @@ def _codes(labels: np.ndarray, classes: np.ndarray, matrix: Matrix) -> np.ndarra
         )
     order = np.argsort(classes)  # whole numbers sort otherwise as text
     return order[np.searchsorted(classes, labels, sorter=order)].astype(np.int32)
-
-
-def content_of(matrix: Matrix) -> str:
-    """What tells a matrix from others: of one in memory all of it, not a sample; of files the fingerprint."""
-    if isinstance(matrix, RowRange):
-        text = f"{content_of(matrix.matrix)} {matrix.rows.start}:{matrix.rows.stop}"
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-    return matrix.content_hash() if isinstance(matrix, ArrayMatrix) else matrix.fingerprint()
 
 
 def digest_of(values: np.ndarray) -> str:

@@ -18,7 +18,6 @@ from torch import Tensor
 
 import lazypipe
 from lazypipe.errors import DataError
-from lazypipe.io.examples import content_of
 from lazypipe.io.matrix import Matrix
 from lazypipe.nets.boltzmann import Boltzmann, boltzmann_nbytes
 from lazypipe.nets.checkpoints import Checkpoints
@@ -197,8 +196,8 @@ class FitStack:
         return {
             "lazypipe": f"{lazypipe.__version__}, checkpoints {VERSION}",
             "machine": f"{self.units[layer]}-{self.units[layer + 1]}, {self.machine}",
-            "data": content_of(self.matrix),
-            "validation": None if self.validation is None else content_of(self.validation),
+            "data": self.matrix.fingerprint(),
+            "validation": None if self.validation is None else self.validation.fingerprint(),
             "below": stack.digest,
             "order of rows, which follows from memory,": train.identity(),
             **self.options.identity(),

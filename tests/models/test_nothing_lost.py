@@ -119,3 +119,12 @@ def test_a_model_that_is_not_fitted_says_so(model):
     ask = model.transform if isinstance(model, lp.PCA) else model.predict
     with pytest.raises(lp.NotFittedError, match="is not fitted yet. Call fit first"):
         ask(np.ones((2, 2)))
+
+
+@pytest.mark.parametrize("solver", ["gradient", "gram"])
+def test_a_state_of_an_array_that_was_changed_in_place_is_not_taken_for_its_own(solver, tmp_path, serial_engine):
+    rows = np.random.default_rng(0).normal(size=(300, 30_000))  # 69 MiB: few of its entries would not tell
+    lp.PCA(1, solver=solver, tol=1e-2).fit(rows, state=tmp_path / "state", engine=serial_engine)
+    rows[17, 1] = 1e6
+    with pytest.raises(DataError, match="changed since .*, with as many rows"):
+        lp.PCA(1, solver=solver, tol=1e-2).fit(rows, state=tmp_path / "state", engine=serial_engine)

@@ -109,13 +109,10 @@ def test_numbers_beyond_a_float_are_refused(call):
 def test_all_of_an_array_tells_it_from_others(monkeypatch):
     monkeypatch.setattr(array, "HASHED_NBYTES", 64)
     rows = np.zeros((5000, 3))
-    assert from_array(rows).content_hash() == from_array(np.asfortranarray(rows)).content_hash()
-    assert from_array(rows).content_hash() == from_array(rows).fingerprint(), "below 64 MiB they are the same"
-    monkeypatch.setattr(array, "HASH_WHOLE_NBYTES", 64)  # from here on fingerprints are of samples
+    assert from_array(rows).fingerprint() == from_array(np.asfortranarray(rows)).fingerprint()
     changed = rows.copy()
     changed[1, 1] = 1
     y = np.arange(5000) % 2
-    assert from_array(rows).fingerprint() == from_array(changed).fingerprint()
     for cut in (lambda matrix: matrix, lambda matrix: row_range(matrix, 0, 5000)):
         one, other = (
             problem_of((cut(from_array(part)), y), (ROWS[:, [0, 0, 1]], [0, 1] * 3), 1, False).identity()
