@@ -4,9 +4,9 @@ import io
 import logging
 import re
 
+import clocks
 import pytest
 
-from lazypipe import console
 from lazypipe.console import ConsoleProgress, clock
 from lazypipe.progress import EpochDone, PassDone, StageDone, StageStarted, StepsDone, TaskDone, WorkerSaid
 
@@ -19,8 +19,7 @@ class Terminal(io.StringIO):
 @pytest.fixture
 def time_passes(monkeypatch):
     """Move the clock of the console by hand."""
-    now = [100.0]
-    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    now = clocks.by_hand(monkeypatch, "lazypipe.console")
 
     def pass_by(seconds):
         now[0] += seconds

@@ -2,9 +2,9 @@
 
 import subprocess
 import sys
-import time
 from itertools import pairwise
 
+import clocks
 import mlflow
 import numpy as np
 import pandas as pd
@@ -191,8 +191,7 @@ def test_no_layers_are_refused():
 @pytest.fixture
 def clock(monkeypatch):
     """Move the clock of the tracking by hand."""
-    now = [1000.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    now = clocks.by_hand(monkeypatch, "lazypipe.tracking.run")
 
     def pass_by(seconds):
         now[0] += seconds

@@ -7,6 +7,8 @@ import time
 from typing import Any
 
 from distributed import Client
+from distributed.comm.addressing import parse_address, parse_host_port
+from distributed.comm.registry import get_backend
 
 from lazypipe.engines import resident
 from lazypipe.engines.base import DEFAULT_MEMORY, MIN_MEMORY
@@ -19,6 +21,8 @@ from lazypipe.plan import Host
 from lazypipe.sizes import show_bytes
 
 CONNECT_SECONDS = 5
+KNOCKED = ("tcp", "tls")
+OF_PORTS = (*KNOCKED, "ws", "wss")
 WORKER_SECONDS = 8  # for the first worker of a cluster that is being started
 
 
@@ -39,11 +43,19 @@ def connected(address: str) -> Client:
 
 
 def _require_listener(address: str) -> None:
-    """Raise OSError where nobody listens, and where nobody speaks: Dask itself waits for a silent one for ever."""
-    scheme, _, place = address.partition("://")
-    host, _, port = place.rpartition(":")
-    if scheme in ("tcp", "tls") and port.isdigit():
-        knock(host.strip("[]"), int(port), b"" if scheme == "tcp" else None)
+    """Raise OSError where nobody listens, and where nobody speaks: Dask itself waits for a silent one for ever.
+
+    Raises ValueError for what is no address, of which Dask would leave half a client: when that is collected, in the
+    start of the next one, both wait for one lock for ever.
+    """
+    scheme, place = parse_address(address)
+    get_backend(scheme)  # ValueError of a scheme that there is not
+    if scheme in OF_PORTS:
+        host, port = parse_host_port(place)
+        if not 0 < port < 2**16:
+            raise ValueError(f"{port} is no port")
+        if scheme in KNOCKED:
+            knock(host, port, b"" if scheme == "tcp" else None)
 
 
 def checked_workers(client: Client, address: str) -> dict[str, dict[str, Any]]:

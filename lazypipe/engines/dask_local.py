@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+import dask
 from distributed import LocalCluster
 
 SLOTS = "lazypipe-slots"  # a resource of the one worker: how much of the budget a task takes
@@ -16,15 +17,17 @@ def local_cluster(threads: int) -> LocalCluster:
     logging.getLogger("asyncio").addFilter(_is_news)
     # The plan bounds the memory. Dask's own monitor counts pages of mapped files as used, so it
     # would pause workers that hold little.
-    return LocalCluster(
-        n_workers=1,
-        threads_per_worker=threads,
-        processes=False,
-        dashboard_address="127.0.0.1:0",  # None would still listen, on every interface
-        memory_limit=None,
-        resources={SLOTS: BUDGET},
-        silence_logs=logging.CRITICAL,
-    )
+    # Nor may a process that stood still (Ctrl-Z, a laptop that slept) take its own worker for lost.
+    with dask.config.set({"distributed.scheduler.worker-ttl": None}):
+        return LocalCluster(
+            n_workers=1,
+            threads_per_worker=threads,
+            processes=False,
+            dashboard_address="127.0.0.1:0",  # None would still listen, on every interface
+            memory_limit=None,
+            resources={SLOTS: BUDGET},
+            silence_logs=logging.CRITICAL,
+        )
 
 
 def _is_news(record: logging.LogRecord) -> bool:

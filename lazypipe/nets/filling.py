@@ -186,10 +186,14 @@ class Filling:
         self._copying.release(buffer)
         self._empty.put(buffer)
 
-    def stop(self) -> None:
-        """End the thread, after the block it is reading."""
+    def let_go(self) -> None:
+        """Let the thread end, after the block it is reading, without waiting for it."""
         self._stopped = True
         self._empty.put(None)
+
+    def stop(self) -> None:
+        """End the thread, after the block it is reading."""
+        self.let_go()
         if threading.current_thread() is not self._thread:  # the garbage collector may call from any
             self._thread.join()
 

@@ -115,7 +115,8 @@ class Stream:
         self._memory = None
 
     def __del__(self) -> None:
-        self._stop()
+        if self._filling is not None:  # not waited for: whoever collects garbage may hold a lock that the thread needs
+            self._filling.let_go()
 
     def _batches(self, epoch: int, first_batch: int) -> Iterator[Batch]:
         cut = self.cut

@@ -1,5 +1,7 @@
 """What no other try helps is told apart from a cluster that may be there in a while."""
 
+import re
+import threading
 import time
 
 import pytest
@@ -11,12 +13,16 @@ from lazypipe.engines.versions import own_versions, require_same_versions
 OWN = own_versions()
 
 
-@pytest.mark.parametrize("address", ["nonsense", "http://127.0.0.1:8786", "tcp://127.0.0.1"])
+@pytest.mark.parametrize(
+    "address", ["nonsense", "http://127.0.0.1:8786", "tcp://127.0.0.1", "tcp://h:70000", "tcp://[::1", "h:0"]
+)
 def test_what_is_no_address_of_a_scheduler_is_refused(address):
-    begun = time.monotonic()
-    with pytest.raises(lp.RefusedError, match=f"^dask: {address} is no address of a scheduler"):
+    begun, threads = time.monotonic(), set(threading.enumerate())
+    with pytest.raises(lp.RefusedError, match=f"^dask: {re.escape(address)} is no address of a scheduler"):
         lp.open_engine("dask", address=address)
     assert time.monotonic() - begun < 20
+    left = set(threading.enumerate()) - threads
+    assert not left, "half a client, whose collection in the start of another would wait for ever"
 
 
 def test_an_address_where_nobody_listens_may_be_tried_again():

@@ -5,6 +5,7 @@ import sys
 import time
 from types import SimpleNamespace
 
+import clocks
 import pytest
 
 import lazypipe as lp
@@ -97,8 +98,7 @@ def test_the_progress_hears_of_each_end_once():
 
 
 def test_a_gpu_that_is_not_free_is_told_soon_and_given_up_later(monkeypatch):
-    clock, active, told = [100.0], [0], []
-    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    clock, active, told = clocks.by_hand(monkeypatch, "lazypipe.engines.spark_gpus"), [0], []
     monkeypatch.setattr(spark_gpus, "stages_of", lambda *_: [SimpleNamespace(numActiveTasks=active[0])])
     look = spark_gpus.Patience(SimpleNamespace(master="spark://m:7077"), 2, told.append)
 
@@ -125,8 +125,7 @@ def test_a_gpu_that_is_not_free_is_told_soon_and_given_up_later(monkeypatch):
 @pytest.fixture
 def still(monkeypatch):
     """What is told of five tasks, four of them at work; and the clock."""
-    clock = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    clock = clocks.by_hand(monkeypatch, "lazypipe.engines.spark_still", start=100.0)
     told = []
     running = [(40.0 + i, i, f"executor {i} of h") for i in (4, 3, 2, 1)]
     monkeypatch.setattr(Stillness, "_running", lambda *_: running)
