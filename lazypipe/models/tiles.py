@@ -257,7 +257,7 @@ class Tiles:
             np.subtract(values, head_shift(values), out=values)
             np.subtract(values, self._mean(values).astype(values.dtype), out=values)
         elif self.centred:
-            values -= np.outer(self.centring.null * self.centring.norm, self._mean(values)).astype(values.dtype)
+            _less_outer(values, self.centring.null * self.centring.norm, self._mean(values))
         self._require_finite(reader, values, rows, self._columns(i))
 
     def _require_finite(self, reader: Reader, values: np.ndarray, rows: Span, columns: Span) -> None:
@@ -331,6 +331,13 @@ def _product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
         rows = slice(start, start + SLAB_ROWS)
         product = accumulate(product, left[rows].T @ right[rows])
     return product
+
+
+def _less_outer(values: np.ndarray, along: np.ndarray, mean: np.ndarray) -> None:
+    """Take ``along meanᵀ`` off ``values`` (n_rows, n) in its own memory, a few rows at a time: whole it is two more."""
+    for start in range(0, len(values), SLAB_ROWS):
+        rows = slice(start, start + SLAB_ROWS)
+        values[rows] -= np.outer(along[rows], mean).astype(values.dtype)
 
 
 def _on_diagonal(task: TileTask) -> bool:
