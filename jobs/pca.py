@@ -24,7 +24,7 @@ from lazypipe.engines import Engine
 from lazypipe.io.matrix import Matrix
 from lazypipe.io.row_store import suffix_of
 from lazypipe.models.pca.certificates import told
-from lazypipe.models.pca.scores import require_scores
+from lazypipe.models.pca.scores import require_scores, with_scores
 from lazypipe.plan import Plan
 from lazypipe.progress import PassDone
 from lazypipe.stores import path_of
@@ -129,14 +129,17 @@ def work_of(config: PCAConfig) -> Work:
             pca.fit(matrix, engine=engine, state=config.state, restart=config.restart)
         if config.scores:
             pca.transform(matrix, out=config.scores, overwrite=config.overwrite, engine=engine)
-        return _answer(pca, history)
+        return _answer(pca, whole(pca.plan_, matrix), history)
+
+    def whole(plan: Plan, matrix: Matrix) -> Plan:
+        return with_scores(plan, matrix, config.n_components, config.nan == "mean") if config.scores else plan
 
     if config.scores:
         suffix_of(path_of(config.scores))
-    return Work("pca", lambda matrix, engine: lp.plan_pca(matrix, pca, engine), fit)
+    return Work("pca", lambda matrix, engine: whole(lp.plan_pca(matrix, pca, engine), matrix), fit)
 
 
-def _answer(pca: lp.PCA, history: list[PassDone]) -> Answer:
+def _answer(pca: lp.PCA, plan: Plan, history: list[PassDone]) -> Answer:
     from lazypipe.figures import convergence, scree
 
     arrays = {
@@ -169,7 +172,7 @@ def _answer(pca: lp.PCA, history: list[PassDone]) -> Answer:
     metrics = {"converged": float(pca.converged_), "passes": pca.n_passes_, "largest_residual": worst}
     return Answer(
         model=pca,
-        plan=pca.plan_,
+        plan=plan,
         arrays=arrays,
         figures=figures,
         metrics=metrics | {"explained_variance_ratio_sum": float(pca.explained_variance_ratio_.sum())},

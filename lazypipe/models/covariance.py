@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ from lazypipe.models.tiled import TiledCovariance
 from lazypipe.models.tiles import TILES_REMEDY, plan_tiles, write_tiles
 from lazypipe.operations import Operations
 from lazypipe.plan import FoldPlan, Host, Plan, or_say_what_fits, plan_fold
-from lazypipe.stats.covariance import Covariance, CovarianceMatrix
+from lazypipe.stats.covariance import Covariance, CovarianceMatrix, sparse_scratch_nbytes
 from lazypipe.stats.provisional import provisional_shift
 from lazypipe.stores import AnyPath, is_remote, path_of
 
@@ -255,13 +256,29 @@ def checked_ddof(matrix: Matrix, ddof: Any) -> Any:
     return ddof.item() if isinstance(ddof, np.generic) else ddof
 
 
+@dataclass(frozen=True)
+class SparseCovariance(Covariance):
+    """What a plan counts of sparse rows: ``rows_nbytes(n)`` bytes of so many in float64, at most."""
+
+    rows_nbytes: Callable[[int], int] = int
+
+    def scratch_nbytes(self, n_rows: int, n_columns: int, itemsize: int) -> int:
+        return sparse_scratch_nbytes(n_columns, self.rows_nbytes(n_rows))
+
+
 def covariance_fold(
     matrix: Matrix, asked: Preparation, host: Host, span: Span | None = None, reserved: int = 0
 ) -> FoldPlan:
     """The cuts of the fold; ``reserved`` bytes are held on the driver besides."""
     n_rows, n_columns = matrix.shape
-    shift = np.broadcast_to(np.zeros(1, compute_dtype(matrix.dtype)), (n_columns,))
-    statistic = Covariance(shift, weights=asked.weights, omit_nan=asked.nan == "omit")
+    weights, omits = asked.weights, asked.nan == "omit"
+    if matrix.sparse:
+        statistic: Covariance = SparseCovariance(
+            None, weights=weights, omit_nan=omits, rows_nbytes=lambda n: matrix.block_nbytes(n, n_columns, 8)
+        )
+    else:
+        shift = np.broadcast_to(np.zeros(1, compute_dtype(matrix.dtype)), (n_columns,))
+        statistic = Covariance(shift, weights=weights, omit_nan=omits)
     reserved += 16 * n_columns + (0 if asked.weights is None else 3 * 8 * n_rows)
     return plan_fold("covariance", statistic, matrix, host, reserved, span)
 

@@ -35,7 +35,7 @@ from lazypipe.models.tiled import TiledCovariance
 from lazypipe.operations import Operations, products
 from lazypipe.plan import FoldPlan, Host, Plan
 from lazypipe.sizes import MIB, show_bytes
-from lazypipe.stats.base import accumulate, require_finite
+from lazypipe.stats.base import accumulate, mirror, require_finite
 from lazypipe.stats.centring import Centring
 from lazypipe.stats.products import head_shift
 from lazypipe.stores import AnyPath
@@ -238,7 +238,7 @@ class Tiles:
             else:
                 np.matmul(scaled.T, right, out=out)
             if j == task.row:
-                _mirror(out)
+                mirror(out)
             yield j, out
 
     def _read(self, reader: Reader, i: int, rows: Span) -> np.ndarray:
@@ -257,7 +257,7 @@ class Tiles:
             np.subtract(values, head_shift(values), out=values)
             np.subtract(values, self._mean(values).astype(values.dtype), out=values)
         elif self.centred:
-            values -= np.outer(self.centring.null * self.centring.norm, self._mean(values)).astype(values.dtype)
+            _less_outer(values, self.centring.null * self.centring.norm, self._mean(values))
         self._require_finite(reader, values, rows, self._columns(i))
 
     def _require_finite(self, reader: Reader, values: np.ndarray, rows: Span, columns: Span) -> None:
@@ -308,7 +308,7 @@ class Tiles:
             out[:] = 0
             out[: total.shape[0], : total.shape[1]] = total / self.degrees
             if j == task.row:
-                _mirror(out)
+                mirror(out)
             yield j, out
 
     def _write_mean(self, i: int, mean: np.ndarray) -> None:
@@ -333,21 +333,16 @@ def _product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     return product
 
 
+def _less_outer(values: np.ndarray, along: np.ndarray, mean: np.ndarray) -> None:
+    """Take ``along meanᵀ`` off ``values`` (n_rows, n) in its own memory, a few rows at a time: whole it is two more."""
+    for start in range(0, len(values), SLAB_ROWS):
+        rows = slice(start, start + SLAB_ROWS)
+        values[rows] -= np.outer(along[rows], mean).astype(values.dtype)
+
+
 def _on_diagonal(task: TileTask) -> bool:
     """Whether this is the one task of its row that also writes the means."""
     return task.start == task.row
-
-
-def _mirror(tile: np.ndarray) -> None:
-    """Make a diagonal tile symmetric to the bit, in its own memory, from its upper triangle."""
-    step = 512
-    for a in range(0, len(tile), step):
-        for b in range(a, len(tile), step):
-            part = tile[a : a + step, b : b + step]
-            if a == b:
-                part[:] = np.triu(part) + np.triu(part, 1).T
-            else:
-                tile[b : b + step, a : a + step] = part.T
 
 
 def _tile_columns(matrix: Matrix, host: Host) -> int:

@@ -25,9 +25,8 @@ from lazypipe.nets.stream import Stream
 from lazypipe.sizes import MIB
 from lazypipe.stores import AnyPath, path_of
 
-BLOCK_NBYTES = 8 * MIB  # of rows, and of what comes of them
+BLOCK_NBYTES = 8 * MIB  # of rows, and of all that is alive at once of what comes of them
 MEMORY = 256 * MIB  # of buffers
-CHUNK_NBYTES = 64 * MIB  # of a stored result
 NPY = ".npy"
 
 Function = Callable[[Tensor], Tensor]  # rows (n, D) to (n, k), on the device
@@ -37,6 +36,7 @@ def applied(
     make: Callable[[torch.device], Function],
     matrix: Matrix,
     n_outputs: int,
+    alive: int,
     options: Options,
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -44,15 +44,17 @@ def applied(
 ) -> np.ndarray | AnyPath:
     """What a function says of all rows (n_rows, n_outputs): an array in float32, or the path that it was written to.
 
-    ``make`` gives the function on a device. ``out`` ends in .npy (float32), .zarr or .parquet (float64), and is put in
-    place whole. One pass; memory: 8 MiB of rows, and buffers of ``memory`` bytes at most. DataError for an ``out`` of
-    another suffix, and for one that exists where it is not to be overwritten.
+    ``make`` gives the function on a device, which holds at most ``alive`` float32 numbers of each of its rows at once,
+    row and outputs included. ``out`` ends in .npy (float32), .zarr or .parquet (float64), and is put in place whole.
+    One pass; memory: 8 MiB of what is alive, or one row's where that is more; buffers of ``memory`` bytes at most; and
+    the array, or of a .zarr or .parquet a chunk of an eighth of ``memory``, thrice. DataError for an ``out`` of another
+    suffix, and for one that exists where it is not to be overwritten.
     """
     # What was trained on a cluster's GPU is applied where there is none, too.
     device = device_of("cpu" if options.device == "cpu" else "auto")
     if out is None:
         found = np.empty((matrix.shape[0], n_outputs), np.float32)
-        for rows, values in _blocks(make, matrix, n_outputs, options, device, memory):
+        for rows, values in _blocks(make, matrix, alive, options, device, memory):
             found[rows.slice] = values
         return found
     path = path_of(out)
@@ -60,7 +62,7 @@ def applied(
         raise DataError(f"{path}: cannot write {path.suffix or 'no suffix'!r}. Use {', '.join((NPY, *SUFFIXES))}.")
     if overwrite and is_source(path, matrix):
         raise DataError(f"{path}: is the source itself. Write elsewhere.")
-    blocks = _blocks(make, matrix, n_outputs, options, device, memory)
+    blocks = _blocks(make, matrix, alive, options, device, memory)
     n_bytes = math.prod((matrix.shape[0], n_outputs, 4 if path.suffix == NPY else 8))
     if path.suffix != NPY:
         require_replaceable(path, overwrite, is_store, "scores")
@@ -69,7 +71,7 @@ def applied(
         if path.suffix == NPY:
             _to_npy(blocks, partial, shape)
         else:
-            _to_store(blocks, partial, shape, path.suffix)
+            _to_store(blocks, partial, shape, path.suffix, memory // 8)
     return path
 
 
@@ -93,12 +95,12 @@ def memory_of(model: object) -> int:
 def _blocks(
     make: Callable[[torch.device], Function],
     matrix: Matrix,
-    n_outputs: int,
+    alive: int,
     options: Options,
     device: torch.device,
     memory: int,
 ) -> Iterator[tuple[Span, np.ndarray]]:
-    n = max(1, BLOCK_NBYTES // (4 * max(matrix.shape[1], n_outputs)))
+    n = max(1, BLOCK_NBYTES // (4 * alive))
     stream = Stream(
         matrix, None, divide_by=options.divide_by, batch_rows=n, memory=memory, seed=0, device=device, shuffle=False
     )
@@ -117,8 +119,10 @@ def _to_npy(blocks: Iterator[tuple[Span, np.ndarray]], partial: Path, shape: tup
             file.write(np.ascontiguousarray(values, "<f4").data)
 
 
-def _to_store(blocks: Iterator[tuple[Span, np.ndarray]], partial: Path, shape: tuple[int, int], suffix: str) -> None:
-    chunk = max(1, min(shape[0], CHUNK_NBYTES // (8 * shape[1])))
+def _to_store(
+    blocks: Iterator[tuple[Span, np.ndarray]], partial: Path, shape: tuple[int, int], suffix: str, chunk_nbytes: int
+) -> None:
+    chunk = max(1, min(shape[0], chunk_nbytes // (8 * shape[1])))
     store = RowStore(str(partial), suffix, *shape, chunk)
     store.create()
     waiting = np.empty((chunk, shape[1]))

@@ -187,4 +187,5 @@ class Autoencoder(Pretrained):
             return lambda rows: function(network, rows)
 
         options = self._network(hidden=(1,), **FIXED)._options()
-        return applied(make, matrix, n_outputs, options, out, overwrite, memory_of(self))
+        alive = self.shape_.n_alive + 2 * self.shape_.units[0]  # on the way back into the units of X, and to errors
+        return applied(make, matrix, n_outputs, alive, options, out, overwrite, memory_of(self))

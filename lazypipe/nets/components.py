@@ -30,7 +30,7 @@ def component_errors(others: Any, mean: np.ndarray, components: np.ndarray) -> n
 
         return squares
 
-    found = applied(make, matrix, k + 1, Options(device="cpu"))
+    found = applied(make, matrix, k + 1, 3 * (matrix.shape[1] + k + 1), Options(device="cpu"))
     assert isinstance(found, np.ndarray)
     sums = found.sum(axis=0, dtype=np.float64)
     return np.asarray((sums[0] - np.cumsum(sums[1:])) / (matrix.shape[0] * matrix.shape[1]))

@@ -299,7 +299,7 @@ class MLP:
             network = network_of(self.shape_, self._vector, device)
             return lambda rows: function(network.outputs(rows))
 
-        said = applied(make, matrix, n_outputs, self._options(), memory=memory_of(self))
+        said = applied(make, matrix, n_outputs, self.shape_.n_alive, self._options(), memory=memory_of(self))
         assert isinstance(said, np.ndarray)
         return said
 

@@ -46,6 +46,11 @@ class Shape(NamedTuple):
     def n_parameters(self) -> int:
         return sum((inputs + 1) * outputs for inputs, outputs in pairwise(self.units))
 
+    @property
+    def n_alive(self) -> int:
+        """Numbers of a row that are there at once where a network says something of it: ``forward`` keeps all units."""
+        return sum(self.units) + self.units[-1]
+
     def __str__(self) -> str:
         return "-".join(map(str, self.units))
 

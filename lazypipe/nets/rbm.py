@@ -233,7 +233,8 @@ class RBM:
             return lambda rows: function(model, standardise(rows))
 
         options = replace(machine_options(vars(self)), divide_by=self.stack_.divide_by)
-        return applied(make, matrix, n_outputs, options, out, overwrite, memory_of(self))
+        alive = 4 * (self._n_visible + self._n_hidden)  # standardised, and back; a pseudo-likelihood's hidden units
+        return applied(make, matrix, n_outputs, alive, options, out, overwrite, memory_of(self))
 
     def _column(self, X: Any, function: Any) -> np.ndarray:
         found = self._applied(X, function, 1)

@@ -76,6 +76,18 @@ def add_each(left: AnyArrays, right: AnyArrays) -> AnyArrays:
     return left
 
 
+def mirror(square: np.ndarray) -> None:
+    """Make a square matrix symmetric to the bit, in its own memory, from its upper triangle."""
+    step = 512
+    for a in range(0, len(square), step):
+        for b in range(a, len(square), step):
+            part = square[a : a + step, b : b + step]
+            if a == b:
+                part[:] = np.triu(part) + np.triu(part, 1).T
+            else:
+                square[b : b + step, a : a + step] = part.T
+
+
 ALLELES = (-1e-3, 2 + 1e-3)  # allele counts, and the rounding of imputed ones
 MIN_SLAB = 256  # rows of one float32 product: errors grow with its root, adding it in float64 costs
 

@@ -127,4 +127,20 @@ def _sparse_products(values: Any, root: np.ndarray | None) -> tuple[np.ndarray, 
     if root is None:
         root = np.ones(values.shape[0])
     values.data *= np.repeat(root, np.diff(values.indptr))
-    return values.T @ root, (values.T @ values).toarray()
+    n_columns = values.shape[1]
+    by_columns, product = values.tocsc(), np.empty((n_columns, n_columns))
+    for start in range(0, n_columns, _slab(n_columns)):  # a sparse product may be dense, and take 12 bytes an entry
+        columns = slice(start, start + _slab(n_columns))
+        product[:, columns] = (values.T @ by_columns[:, columns]).toarray()
+    return values.T @ root, product
+
+
+def sparse_scratch_nbytes(n_columns: int, rows_nbytes: int) -> int:
+    """Bytes that ``measure`` takes of sparse rows, which are ``rows_nbytes`` in float64, its result included."""
+    slab = (12 + 8) * n_columns * _slab(n_columns)
+    return 8 * n_columns * (n_columns + 2) + slab + 3 * rows_nbytes  # times the weights, by columns, and the weights
+
+
+def _slab(n_columns: int) -> int:
+    """Columns of a product of sparse rows that are made at a time."""
+    return -(-n_columns // 16)

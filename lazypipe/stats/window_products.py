@@ -16,7 +16,7 @@ import numpy as np
 
 from lazypipe.blocks import Block, Reads, Span
 from lazypipe.errors import DataError
-from lazypipe.stats.base import Axis, add_each
+from lazypipe.stats.base import Axis, add_each, mirror
 from lazypipe.stats.spike_triggered import block_dtype
 
 SLAB = 2**14  # values: 128 KiB, which pass through a cache once for all lags
@@ -146,7 +146,7 @@ class WindowProducts:
         return total
 
     def completed(self, total: FirstProducts, segment: int, ends: Iterable[Ends]) -> Moments:
-        """The moments of all windows of a segment; ``ends`` are those of its ranges. Memory: 3 D² numbers."""
+        """The moments of all windows of a segment; ``ends`` are those of its ranges. Memory: 2 D² numbers."""
         k, among = len(self.shift), self.segments == segment
         n = int((self.ranges[among, 1] - self.ranges[among, 0]).sum())
         size, inner = self.length * k, (self.length - 1) * k
@@ -160,8 +160,9 @@ class WindowProducts:
         for i in range(0, inner, k):
             sums[i + k : i + 2 * k] = sums[i : i + k] + moved[i : i + k]
             products[i + k : i + 2 * k, i + k :] = products[i : i + k, i:inner] + changed[i : i + k, i:]
-        upper = np.triu(products)
-        return Moments(n, sums, upper + np.triu(products, 1).T)
+        del changed
+        mirror(products)
+        return Moments(n, sums, products)
 
     def state_nbytes(self, n_rows: int, n_columns: int) -> int:
         k = len(self.shift)

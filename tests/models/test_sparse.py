@@ -7,7 +7,9 @@ import pytest
 import scipy.sparse as sp
 
 import lazypipe as lp
+from lazypipe.blocks import Block, Span
 from lazypipe.io.convert import convert
+from lazypipe.stats.covariance import Covariance
 
 pytestmark = pytest.mark.filterwarnings("ignore::lazypipe.ClosePairWarning")
 
@@ -140,3 +142,26 @@ def test_nothing_is_densified(tmp_path):
         tracemalloc.stop()
     assert pca.components_.shape == (2, n_columns + per_row)
     assert peak < pca.plan_.arrays_nbytes <= 200 * 2**20
+
+
+@pytest.mark.parametrize("density", [0.01, 0.2])
+def test_a_covariance_of_sparse_rows_stays_under_the_plan(density, tmp_path):
+    x = sp.random_array((3_000, 600), density=density, format="csr", dtype=np.float32, random_state=0)
+    sp.save_npz(tmp_path / "x.npz", x, compressed=False)
+    matrix, statistic = lp.open_matrix(tmp_path / "x.npz"), Covariance(None)
+    with lp.open_engine("serial", memory="64MiB") as engine:
+        (fold,) = lp.plan_covariance(matrix, engine=engine).folds
+    with matrix.open() as reader:
+        span = Span(0, fold.step)
+        block = Block(reader.read_rows(span, np.dtype(np.float32)), span, Span(0, 600), matrix.uri)
+        statistic.measure(block)  # loads what it needs
+        tracemalloc.start()
+        state = statistic.measure(block)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    taken = peak + matrix.block_nbytes(fold.step, 600, 4)
+    told = fold.task_nbytes - matrix.reader_nbytes(fold.step, 600)
+    assert 0.6 * told < taken <= told
+    wide = x[: fold.step].toarray().astype(float)
+    np.testing.assert_allclose(state.product, wide.T @ wide, atol=1e-9)
+    np.testing.assert_array_equal(state.product, state.product.T)

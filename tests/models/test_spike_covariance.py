@@ -1,5 +1,6 @@
 """Covariances around spikes and whitened averages: against NumPy, and on neurons whose filters are known."""
 
+import tracemalloc
 from itertools import pairwise
 from pathlib import Path
 
@@ -329,3 +330,21 @@ def test_h1_has_a_filter_and_two_directions_of_less_spread():
     assert (found.eigenvalues[0, -2:] < found.limits[0, 0]).all() and found.significant[0, -2:].all()
     whitened = whitened_average(*source, (-39, 1))
     assert whitened.scores.max() > 0.09 and whitened.n_windows == 600_000 - 39
+
+
+def test_all_windows_are_completed_in_two_matrices():
+    length, k, n = 75, 16, 1_000
+    statistic = WindowProducts(np.array([[0, n]]), np.zeros(1, int), 1, length, np.zeros(k), np.arange(k), "float32")
+    x = np.random.default_rng(0).normal(size=(n + length - 1, k)).astype(np.float32)
+    total = folded(statistic, x, [])
+    ends = [Ends(x[: length - 1].astype(float), x[n : n + length - 1].astype(float))]
+    tracemalloc.start()
+    moments = statistic.completed(total, 0, ends)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak <= 2.2 * moments.products.nbytes
+    windows = (
+        np.lib.stride_tricks.sliding_window_view(x, length, axis=0).transpose(0, 2, 1).reshape(n, -1).astype(float)
+    )
+    np.testing.assert_allclose(moments.products, windows.T @ windows, atol=1e-9)
+    np.testing.assert_array_equal(moments.products, moments.products.T)

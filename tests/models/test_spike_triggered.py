@@ -12,8 +12,12 @@ from spike_reference import moments_of, windows_of
 import lazypipe as lp
 from lazypipe.blocks import Span
 from lazypipe.io.recordings.recording import Recording
+from lazypipe.models.spike_triggered.average import _statistic
+from lazypipe.models.spike_triggered.on_paper import question_on_paper
+from lazypipe.models.spike_triggered.planning import part_of, plan_in_tiles
 from lazypipe.models.spike_triggered.record import lines_of
 from lazypipe.sizes import MIB
+from lazypipe.stats.spike_triggered import Moments
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 needs_fly = pytest.mark.skipif(not (DATA / "fly_h1_stimulus.npy").exists(), reason="../shared/data is not there")
@@ -215,6 +219,23 @@ def test_on_many_workers_exact_sums_are_cut_in_time_and_the_recording_is_read_le
     assert sta.plan.passes == n_tiles and sta.plan.arrays_nbytes <= away.memory, sta.plan
     assert (fold.state_nbytes > 0 and fold.runs[0].start < fold.runs[-1].start) == (dtype == "int16"), sta.plan
     assert_same(sta, wanted)
+
+
+@pytest.mark.parametrize(("mib", "whole"), [(26, False), (64, True)])
+def test_only_a_tile_of_all_channels_plans_for_sums_within_the_result(mib, whole, serial_engine):
+    question = question_on_paper(40_000, 64, "int16", 1_000, (-6_000, 6_000), 1, 13)
+    statistic = _statistic(question, True, 1, "float32")
+    host = replace(serial_engine.host, memory=mib * MIB)
+    within, apart = (
+        plan_in_tiles("average", statistic, question.recording.matrix, host, 1, 6 * MIB, shares=shares)
+        for shares in (True, False)
+    )
+    tile = within.tiles[0]
+    assert tile == apart.tiles[0] and (len(tile.channels) == 64) == whole
+    mean, std = np.zeros((2, 1, 12_000, 64), np.float32)
+    sums = part_of(statistic, tile).empty(Moments(mean[:, :, tile.channels.slice], std[:, :, tile.channels.slice]))
+    shared = sum(a.nbytes for a, b in ((sums.total, mean), (sums.squares, std)) if np.shares_memory(a, b))
+    assert apart.fold.task_nbytes - within.fold.task_nbytes == shared
 
 
 @pytest.mark.parametrize("dtype", ["int16", "float32"])

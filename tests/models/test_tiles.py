@@ -1,5 +1,7 @@
 """A covariance in tiles on disk equals the one in memory, is read in any part, and its faults are named."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import zarr
@@ -70,6 +72,23 @@ def test_tiles_equal_the_covariance_in_memory(options, data, tmp_path, serial_en
     np.testing.assert_allclose(found.covariance[:, :], want.covariance, atol=1e-11)
     np.testing.assert_allclose(found.mean, want.mean, atol=1e-11)
     assert (found.n_rows, found.weight) == (want.n_rows, want.weight)
+
+
+@pytest.mark.parametrize("options", [{"row_weights": np.arange(20_000) % 3}, {"nan": "omit"}, {"nan": "mean"}])
+def test_tiles_of_prepared_rows_stay_under_the_plan(options, tmp_path):
+    x = np.random.default_rng(4).normal(size=(20_000, 64)).astype(np.float32)
+    if "nan" in options:
+        x[3, 5] = np.nan
+    np.save(tmp_path / "x.npy", x)
+    with lp.open_engine("serial", memory="64MiB") as engine:
+        lp.covariance(tmp_path / "x.npy", engine=engine, out=tmp_path / "a.zarr", **options)  # loads what it needs
+        tracemalloc.start()
+        try:
+            plan = lp.covariance(tmp_path / "x.npy", engine=engine, out=tmp_path / "b.zarr", **options).plan
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert peak <= plan.arrays_nbytes
 
 
 def test_the_same_bits_on_every_engine(data, tmp_path, serial_engine, cluster_engine):

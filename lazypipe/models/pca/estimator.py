@@ -193,8 +193,8 @@ class PCA(Parameterised):
 
         An array, or a source read by blocks, on ``engine``. With ``out`` (.zarr, or .parquet for a folder of
         parts) the scores of a source go there, whole or not at all, and the matrix on disk is returned; else
-        float64 in memory. NaN is an error, or filled with the means of the fit (nan="mean"), or makes its
-        row's scores NaN (nan="omit").
+        float64 in memory, and MemoryPlanError where the budget does not hold those of a source twice. NaN is
+        an error, or filled with the means of the fit (nan="mean"), or makes its row's scores NaN (nan="omit").
         """
         require_fitted(self, "components_")
         projector = Projector(self.components_, self.mean_, self.scale_, self.nan, self.fill_)

@@ -196,13 +196,15 @@ def plan_in_tiles(
 ) -> WindowPlan:
     """As few tiles as fit, and as many as there are tasks at once: each reads the recording.
 
-    ``shares`` where tasks of one process put their sums in the memory of the result, which is ``reserved``.
+    ``shares`` where tasks of one process put their sums in the memory of the result, which is ``reserved``: there a
+    tile of all channels is contiguous, one of some is not.
     """
     step = chunk_length or _chunk_length(statistic, matrix, host)
 
     def plan(part: SpikeTriggered, n_tiles: int) -> FoldPlan:
         runs = tuple(Run(i, 0, matrix.shape[0], step) for i in range(n_tiles))
-        return _fitting(title, part, matrix, host, runs, 0, 1, reserved, part.held_nbytes(shares and host.shared))
+        in_result = shares and host.shared and part.columns == statistic.columns
+        return _fitting(title, part, matrix, host, runs, 0, 1, reserved, part.held_nbytes(in_result))
 
     def keeps_busy(fold: FoldPlan) -> bool:
         n_tiles = len(fold.runs)
