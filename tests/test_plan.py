@@ -234,13 +234,18 @@ def test_measured_peak_stays_under_the_plan(kind, what, name, large):
 
 @pytest.mark.parametrize(
     ("text", "nbytes"),
-    [("512MiB", 512 * MIB), ("2GiB", 2**31), ("1.5e9", 1_500_000_000), ("4GB", 4 * 10**9), (7, 7)],
-)
+    [
+        ("512MiB", 512 * MIB), ("2GiB", 2**31), ("1.5e9", 1_500_000_000), ("4GB", 4 * 10**9), (7, 7),
+        (2e9, 2 * 10**9), (np.int64(7), 7), (np.float32(2**31), 2**31), (np.uint8(7), 7),
+    ],
+)  # fmt: skip
 def test_sizes_are_read_as_people_write_them(text, nbytes):
     assert parse_bytes(text) == nbytes
 
 
-@pytest.mark.parametrize("text", ["much", "12 apples", ""])
+@pytest.mark.parametrize(
+    "text", ["much", "12 apples", "", "-1GiB", -1, -2e9, np.int64(-1), float("nan"), float("inf"), True, None, [1]]
+)
 def test_what_is_no_size_is_refused(text):
     with pytest.raises(lp.ConfigError, match="is no size"):
         parse_bytes(text)

@@ -27,7 +27,7 @@ def open_engine(
     kind: str = "dask",
     *,
     address: str | None = None,
-    memory: str | int | None = None,
+    memory: str | float | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Engine:
