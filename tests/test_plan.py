@@ -13,6 +13,7 @@ from lazypipe.io import open_matrix
 from lazypipe.io.convert import convert
 from lazypipe.io.matrix import Dense
 from lazypipe.models.sweep.planning import TORCH_NBYTES
+from lazypipe.plan import Host, or_say_what_fits
 from lazypipe.sizes import MIB, parse_bytes, show_bytes
 
 
@@ -91,6 +92,15 @@ def test_a_file_without_column_stripes_is_iterated_on_its_long_side():
         assert "convert it to .npy" in str(plan)
         with pytest.raises(lp.PlanError, match="Convert it to .npy"):
             lp.plan_pca(Unread((300, 50_000), reads_columns=False), lp.PCA(5, solver="gram"), engine)
+
+
+def test_the_budget_that_would_do_is_found_from_none_at_all():
+    def make(host):
+        if host.memory < 100 * MIB:
+            raise lp.MemoryPlanError("x.npy: needs 100MiB.")
+
+    with pytest.raises(lp.MemoryPlanError, match=r"needs 100MiB\. It fits in memory='1\d\dMiB'; or wait\.$"):
+        or_say_what_fits(make, Host(0, 1, shared=True, base=0), "or wait.")
 
 
 @pytest.mark.parametrize("memory", ["24MiB", "100MiB", "2GiB"])

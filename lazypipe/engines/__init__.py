@@ -10,11 +10,9 @@ from importlib import import_module
 
 from lazypipe.checks import named, whole
 from lazypipe.engines import resident
-from lazypipe.engines.base import MIN_MEMORY, Engine
-from lazypipe.errors import ConfigError
+from lazypipe.engines.base import MIN_MEMORY, Engine, checked_budget
 from lazypipe.extras import require_packages
 from lazypipe.progress import Progress
-from lazypipe.sizes import parse_bytes, show_bytes
 
 ENGINES = {
     "serial": "lazypipe.engines.serial:SerialEngine",
@@ -56,9 +54,7 @@ def open_engine(
         does not help: ``address`` is none, Java is missing, workers have other versions or lack lazypipe.
     """
     module, name = named("engine", kind, ENGINES).split(":")
-    nbytes = None if memory is None else parse_bytes(memory)
-    if nbytes is not None and nbytes < MIN_MEMORY:
-        raise ConfigError(f"memory: {memory} is too small to work in. Give at least {show_bytes(MIN_MEMORY)}.")
+    nbytes = None if memory is None else checked_budget(memory)
     if workers is not None:
         workers = whole(workers, "workers")
     if kind == "spark":
