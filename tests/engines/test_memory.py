@@ -6,6 +6,7 @@ import sys
 import cloudpickle
 import numpy as np
 import pytest
+from distributed import Future
 
 import lazypipe as lp
 from lazypipe.blocks import Run
@@ -43,6 +44,22 @@ def test_a_task_without_memory_is_named_with_the_bytes_of_the_plan(request, kind
         r"Lower the budget \(memory=\), or give the process more\.",
         str(caught.value),
     ), caught.value
+
+
+def test_after_a_loss_tasks_keep_their_number_and_the_stage_its_length():
+    events, plan = [], plan_of(*((i, i + 10) for i in range(0, 60, 10)))
+    progress = lp.progress.Progress((events.append,))
+    with lp.open_engine("dask", workers=1, progress=progress) as engine:
+        results = engine.map(grab, [0, 0, 0, 0, 1, 0], plan)
+        found = [next(results), next(results)]
+        engine.client.cancel([Future(key, engine.client) for key in list(engine.client.futures)], force=True)
+        with pytest.raises(lp.EngineError, match=r'"pass 3", task 5 of 6 \(rows 40 to 50\)'):
+            found.extend(results)
+    assert len(found) >= 2
+    start, *done = events
+    assert isinstance(start, lp.progress.StageStarted) and start.n_tasks == 6
+    assert all(isinstance(event, lp.progress.TaskDone) and event.n_tasks == 6 for event in done)
+    assert [event.n_done / 6 for event in done] == pytest.approx([event.share for event in done])
 
 
 @pytest.mark.parametrize("kind", ["serial", "dask", "spark"])
