@@ -21,11 +21,10 @@ from lazypipe.engines.listening import Tell, overheard
 from lazypipe.engines.listening_tcp import listening_at
 from lazypipe.engines.memory import OutOfMemory, refused_memory, show_allowed, show_task
 from lazypipe.engines.spark_gpus import Patience, executors_gpus, placed
-from lazypipe.engines.spark_java import end, java_told
+from lazypipe.engines.spark_java import end, java_told, said
 from lazypipe.engines.spark_jobs import Ends, Look, run_job, shared_with
 from lazypipe.engines.spark_session import (
     is_local,
-    last_line,
     open_session,
     require_executors,
     require_java,
@@ -138,9 +137,9 @@ class SparkEngine:
         """What Spark tells of a task that failed as often as it may, in a line."""
         failed, last = FAILED.search(str(error)), LAST.search(str(error))
         if failed is None:
-            return EngineError(f'spark: "{plan.title}" failed: {last_line(error)}.')
+            return EngineError(f'spark: "{plan.title}" failed: {said(error)}.')
         where = f", last at executor {last[2]} of {last[1]}" if last else ""
-        why = last_line(error)
+        why = said(error)
         if last and ("exited" in last[3] or "ExecutorLost" in last[3]):
             why = f"its process died, most likely out of memory ({' '.join(last[3].split())[:160].rstrip('.')})"
         return EngineError(

@@ -20,7 +20,7 @@ from pyspark.sql import SparkSession
 from lazypipe.engines.knocking import STREAM_OF_SPARK, knock
 from lazypipe.engines.placed import show_gpus
 from lazypipe.engines.spark_gpus import gpus_each, is_dynamic
-from lazypipe.engines.spark_java import hush, start_java
+from lazypipe.engines.spark_java import hush, said, start_java
 from lazypipe.engines.spark_watch import WAIT_SECONDS, waits
 from lazypipe.engines.versions import ASK, own_versions, require_same_versions
 from lazypipe.errors import EngineError, RefusedError
@@ -133,7 +133,7 @@ def require_same_workers(context: SparkContext) -> None:
                 f"Python {pythons[2]} with lazypipe {own_versions().lazypipe} {how}."
             ) from error
         raise (RefusedError if MISSING.search(str(error)) else EngineError)(
-            f"spark: the workers of {context.master} cannot import lazypipe ({last_line(error)}). Install "
+            f"spark: the workers of {context.master} cannot import lazypipe ({said(error)}). Install "
             f"lazypipe {own_versions().lazypipe} {how}."
         ) from error
     require_same_versions("spark", by_worker(answers, context.master), how)
@@ -196,10 +196,3 @@ def workers_limit(context: SparkContext) -> int | None:
 def first_line(error: object) -> str:
     """The first line of what an error says, 200 characters at most; its kind where it says nothing."""
     return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-
-
-def last_line(error: Exception) -> str:
-    """The line of a Spark error that names the Python exception, else its first."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    named = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b: ", line)]
-    return (named[0] if named else lines[0])[:200]

@@ -9,6 +9,7 @@ import pytest
 
 import lazypipe as lp
 from lazypipe.engines import spark_gpus, spark_still
+from lazypipe.engines.spark_java import said
 from lazypipe.engines.spark_jobs import Ends, run_job
 from lazypipe.engines.spark_session import WORKERS_LIMIT, by_worker, workers_limit
 from lazypipe.engines.spark_still import Stillness
@@ -173,3 +174,32 @@ def test_first_tasks_may_take_long(still):
     after, _ = still
     assert not after(spark_still.FIRST_SECONDS - 1, 0)
     assert "no task has ended for 302 s. It is slow" in after(3, 0)[0]
+
+
+FAILED = """An error occurred while calling z:org.apache.spark.api.python.PythonRDD.collectAndServe.
+: org.apache.spark.SparkException: Job aborted due to stage failure: Task 0 in stage 1.0 failed 1 times
+Traceback (most recent call last):
+  File "a.py", line 1, in f
+KeyError: 'first'
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "a.py", line 3, in f
+numpy.linalg.LinAlgError: singular.
+
+\tat org.apache.spark.api.python.BasePythonRunner$ReaderIterator.handlePythonException(PythonRunner.scala:581)
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (FAILED, "numpy.linalg.LinAlgError: singular"),
+        ("[PATH_NOT_FOUND] Path does not exist: x. SQLSTATE: 42K03\n\tat org", "Path does not exist: x"),
+        ("nothing\nof the kind", "nothing"),
+        ("\n", "ValueError"),
+    ],
+)
+def test_what_spark_says_is_one_line_of_it(text, line):
+    assert said(ValueError(text)) == line
