@@ -25,8 +25,8 @@ from lazypipe.engines.listening import Tell, listening, overheard
 from lazypipe.engines.listening_dask import TellThroughScheduler, listening_through
 from lazypipe.engines.memory import OutOfMemory, refused_memory, show_allowed, show_task
 from lazypipe.errors import EngineError, MemoryPlanError
+from lazypipe.io.kept import release_kept
 from lazypipe.io.matrix import Matrix
-from lazypipe.io.raw_rows import MAPS
 from lazypipe.plan import FAN_IN, FoldPlan, Host
 from lazypipe.progress import Progress, Shares, StageDone, StageStarted, TaskDone
 from lazypipe.sizes import show_bytes
@@ -278,7 +278,7 @@ class DaskEngine:
         if self._cluster is not None:
             self._cluster.close()
         self._limit.restore_original_limits()
-        MAPS.release()
+        release_kept()
 
     def __enter__(self) -> DaskEngine:
         return self

@@ -12,6 +12,7 @@ from lazypipe.engines import resident
 from lazypipe.engines.base import DEFAULT_MEMORY, MIN_MEMORY
 from lazypipe.engines.dask_strangers import START_AGAIN
 from lazypipe.engines.dask_watch import ANSWER_SECONDS, SILENT_SECONDS, answers
+from lazypipe.engines.dask_worker import do_empty
 from lazypipe.engines.knocking import knock
 from lazypipe.engines.versions import ASK, require_same_versions
 from lazypipe.errors import EngineError, MemoryPlanError, RefusedError
@@ -81,7 +82,7 @@ def asked(client: Client, workers: list[str], function: Any, *arguments: Any) ->
 def host_of(client: Client, workers: dict[str, dict[str, Any]], memory: int | None) -> Host:
     """What a plan has to know of these workers. Raises MemoryPlanError where ``memory`` does not fit in them."""
     threads = max(worker["nthreads"] for worker in workers.values())
-    found = asked(client, list(workers), resident.base_nbytes, threads).values()
+    found = asked(client, list(workers), do_empty, threads).values()
     bases = [base for base in found if isinstance(base, int)]  # a worker may have gone meanwhile
     own = resident.base_nbytes(1)  # the driver's, which may hold much that is no concern of the workers
     base = max(bases, default=own)
