@@ -38,8 +38,8 @@ def open_engine(
         ``yarn`` (Spark). None starts one on this machine: threads of this process for Dask,
         ``local[*]`` for Spark.
     memory : budget for the job's arrays, in each worker process and on the driver, beside what the
-        interpreter and its libraries take. None: on a cluster the workers' own limit (Dask's ``--memory-limit``,
-        ``spark.executor.pyspark.memory``) less the libraries' share; where there is none, 2GiB.
+        interpreter and its libraries take. None: on a cluster the workers' own limit (80% of Dask's
+        ``--memory-limit``; ``spark.executor.pyspark.memory``) less the libraries' share; where there is none, 2GiB.
     workers : tasks at once on this machine, or cores to take of a Spark master in all; None takes every core.
         The serial engine has one task at a time, and a Dask cluster at an address takes all its workers, whatever
         is given.

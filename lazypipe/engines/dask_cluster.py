@@ -17,10 +17,11 @@ from lazypipe.engines.knocking import knock
 from lazypipe.engines.versions import ASK, require_same_versions
 from lazypipe.errors import EngineError, MemoryPlanError, RefusedError
 from lazypipe.plan import Host
-from lazypipe.sizes import show_bytes
+from lazypipe.sizes import MIB, show_bytes
 
 CONNECT_SECONDS = 5
 WORKER_SECONDS = 8  # for the first worker of a cluster that is being started
+PAUSED = 0.8  # of its limit, and a worker takes no more tasks; at 95% its nanny ends it
 
 
 def connected(address: str) -> Client:
@@ -82,23 +83,35 @@ def asked(client: Client, workers: list[str], function: Any, *arguments: Any) ->
 def host_of(client: Client, workers: dict[str, dict[str, Any]], memory: int | None) -> Host:
     """What a plan has to know of these workers. Raises MemoryPlanError where ``memory`` does not fit in them."""
     threads = max(worker["nthreads"] for worker in workers.values())
-    found = asked(client, list(workers), do_empty, threads).values()
-    bases = [base for base in found if isinstance(base, int)]  # a worker may have gone meanwhile
+    found = asked(client, list(workers), do_empty, threads).items()
+    bases = {name: base for name, base in found if isinstance(base, int)}  # a worker may have gone meanwhile
     own = resident.base_nbytes(1)  # the driver's, which may hold much that is no concern of the workers
-    base = max(bases, default=own)
-    limits = [worker["memory_limit"] for worker in workers.values() if worker["memory_limit"]]
-    if memory is None:
-        # Dask's nanny ends a worker at 95% of its limit, and pauses it at 80%.
-        memory = int(0.8 * min(limits)) - base if limits else DEFAULT_MEMORY
-        if memory < MIN_MEMORY:
-            raise MemoryPlanError(
-                f"dask: workers of {show_bytes(min(limits))} have no room beside the libraries' "
-                f"{show_bytes(base)}. Start them with a larger --memory-limit."
-            )
-    elif limits and memory + base > min(limits):
+    base = max(bases.values(), default=own)
+    limits = {name: worker["memory_limit"] for name, worker in workers.items() if worker["memory_limit"]}
+    if limits:
+        limit, least = min(((limits[name], bases.get(name, base)) for name in limits), key=lambda one: room(*one))
+        memory = budget_within(limit, least, memory)
+    return Host(memory or DEFAULT_MEMORY, threads, shared=False, base=max(base, own))
+
+
+def room(limit: int, base: int) -> int:
+    """Bytes that a worker of that limit has for arrays beside its libraries."""
+    return int(PAUSED * limit) - base
+
+
+def budget_within(limit: int, base: int, memory: int | None) -> int:
+    """``memory``, or all the room there is. Raises MemoryPlanError where that is too little."""
+    most = room(limit, base)
+    if most < MIN_MEMORY:
         raise MemoryPlanError(
-            f"dask: a budget of {show_bytes(memory)} and the libraries' {show_bytes(base)} exceed "
-            f"the workers' limit of {show_bytes(min(limits))}. Lower the budget, or start "
-            f"workers with a larger --memory-limit."
+            f"dask: workers of {show_bytes(limit)}, which Dask pauses at {PAUSED:.0%}, have no room beside the "
+            f"libraries' {show_bytes(base)}. Start them with a larger --memory-limit."
         )
-    return Host(memory, threads, shared=False, base=max(base, own))
+    if memory is not None and memory > most:
+        fits = (most - most % MIN_MEMORY) // MIB  # a little less: what the libraries take differs between runs
+        raise MemoryPlanError(
+            f"dask: a budget of {show_bytes(memory)} and the libraries' {show_bytes(base)} exceed the workers' limit "
+            f"of {show_bytes(limit)}, of which Dask leaves {PAUSED:.0%}. Lower the budget to {fits}MiB, or "
+            f"start workers with a larger --memory-limit."
+        )
+    return most if memory is None else memory

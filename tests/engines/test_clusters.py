@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -52,8 +53,12 @@ def test_the_budget_of_a_dask_cluster_is_its_workers_limit_less_the_libraries(da
     with dask_worker("--nthreads", "1", "--memory-limit", "2GiB"):
         with lp.open_engine("dask", address=dask_scheduler) as engine:
             assert 2**28 < engine.host.memory < 0.8 * 2**31 - 2**26
-        with pytest.raises(lp.MemoryPlanError, match="exceed the workers' limit of 2GiB"):
-            lp.open_engine("dask", address=dask_scheduler, memory="2GiB")
+        with pytest.raises(
+            lp.MemoryPlanError, match="exceed the workers' limit of 2GiB, of which Dask leaves 80%"
+        ) as told:
+            lp.open_engine("dask", address=dask_scheduler, memory="1500MiB")
+        fits = re.search(r"Lower the budget to (\d+MiB)", str(told.value))[1]
+        lp.open_engine("dask", address=dask_scheduler, memory=fits).close()
 
 
 def keep(path):
