@@ -49,7 +49,7 @@ def open_engine(
     ------
     ConfigError : an unknown kind, a budget that is no size or less than 16 MiB, a number of workers below 1, or an
         extra that is not installed.
-    MemoryPlanError : the workers of a Dask cluster have no room for ``memory``.
+    MemoryPlanError : the workers of a cluster have no room for ``memory`` below their limit.
     EngineError : nobody answers at ``address``, or no worker is there. RefusedError, which is one, where another try
         does not help: ``address`` is none, Java is missing, workers have other versions or lack lazypipe.
     """

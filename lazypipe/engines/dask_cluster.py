@@ -9,19 +9,21 @@ from typing import Any
 from distributed import Client
 
 from lazypipe.engines import resident
-from lazypipe.engines.base import DEFAULT_MEMORY, MIN_MEMORY
+from lazypipe.engines.base import DEFAULT_MEMORY
 from lazypipe.engines.dask_strangers import START_AGAIN
 from lazypipe.engines.dask_watch import ANSWER_SECONDS, SILENT_SECONDS, answers
-from lazypipe.engines.dask_worker import do_empty
 from lazypipe.engines.knocking import knock
+from lazypipe.engines.memory import budget_within
+from lazypipe.engines.tasks import emptied_base
 from lazypipe.engines.versions import ASK, require_same_versions
-from lazypipe.errors import EngineError, MemoryPlanError, RefusedError
+from lazypipe.errors import EngineError, RefusedError
 from lazypipe.plan import Host
-from lazypipe.sizes import MIB, show_bytes
+from lazypipe.sizes import show_bytes
 
 CONNECT_SECONDS = 5
 WORKER_SECONDS = 8  # for the first worker of a cluster that is being started
 PAUSED = 0.8  # of its limit, and a worker takes no more tasks; at 95% its nanny ends it
+LARGER = "start workers with a larger --memory-limit"
 
 
 def connected(address: str) -> Client:
@@ -83,35 +85,14 @@ def asked(client: Client, workers: list[str], function: Any, *arguments: Any) ->
 def host_of(client: Client, workers: dict[str, dict[str, Any]], memory: int | None) -> Host:
     """What a plan has to know of these workers. Raises MemoryPlanError where ``memory`` does not fit in them."""
     threads = max(worker["nthreads"] for worker in workers.values())
-    found = asked(client, list(workers), do_empty, threads).items()
+    found = asked(client, list(workers), emptied_base, threads).items()
     bases = {name: base for name, base in found if isinstance(base, int)}  # a worker may have gone meanwhile
     own = resident.base_nbytes(1)  # the driver's, which may hold much that is no concern of the workers
     base = max(bases.values(), default=own)
     limits = {name: worker["memory_limit"] for name, worker in workers.items() if worker["memory_limit"]}
-    if limits:
-        limit, least = min(((limits[name], bases.get(name, base)) for name in limits), key=lambda one: room(*one))
-        memory = budget_within(limit, least, memory)
+    rooms = {name: int(PAUSED * limit) - bases.get(name, base) for name, limit in limits.items()}
+    if rooms:
+        least = min(rooms, key=lambda name: rooms[name])
+        limit = f"{show_bytes(limits[least])}, of which Dask leaves {PAUSED:.0%}"
+        memory = budget_within("dask", memory, rooms[least], bases.get(least, base), limit, LARGER)
     return Host(memory or DEFAULT_MEMORY, threads, shared=False, base=max(base, own))
-
-
-def room(limit: int, base: int) -> int:
-    """Bytes that a worker of that limit has for arrays beside its libraries."""
-    return int(PAUSED * limit) - base
-
-
-def budget_within(limit: int, base: int, memory: int | None) -> int:
-    """``memory``, or all the room there is. Raises MemoryPlanError where that is too little."""
-    most = room(limit, base)
-    if most < MIN_MEMORY:
-        raise MemoryPlanError(
-            f"dask: workers of {show_bytes(limit)}, which Dask pauses at {PAUSED:.0%}, have no room beside the "
-            f"libraries' {show_bytes(base)}. Start them with a larger --memory-limit."
-        )
-    if memory is not None and memory > most:
-        fits = (most - most % MIN_MEMORY) // MIB  # a little less: what the libraries take differs between runs
-        raise MemoryPlanError(
-            f"dask: a budget of {show_bytes(memory)} and the libraries' {show_bytes(base)} exceed the workers' limit "
-            f"of {show_bytes(limit)}, of which Dask leaves {PAUSED:.0%}. Lower the budget to {fits}MiB, or "
-            f"start workers with a larger --memory-limit."
-        )
-    return most if memory is None else memory

@@ -9,13 +9,11 @@ from typing import Any
 from distributed import get_worker
 
 from lazypipe.blocks import Run
-from lazypipe.engines import resident
 from lazypipe.engines.base import Result, Task
 from lazypipe.engines.listening_dask import SpokenBy, TellThroughScheduler
 from lazypipe.engines.memory import memory_named
 from lazypipe.engines.saying import forwarded
 from lazypipe.engines.tasks import disk_named, fold_run, merge_group, settle_worker
-from lazypipe.io.kept import release_kept
 from lazypipe.io.matrix import Matrix
 from lazypipe.stats.base import Statistic
 
@@ -47,12 +45,3 @@ def do_merge(statistic: Statistic, group: list[Any], tell: TellThroughScheduler 
 def do_call(task: Task, function: Callable[[Task], Result], tell: TellThroughScheduler | None) -> Result:
     with working(tell):
         return function(task)
-
-
-def do_empty(threads: int) -> int:
-    """What the interpreter and its libraries take, once the worker has let go of what runs before this one kept.
-
-    What tasks of others are reading stays.
-    """
-    release_kept()
-    return resident.base_nbytes(threads)

@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from lazypipe.blocks import Run
 from lazypipe.engines import resident
-from lazypipe.engines.base import DEFAULT_MEMORY, MIN_MEMORY, Result, Task
+from lazypipe.engines.base import DEFAULT_MEMORY, Result, Task
 from lazypipe.engines.listening import Tell, overheard
 from lazypipe.engines.listening_tcp import listening_at
 from lazypipe.engines.memory import OutOfMemory, refused_memory, show_allowed, show_task
@@ -24,13 +24,13 @@ from lazypipe.engines.spark_gpus import Patience, executors_gpus, placed
 from lazypipe.engines.spark_java import end, java_told, said
 from lazypipe.engines.spark_jobs import Ends, Look, run_job, shared_with
 from lazypipe.engines.spark_session import (
+    checked_limit,
     is_local,
     open_session,
     require_executors,
     require_java,
     require_master,
     require_same_workers,
-    workers_limit,
 )
 from lazypipe.engines.spark_still import Stillness
 from lazypipe.engines.spark_watch import Watch
@@ -68,13 +68,11 @@ class SparkEngine:
                 require_same_workers(self.context)
                 self._tell = self._open.enter_context(self.listen())  # of the workers' logs
                 self._watch = None if self._local else Watch(self.context, self._say)
-                limit = workers_limit(self.context)
+                memory = checked_limit(self.context, memory)
         except BaseException:
             self._stop()
             raise
         base = resident.base_nbytes(1)
-        if memory is None and limit is not None:
-            memory = max(MIN_MEMORY, limit - base)
         self.host = Host(memory or DEFAULT_MEMORY, 1, shared=False, base=base)
         self.slots = self.context.defaultParallelism
         self._limit = threadpool_limits(1)  # the driver's arithmetic rounds as it does under every engine

@@ -5,10 +5,8 @@ import time
 import pytest
 
 import lazypipe as lp
-from lazypipe.engines.dask_cluster import budget_within
 from lazypipe.engines.dask_gpus import require_gpus
 from lazypipe.engines.versions import own_versions, require_same_versions
-from lazypipe.sizes import MIB
 
 OWN = own_versions()
 
@@ -51,22 +49,6 @@ def test_a_cluster_without_gpus_is_refused_and_one_that_lost_them_is_not():
     with pytest.raises(lp.EngineError, match="offers a GPU any more") as caught:
         require_gpus(Cluster(), "tcp://h:8786", 1, " any more, and none came for 31 s")
     assert not isinstance(caught.value, lp.RefusedError)
-
-
-def test_a_budget_stays_below_where_dask_pauses_a_worker():
-    limit, base = 1000 * MIB, 300 * MIB
-    assert budget_within(limit, base, None) == budget_within(limit, base, 500 * MIB) == 500 * MIB
-    with pytest.raises(lp.MemoryPlanError) as told:
-        budget_within(limit, base, 501 * MIB)
-    assert str(told.value) == (
-        "dask: a budget of 501MiB and the libraries' 300MiB exceed the workers' limit of 1000MiB, of which Dask leaves "
-        "80%. Lower the budget to 496MiB, or start workers with a larger --memory-limit."
-    )
-    for memory in (None, 16 * MIB):
-        with pytest.raises(
-            lp.MemoryPlanError, match=r"1000MiB, which Dask pauses at 80%, have no room beside .*790MiB"
-        ):
-            budget_within(limit, 790 * MIB, memory)
 
 
 def test_it_is_told_from_others_on_its_way_from_a_worker():

@@ -6,7 +6,7 @@ import pytest
 from sparse_writers import SPARSE_WRITERS, random_rows
 
 import lazypipe as lp
-from lazypipe.engines.dask_worker import do_empty
+from lazypipe.engines.tasks import emptied_base
 from lazypipe.io import npz, open_matrix
 from lazypipe.io.kept import Kept, release_kept
 
@@ -61,7 +61,7 @@ def open_and_close(kind):
 ENDS = {
     "serial": lambda: open_and_close("serial"),
     "dask": lambda: open_and_close("dask"),
-    "a worker that another client finds": lambda: do_empty(1),
+    "a worker that another client finds": lambda: emptied_base(1),
 }
 
 
