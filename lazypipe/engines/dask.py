@@ -9,7 +9,6 @@ from typing import Any
 
 import dask
 from distributed import Client, Future, KilledWorker, LocalCluster, as_completed
-from distributed.comm import CommClosedError
 from threadpoolctl import threadpool_limits
 
 from lazypipe.engines import resident
@@ -164,7 +163,10 @@ class DaskEngine:
         try:
             awake = self.watch.awake() if self.watch else None
             return sent(self.client, what, awake, not self.host.shared)
-        except (CommClosedError, KeyError, TimeoutError) as error:  # as the scheduler finds it gone
+        except (
+            OSError,
+            KeyError,
+        ) as error:  # a connection that breaks, or that none takes; a worker that the scheduler lost
             raise NotSent from error
 
     def _workers(self) -> list[str] | None:

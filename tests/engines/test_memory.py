@@ -10,7 +10,7 @@ from distributed import Future
 
 import lazypipe as lp
 from lazypipe.blocks import Run
-from lazypipe.engines import dask_cluster
+from lazypipe.engines import dask, dask_cluster
 from lazypipe.engines.memory import budget_within, show_task
 from lazypipe.plan import FoldPlan
 from lazypipe.sizes import MIB
@@ -62,6 +62,19 @@ def test_after_a_loss_tasks_keep_their_number_and_the_stage_its_length():
     assert isinstance(start, lp.progress.StageStarted) and start.n_tasks == 6
     assert all(isinstance(event, lp.progress.TaskDone) and event.n_tasks == 6 for event in done)
     assert [event.n_done / 6 for event in done] == pytest.approx([event.share for event in done])
+
+
+@pytest.mark.parametrize("error", [OSError("Timed out trying to connect"), TimeoutError(), KeyError("tcp://gone")])
+def test_what_did_not_arrive_is_sent_again(dask_engine, monkeypatch, error):
+    errors, send = [error], dask.sent
+
+    def sent(*arguments):
+        if errors:
+            raise errors.pop()
+        return send(*arguments)
+
+    monkeypatch.setattr(dask, "sent", sent)
+    assert len(list(dask_engine.map(grab, [0, 0], LINES))) == 2 and not errors
 
 
 @pytest.mark.parametrize("kind", ["serial", "dask", "spark"])
