@@ -87,8 +87,8 @@ class EngineConfig(Config):
     memory: MemorySize | None = Field(
         None,
         description="budget for the job's arrays in each worker process and on the driver, such as 512MiB or "
-        "2GiB, on top of what the libraries take; none: 2GiB on this machine, on a cluster the worker's own limit "
-        "less that share",
+        "2GiB, on top of what the libraries take; none: 2GiB on this machine, on a cluster what the worker's own limit "
+        "leaves beside them",
     )
     workers: int | None = Field(None, ge=1, description="workers to use; without it one for each core")
 

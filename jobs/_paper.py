@@ -17,12 +17,12 @@ from jobs._messages import option
 from jobs._tables import aligned
 from jobs._values import numbers
 from lazypipe.engines import resident
-from lazypipe.engines.base import DEFAULT_MEMORY, Engine
+from lazypipe.engines.base import DEFAULT_MEMORY, Engine, checked_budget
 from lazypipe.io.on_paper import matrix_on_paper
 from lazypipe.plan import Plan
 from lazypipe.scaling import Machine, OnPaper, Prediction, Seconds, predict, where_it_stops
 from lazypipe.scaling.words import show_seconds
-from lazypipe.sizes import parse_bytes, show_bytes
+from lazypipe.sizes import show_bytes
 
 SHOWN = (1, 10, 100)  # workers in the tables, beside those asked for
 UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
@@ -188,7 +188,7 @@ class Paper:
         kind = self.config
         config: Any = kind.model_construct(**{name: getattr(asked, name) for name in kind.model_fields})
         if on_paper:
-            budget = DEFAULT_MEMORY if config.engine.memory is None else parse_bytes(config.engine.memory)
+            budget = DEFAULT_MEMORY if config.engine.memory is None else checked_budget(config.engine.memory)
             planned = _planned(stand_in.make(self.module, config, asked, budget), budget)
             lines = planned(asked.workers or 1).lines()
         else:

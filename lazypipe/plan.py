@@ -287,7 +287,7 @@ def or_say_what_fits(make: Callable[[Host], PlanType], host: Host, remedy: str) 
     except MemoryPlanError as error:
         memory = host.memory
         while memory < 2**50:
-            memory = memory * 5 // 4
+            memory = max(MIB, memory * 5 // 4)
             try:
                 make(replace(host, memory=memory))
             except MemoryPlanError:

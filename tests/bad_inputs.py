@@ -315,6 +315,10 @@ OPTIONS = {
         f"{PCA} --engine.memory 1MiB",
         "ConfigError: memory: 1MiB is too small to work in. Give at least 16MiB.",
     ),
+    "a plan on paper with no memory": Bad(
+        "jobs plan covariance --shape 1000 100000 --engine.memory 0",
+        "ConfigError: memory: 0 is too small to work in. Give at least 16MiB.",
+    ),
     "a password in an address": Bad(
         f"{PCA} --tracking.uri http://me:open-sesame@host:5000", f"ConfigError: --tracking.uri: {PASSWORD}"
     ),

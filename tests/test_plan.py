@@ -13,6 +13,7 @@ from lazypipe.io import open_matrix
 from lazypipe.io.convert import convert
 from lazypipe.io.matrix import Dense
 from lazypipe.models.sweep.planning import TORCH_NBYTES
+from lazypipe.plan import Host, or_say_what_fits
 from lazypipe.sizes import MIB, parse_bytes, show_bytes
 
 
@@ -91,6 +92,15 @@ def test_a_file_without_column_stripes_is_iterated_on_its_long_side():
         assert "convert it to .npy" in str(plan)
         with pytest.raises(lp.PlanError, match="Convert it to .npy"):
             lp.plan_pca(Unread((300, 50_000), reads_columns=False), lp.PCA(5, solver="gram"), engine)
+
+
+def test_the_budget_that_would_do_is_found_from_none_at_all():
+    def make(host):
+        if host.memory < 100 * MIB:
+            raise lp.MemoryPlanError("x.npy: needs 100MiB.")
+
+    with pytest.raises(lp.MemoryPlanError, match=r"needs 100MiB\. It fits in memory='1\d\dMiB'; or wait\.$"):
+        or_say_what_fits(make, Host(0, 1, shared=True, base=0), "or wait.")
 
 
 @pytest.mark.parametrize("memory", ["24MiB", "100MiB", "2GiB"])
@@ -234,13 +244,18 @@ def test_measured_peak_stays_under_the_plan(kind, what, name, large):
 
 @pytest.mark.parametrize(
     ("text", "nbytes"),
-    [("512MiB", 512 * MIB), ("2GiB", 2**31), ("1.5e9", 1_500_000_000), ("4GB", 4 * 10**9), (7, 7)],
-)
+    [
+        ("512MiB", 512 * MIB), ("2GiB", 2**31), ("1.5e9", 1_500_000_000), ("4GB", 4 * 10**9), (7, 7),
+        (2e9, 2 * 10**9), (np.int64(7), 7), (np.float32(2**31), 2**31), (np.uint8(7), 7),
+    ],
+)  # fmt: skip
 def test_sizes_are_read_as_people_write_them(text, nbytes):
     assert parse_bytes(text) == nbytes
 
 
-@pytest.mark.parametrize("text", ["much", "12 apples", ""])
+@pytest.mark.parametrize(
+    "text", ["much", "12 apples", "", "-1GiB", -1, -2e9, np.int64(-1), float("nan"), float("inf"), True, None, [1]]
+)
 def test_what_is_no_size_is_refused(text):
     with pytest.raises(lp.ConfigError, match="is no size"):
         parse_bytes(text)

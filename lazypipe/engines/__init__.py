@@ -10,11 +10,9 @@ from importlib import import_module
 
 from lazypipe.checks import named, whole
 from lazypipe.engines import resident
-from lazypipe.engines.base import MIN_MEMORY, Engine
-from lazypipe.errors import ConfigError
+from lazypipe.engines.base import MIN_MEMORY, Engine, checked_budget
 from lazypipe.extras import require_packages
 from lazypipe.progress import Progress
-from lazypipe.sizes import parse_bytes, show_bytes
 
 ENGINES = {
     "serial": "lazypipe.engines.serial:SerialEngine",
@@ -27,7 +25,7 @@ def open_engine(
     kind: str = "dask",
     *,
     address: str | None = None,
-    memory: str | int | None = None,
+    memory: str | float | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Engine:
@@ -40,8 +38,8 @@ def open_engine(
         ``yarn`` (Spark). None starts one on this machine: threads of this process for Dask,
         ``local[*]`` for Spark.
     memory : budget for the job's arrays, in each worker process and on the driver, beside what the
-        interpreter and its libraries take. None: on a cluster the workers' own limit (Dask's ``--memory-limit``,
-        ``spark.executor.pyspark.memory``) less the libraries' share; where there is none, 2GiB.
+        interpreter and its libraries take. None: on a cluster the workers' own limit (80% of Dask's
+        ``--memory-limit``; ``spark.executor.pyspark.memory``) less the libraries' share; where there is none, 2GiB.
     workers : tasks at once on this machine, or cores to take of a Spark master in all; None takes every core.
         The serial engine has one task at a time, and a Dask cluster at an address takes all its workers, whatever
         is given.
@@ -51,14 +49,12 @@ def open_engine(
     ------
     ConfigError : an unknown kind, a budget that is no size or less than 16 MiB, a number of workers below 1, or an
         extra that is not installed.
-    MemoryPlanError : the workers of a Dask cluster have no room for ``memory``.
+    MemoryPlanError : the workers of a cluster have no room for ``memory`` below their limit.
     EngineError : nobody answers at ``address``, or no worker is there. RefusedError, which is one, where another try
         does not help: ``address`` is none, Java is missing, workers have other versions or lack lazypipe.
     """
     module, name = named("engine", kind, ENGINES).split(":")
-    nbytes = None if memory is None else parse_bytes(memory)
-    if nbytes is not None and nbytes < MIN_MEMORY:
-        raise ConfigError(f"memory: {memory} is too small to work in. Give at least {show_bytes(MIN_MEMORY)}.")
+    nbytes = None if memory is None else checked_budget(memory)
     if workers is not None:
         workers = whole(workers, "workers")
     if kind == "spark":

@@ -8,14 +8,24 @@ from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
 from lazypipe.engines.listening import Tell
+from lazypipe.errors import ConfigError
 from lazypipe.io.matrix import Matrix
 from lazypipe.plan import FoldPlan, Host
 from lazypipe.progress import Progress
-from lazypipe.sizes import GIB, MIB
+from lazypipe.sizes import GIB, MIB, parse_bytes, show_bytes
 from lazypipe.stats.base import Statistic
 
 DEFAULT_MEMORY = 2 * GIB  # of the budget, where neither the caller nor a cluster's limits tell
 MIN_MEMORY = 16 * MIB  # below it no plan has room to work in
+
+
+def checked_budget(memory: str | float) -> int:
+    """A budget in bytes. Raises ConfigError for what is no size, and below ``MIN_MEMORY``."""
+    nbytes = parse_bytes(memory)
+    if nbytes < MIN_MEMORY:
+        raise ConfigError(f"memory: {memory} is too small to work in. Give at least {show_bytes(MIN_MEMORY)}.")
+    return nbytes
+
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, suppress
-from dataclasses import replace
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import Any
 
 import dask
 from distributed import Client, Future, KilledWorker, LocalCluster, as_completed
-from distributed.comm import CommClosedError
 from threadpoolctl import threadpool_limits
 
 from lazypipe.engines import resident
@@ -26,8 +24,8 @@ from lazypipe.engines.listening import Tell, listening, overheard
 from lazypipe.engines.listening_dask import TellThroughScheduler, listening_through
 from lazypipe.engines.memory import OutOfMemory, refused_memory, show_allowed, show_task
 from lazypipe.errors import EngineError, MemoryPlanError
+from lazypipe.io.kept import release_kept
 from lazypipe.io.matrix import Matrix
-from lazypipe.io.raw_rows import MAPS
 from lazypipe.plan import FAN_IN, FoldPlan, Host
 from lazypipe.progress import Progress, Shares, StageDone, StageStarted, TaskDone
 from lazypipe.sizes import show_bytes
@@ -114,32 +112,37 @@ class DaskEngine:
                 for i in range(0, len(level), FAN_IN)
             ]
         self._places = {future.key: i for i, future in enumerate(leaves)}
-        for _ in self._ended(leaves, plan):
-            pass
-        return self._result(level[0], plan)
+        with self._stage(plan, len(plan.runs)):
+            for _ in self._ended(leaves, plan, len(plan.runs)):
+                pass
+        return self._result(level[0], plan, len(plan.runs))
 
     def map(self, function: Callable[[Task], Result], tasks: Sequence[Task], plan: FoldPlan) -> Iterator[Result]:
         self._check_slots(plan)
         losses = Losses(self, plan, len(tasks))
         n_given = 0
-        while True:
-            try:
-                for result in self._map(function, tasks[n_given:], replace(plan, runs=plan.runs[n_given:])):
-                    n_given += 1
-                    yield result
-                return
-            except LOST as error:
-                losses.add(error, n_given)
+        with self._stage(plan, len(tasks)):
+            while True:
+                try:
+                    for result in self._map(function, tasks, plan, n_given):
+                        n_given += 1
+                        yield result
+                    return
+                except LOST as error:
+                    losses.add(error)
 
     @property
     def gpus(self) -> int | None:
         return None if self.host.shared else sum(gpus_of_workers(self.client))
 
-    def _map(self, function: Callable[[Task], Result], tasks: Sequence[Task], plan: FoldPlan) -> Iterator[Result]:
+    def _map(
+        self, function: Callable[[Task], Result], tasks: Sequence[Task], plan: FoldPlan, n_given: int
+    ) -> Iterator[Result]:
+        """The results after the first ``n_given``."""
         workers = self._workers()
         futures = self.client.map(
             do_call,
-            tasks,
+            tasks[n_given:],
             function=self._send(function),
             tell=self._tell,
             resources=self._slot(plan),
@@ -147,10 +150,10 @@ class DaskEngine:
             pure=False,
         )
         ready: dict[int, Result] = {}
-        turn = 0
-        self._places = {future.key: i for i, future in enumerate(futures)}
-        for i, future in self._ended(futures, plan):
-            ready[i] = self._result(future, plan)
+        turn = n_given
+        self._places = {future.key: i for i, future in enumerate(futures, n_given)}
+        for i, future in self._ended(futures, plan, len(tasks)):
+            ready[i] = self._result(future, plan, len(tasks))
             while turn in ready:
                 yield ready.pop(turn)
                 turn += 1
@@ -160,7 +163,10 @@ class DaskEngine:
         try:
             awake = self.watch.awake() if self.watch else None
             return sent(self.client, what, awake, not self.host.shared)
-        except (CommClosedError, KeyError, TimeoutError) as error:  # as the scheduler finds it gone
+        except (
+            OSError,
+            KeyError,
+        ) as error:  # a connection that breaks, or that none takes; a worker that the scheduler lost
             raise NotSent from error
 
     def _workers(self) -> list[str] | None:
@@ -186,44 +192,52 @@ class DaskEngine:
                 f"{plan.concurrency}, or raise the budget."
             )
 
-    def _ended(self, futures: list[Future], plan: FoldPlan) -> Iterator[tuple[int, Future]]:
+    @contextmanager
+    def _stage(self, plan: FoldPlan, n_tasks: int) -> Iterator[None]:
+        """Tell the progress that a stage begins and, once the block is through, that it is done."""
+        self.progress.emit(StageStarted(plan.title, n_tasks, plan.bytes_read))
+        begun = time.monotonic()
+        yield
+        self.progress.emit(StageDone(plan.title, time.monotonic() - begun))
+
+    def _ended(self, futures: list[Future], plan: FoldPlan, n_tasks: int) -> Iterator[tuple[int, Future]]:
         """Each future and its place, as it ends, told to the progress. Takes the list over and empties it.
 
-        A state lives as long as a future of it: holding none lets the cluster drop what is merged,
-        and, where one task fails, all that has not begun.
+        They are the last of a stage of ``n_tasks`` tasks; those before them are done. A state lives as long as a
+        future of it: holding none lets the cluster drop what is merged, and, where one task fails, all that has not
+        begun.
         """
-        n_tasks = len(futures)
-        self.progress.emit(StageStarted(plan.title, n_tasks, plan.bytes_read))
-        begun, shares = time.monotonic(), Shares(plan.runs, n_tasks)
+        n_before, shares = n_tasks - len(futures), Shares(plan.runs, n_tasks)
+        for i in range(n_before):
+            shares.add(i)
         ended: Iterator[Future] = as_completed(futures)
         if self.address is not None and plan.gpus:
             ended = as_placed(ended, self.client, self.address, plan.gpus)
         futures.clear()
-        for n_done, future in enumerate(ended, 1):
+        for n_done, future in enumerate(ended, n_before + 1):
             if future.status in ("error", "cancelled"):
-                self._result(future, plan)
+                self._result(future, plan, n_tasks)
             i = self._places[future.key]
             yield i, future
             self.progress.emit(TaskDone(n_done, n_tasks, shares.add(i)))
-        self.progress.emit(StageDone(plan.title, time.monotonic() - begun))
 
     def listen(self) -> AbstractContextManager[Tell]:
         return listening(self.progress) if self.host.shared else listening_through(self.client, self.progress)
 
-    def _result(self, future: Future, plan: FoldPlan) -> Any:
-        """Of one of the plan's tasks, or of what merges their states."""
+    def _result(self, future: Future, plan: FoldPlan, n_tasks: int) -> Any:
+        """Of one of the plan's ``n_tasks`` tasks, or of what merges their states."""
         places = self._places
         try:
             return future.result()
         except OutOfMemory as error:
             place = places.get(future.key)
-            raise refused_memory("dask", error, plan, place, len(places), self.host.base) from error
+            raise refused_memory("dask", error, plan, place, n_tasks, self.host.base) from error
         except KilledWorker as error:
             assert self.watch is not None
             last = error.last_worker.address
             raise EngineError(
                 f"dask: {shown(last, str(error.last_worker.name))} and {error.allowed_failures} others died at "
-                f"{show_task(plan, places.get(error.task), len(places))}, {self.watch.cause(last)}; "
+                f"{show_task(plan, places.get(error.task), n_tasks)}, {self.watch.cause(last)}; "
                 f"{show_allowed(plan, self.host.base)}. {REMEDY}"
             ) from error
 
@@ -266,7 +280,7 @@ class DaskEngine:
         if self._cluster is not None:
             self._cluster.close()
         self._limit.restore_original_limits()
-        MAPS.release()
+        release_kept()
 
     def __enter__(self) -> DaskEngine:
         return self

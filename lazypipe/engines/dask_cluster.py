@@ -11,12 +11,14 @@ from distributed.comm.addressing import parse_address, parse_host_port
 from distributed.comm.registry import get_backend
 
 from lazypipe.engines import resident
-from lazypipe.engines.base import DEFAULT_MEMORY, MIN_MEMORY
+from lazypipe.engines.base import DEFAULT_MEMORY
 from lazypipe.engines.dask_strangers import START_AGAIN
 from lazypipe.engines.dask_watch import ANSWER_SECONDS, SILENT_SECONDS, answers
 from lazypipe.engines.knocking import knock
+from lazypipe.engines.memory import budget_within
+from lazypipe.engines.tasks import emptied_base
 from lazypipe.engines.versions import ASK, require_same_versions
-from lazypipe.errors import EngineError, MemoryPlanError, RefusedError
+from lazypipe.errors import EngineError, RefusedError
 from lazypipe.plan import Host
 from lazypipe.sizes import show_bytes
 
@@ -24,6 +26,8 @@ CONNECT_SECONDS = 5
 KNOCKED = ("tcp", "tls")
 OF_PORTS = (*KNOCKED, "ws", "wss")
 WORKER_SECONDS = 8  # for the first worker of a cluster that is being started
+PAUSED = 0.8  # of its limit, and a worker takes no more tasks; at 95% its nanny ends it
+LARGER = "start workers with a larger --memory-limit"
 
 
 def connected(address: str) -> Client:
@@ -93,23 +97,14 @@ def asked(client: Client, workers: list[str], function: Any, *arguments: Any) ->
 def host_of(client: Client, workers: dict[str, dict[str, Any]], memory: int | None) -> Host:
     """What a plan has to know of these workers. Raises MemoryPlanError where ``memory`` does not fit in them."""
     threads = max(worker["nthreads"] for worker in workers.values())
-    found = asked(client, list(workers), resident.base_nbytes, threads).values()
-    bases = [base for base in found if isinstance(base, int)]  # a worker may have gone meanwhile
+    found = asked(client, list(workers), emptied_base, threads).items()
+    bases = {name: base for name, base in found if isinstance(base, int)}  # a worker may have gone meanwhile
     own = resident.base_nbytes(1)  # the driver's, which may hold much that is no concern of the workers
-    base = max(bases, default=own)
-    limits = [worker["memory_limit"] for worker in workers.values() if worker["memory_limit"]]
-    if memory is None:
-        # Dask's nanny ends a worker at 95% of its limit, and pauses it at 80%.
-        memory = int(0.8 * min(limits)) - base if limits else DEFAULT_MEMORY
-        if memory < MIN_MEMORY:
-            raise MemoryPlanError(
-                f"dask: workers of {show_bytes(min(limits))} have no room beside the libraries' "
-                f"{show_bytes(base)}. Start them with a larger --memory-limit."
-            )
-    elif limits and memory + base > min(limits):
-        raise MemoryPlanError(
-            f"dask: a budget of {show_bytes(memory)} and the libraries' {show_bytes(base)} exceed "
-            f"the workers' limit of {show_bytes(min(limits))}. Lower the budget, or start "
-            f"workers with a larger --memory-limit."
-        )
-    return Host(memory, threads, shared=False, base=max(base, own))
+    base = max(bases.values(), default=own)
+    limits = {name: worker["memory_limit"] for name, worker in workers.items() if worker["memory_limit"]}
+    rooms = {name: int(PAUSED * limit) - bases.get(name, base) for name, limit in limits.items()}
+    if rooms:
+        least = min(rooms, key=lambda name: rooms[name])
+        limit = f"{show_bytes(limits[least])}, of which Dask leaves {PAUSED:.0%}"
+        memory = budget_within("dask", memory, rooms[least], bases.get(least, base), limit, LARGER)
+    return Host(memory or DEFAULT_MEMORY, threads, shared=False, base=max(base, own))

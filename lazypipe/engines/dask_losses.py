@@ -42,7 +42,7 @@ class Losses:
         self._suspects: set[int] = set()  # places of tasks that were on each worker that died
         self._last = ""  # of those workers
 
-    def add(self, error: BaseException, n_given: int = 0) -> None:
+    def add(self, error: BaseException) -> None:
         """Wait a little before another try. Raises EngineError, or ``error``, where there is no sense in one."""
         watch, client = self.engine.watch, self.engine.client
         if watch is not None and watch.failure is not None:
@@ -53,7 +53,7 @@ class Losses:
         if failed:
             raise error
         self._n += 1
-        self._suspect(n_given)
+        self._suspect()
         deadline = time.monotonic() + CONNECT_SECONDS
         while client.status == "connecting" and time.monotonic() < deadline:
             time.sleep(PAUSE_SECONDS)
@@ -66,13 +66,13 @@ class Losses:
             raise self._given_up() from error
         time.sleep(self._n * PAUSE_SECONDS)
 
-    def _suspect(self, n_given: int) -> None:
+    def _suspect(self) -> None:
         watch = self.engine.watch
         deadline = time.monotonic() + TOLD_SECONDS
         while watch is not None and time.monotonic() < deadline:
             if watch.last_lost is not None and watch.last_lost[0] != self._last:
                 self._last, keys = watch.last_lost
-                found = {n_given + place for key, place in self.engine._places.items() if key in keys}
+                found = {place for key, place in self.engine._places.items() if key in keys}
                 self._suspects = (self._suspects & found) or found
                 return
             time.sleep(0.05)

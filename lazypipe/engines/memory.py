@@ -1,4 +1,4 @@
-"""Tasks that got no memory: which one, where, and how many bytes the plan had allowed."""
+"""Budgets that workers have no room for; tasks that got no memory: which one, where, and what the plan had allowed."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 
-from lazypipe.errors import EngineError, LazypipeError
+from lazypipe.engines.base import MIN_MEMORY
+from lazypipe.errors import EngineError, LazypipeError, MemoryPlanError
 from lazypipe.plan import FoldPlan
-from lazypipe.sizes import show_bytes
+from lazypipe.sizes import MIB, show_bytes
 
 
 class OutOfMemory(EngineError):
@@ -48,6 +49,25 @@ def show_allowed(plan: FoldPlan, base: int) -> str:
         f"the plan allows {show_bytes(plan.task_nbytes)} a task and {show_bytes(plan.worker_nbytes)} in all, beside "
         f"the {show_bytes(base)} of the libraries"
     )
+
+
+def budget_within(kind: str, memory: int | None, room: int, base: int, limit: str, remedy: str) -> int:
+    """``memory``, or all the ``room`` that a worker has under its ``limit`` beside what its libraries take (``base``).
+
+    Raises MemoryPlanError where that is too little; ``remedy`` tells how to raise the limit.
+    """
+    if room < MIN_MEMORY:
+        raise MemoryPlanError(
+            f"{kind}: the libraries' {show_bytes(base)} leave no room to work in below the workers' limit of {limit}. "
+            f"{remedy[0].upper()}{remedy[1:]}."
+        )
+    if memory is not None and memory > room:
+        fits = (room - room % MIN_MEMORY) // MIB  # a little less: what the libraries take differs between runs
+        raise MemoryPlanError(
+            f"{kind}: a budget of {show_bytes(memory)} and the libraries' {show_bytes(base)} exceed the workers' limit "
+            f"of {limit}. Lower the budget to {fits}MiB, or {remedy}."
+        )
+    return room if memory is None else memory
 
 
 def refused_memory(

@@ -15,8 +15,8 @@ from lazypipe.engines.listening import Tell, listening
 from lazypipe.engines.memory import OutOfMemory, memory_named, refused_memory
 from lazypipe.engines.tasks import SCRATCH, fold_run, merge_in_order
 from lazypipe.errors import ConfigError
+from lazypipe.io.kept import release_kept
 from lazypipe.io.matrix import Matrix
-from lazypipe.io.raw_rows import MAPS
 from lazypipe.plan import FoldPlan, Host
 from lazypipe.progress import Progress, Shares, StageDone, StageStarted, TaskDone
 from lazypipe.stats.base import Statistic
@@ -71,7 +71,7 @@ class SerialEngine:
 
     def close(self) -> None:
         self._limit.restore_original_limits()
-        MAPS.release()
+        release_kept()
         SCRATCH.release()
 
     def __enter__(self) -> SerialEngine:

@@ -16,22 +16,21 @@ from threadpoolctl import threadpool_limits
 
 from lazypipe.blocks import Run
 from lazypipe.engines import resident
-from lazypipe.engines.base import DEFAULT_MEMORY, MIN_MEMORY, Result, Task
+from lazypipe.engines.base import DEFAULT_MEMORY, Result, Task
 from lazypipe.engines.listening import Tell, overheard
 from lazypipe.engines.listening_tcp import listening_at
 from lazypipe.engines.memory import OutOfMemory, refused_memory, show_allowed, show_task
 from lazypipe.engines.spark_gpus import Patience, executors_gpus, placed
-from lazypipe.engines.spark_java import end, java_told
+from lazypipe.engines.spark_java import end, java_told, said
 from lazypipe.engines.spark_jobs import Ends, Look, run_job, shared_with
 from lazypipe.engines.spark_session import (
+    checked_limit,
     is_local,
-    last_line,
     open_session,
     require_executors,
     require_java,
     require_master,
     require_same_workers,
-    workers_limit,
 )
 from lazypipe.engines.spark_still import Stillness
 from lazypipe.engines.spark_watch import Watch
@@ -69,13 +68,11 @@ class SparkEngine:
                 require_same_workers(self.context)
                 self._tell = self._open.enter_context(self.listen())  # of the workers' logs
                 self._watch = None if self._local else Watch(self.context, self._say)
-                limit = workers_limit(self.context)
+                memory = checked_limit(self.context, memory)
         except BaseException:
             self._stop()
             raise
         base = resident.base_nbytes(1)
-        if memory is None and limit is not None:
-            memory = max(MIN_MEMORY, limit - base)
         self.host = Host(memory or DEFAULT_MEMORY, 1, shared=False, base=base)
         self.slots = self.context.defaultParallelism
         self._limit = threadpool_limits(1)  # the driver's arithmetic rounds as it does under every engine
@@ -138,9 +135,9 @@ class SparkEngine:
         """What Spark tells of a task that failed as often as it may, in a line."""
         failed, last = FAILED.search(str(error)), LAST.search(str(error))
         if failed is None:
-            return EngineError(f'spark: "{plan.title}" failed: {last_line(error)}.')
+            return EngineError(f'spark: "{plan.title}" failed: {said(error)}.')
         where = f", last at executor {last[2]} of {last[1]}" if last else ""
-        why = last_line(error)
+        why = said(error)
         if last and ("exited" in last[3] or "ExecutorLost" in last[3]):
             why = f"its process died, most likely out of memory ({' '.join(last[3].split())[:160].rstrip('.')})"
         return EngineError(

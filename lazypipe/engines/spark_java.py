@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,6 +28,8 @@ PY4J = ("java_gateway", "clientserver")  # its modules
 # Lines that Java and Spark write at every start, whatever their logging is told.
 NO_NEWS = (b"WARNING: Using incubator modules", b"Setting default log level to", b"To adjust logging level use")
 STDERR = 2
+RAISED = re.compile(r"[\w.]*(Error|Exception)\b: ")  # how a line begins that names an exception
+CODED = re.compile(r"\[[A-Z][A-Z0-9_.]+\] *([^\n]+)")  # what Spark says behind the name of a condition
 
 
 def start_java(options: Mapping[str, str]) -> None:
@@ -85,6 +88,22 @@ def is_gone() -> bool:
     except (Py4JError, OSError):
         return True
     return False
+
+
+def said(error: BaseException) -> str:
+    """What Spark, or the Python in one of its tasks, says in one line, without its codes.
+
+    Of exceptions that Python raised one after another, that is the last.
+    """
+    text = str(error)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    raised = [line for line in lines if RAISED.match(line)]
+    coded = CODED.search(text)
+    if coded and not (raised and "Traceback (most recent call last)" in text):
+        line = coded[1]
+    else:
+        line = [type(error).__name__, *lines[:1], *raised][-1]
+    return line.split(" SQLSTATE")[0].strip().rstrip(".")[:300]
 
 
 def end(session: SparkSession) -> None:

@@ -18,14 +18,16 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from lazypipe.engines.knocking import STREAM_OF_SPARK, knock
+from lazypipe.engines.memory import budget_within
 from lazypipe.engines.placed import show_gpus
 from lazypipe.engines.spark_gpus import gpus_each, is_dynamic
-from lazypipe.engines.spark_java import hush, start_java
+from lazypipe.engines.spark_java import hush, said, start_java
 from lazypipe.engines.spark_watch import WAIT_SECONDS, waits
+from lazypipe.engines.spark_worker import memory_here
 from lazypipe.engines.versions import ASK, own_versions, require_same_versions
 from lazypipe.errors import EngineError, RefusedError
 from lazypipe.progress import WorkerSaid
-from lazypipe.sizes import MIB
+from lazypipe.sizes import MIB, show_bytes
 
 EXECUTOR_SECONDS = 60  # a busy machine takes half of them to start Java alone
 POLL_SECONDS = 0.1
@@ -133,7 +135,7 @@ def require_same_workers(context: SparkContext) -> None:
                 f"Python {pythons[2]} with lazypipe {own_versions().lazypipe} {how}."
             ) from error
         raise (RefusedError if MISSING.search(str(error)) else EngineError)(
-            f"spark: the workers of {context.master} cannot import lazypipe ({last_line(error)}). Install "
+            f"spark: the workers of {context.master} cannot import lazypipe ({said(error)}). Install "
             f"lazypipe {own_versions().lazypipe} {how}."
         ) from error
     require_same_versions("spark", by_worker(answers, context.master), how)
@@ -188,18 +190,27 @@ def require_master(address: str) -> None:
 
 
 def workers_limit(context: SparkContext) -> int | None:
-    """Bytes that ``spark.executor.pyspark.memory`` leaves a Python worker; None where nothing limits it."""
+    """Bytes that ``spark.executor.pyspark.memory`` leaves the Python workers of an executor; None: no limit."""
     conf = context._jsc.sc().conf()  # which knows every way that Spark writes sizes
     return int(conf.getSizeAsMb(WORKERS_LIMIT)) * MIB if conf.contains(WORKERS_LIMIT) else None
+
+
+def checked_limit(context: SparkContext, memory: int | None) -> int | None:
+    """``memory``, or what the limit of the Python workers leaves beside their libraries; None where there is neither.
+
+    Raises MemoryPlanError where that is too little. Workers are asked only where a limit is configured.
+    """
+    whole = workers_limit(context)
+    if not whole:  # 0 is none to Spark, too
+        return memory
+    n = context.defaultParallelism
+    found = context.parallelize(range(n), n).map(memory_here).collect()
+    limits = [(min(whole, own or whole), base) for own, base in found]
+    limit, base = min(limits, key=lambda one: one[0] - one[1])
+    told = f"{show_bytes(limit)} ({WORKERS_LIMIT}{'' if limit == whole else ', shared by the cores of an executor'})"
+    return budget_within("spark", memory, limit - base, base, told, "raise that limit, or leave it unset")
 
 
 def first_line(error: object) -> str:
     """The first line of what an error says, 200 characters at most; its kind where it says nothing."""
     return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-
-
-def last_line(error: Exception) -> str:
-    """The line of a Spark error that names the Python exception, else its first."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    named = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b: ", line)]
-    return (named[0] if named else lines[0])[:200]

@@ -17,7 +17,7 @@ from lazypipe.engines import resident
 from lazypipe.engines.listening import Tell
 from lazypipe.engines.memory import memory_named
 from lazypipe.engines.saying import forwarded
-from lazypipe.engines.tasks import disk_named, settle_worker
+from lazypipe.engines.tasks import disk_named, emptied_base, settle_worker
 from lazypipe.errors import LazypipeError
 from lazypipe.sizes import show_bytes
 
@@ -58,9 +58,19 @@ def worker_name() -> str:
     return f"executor {executor} of {host}" if executor else f"{host}, process {os.getpid()}"
 
 
-def _warn_of_memory() -> None:
-    """Where ``spark.executor.pyspark.memory`` limits this process, and its highest came near."""
+def memory_here(_: object) -> tuple[int | None, int]:
+    """The limit of this process, None where it has none, and what the interpreter and its libraries take of it."""
+    return _limit(), emptied_base(1)
+
+
+def _limit() -> int | None:
+    """Bytes that ``spark.executor.pyspark.memory`` leaves this process; executors share it out among their cores."""
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    peak = resident.peak_nbytes()
-    if limit != resource.RLIM_INFINITY and peak > NEAR * limit:
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
+def _warn_of_memory() -> None:
+    """Where the highest memory of this process came near its limit."""
+    limit, peak = _limit(), resident.peak_nbytes()
+    if limit is not None and peak > NEAR * limit:
         log.warning("memory was %s of the limit of %s", show_bytes(peak), show_bytes(limit))

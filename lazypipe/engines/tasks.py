@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 from lazypipe.blocks import Block, Reads, Run, Span, compute_dtype
 from lazypipe.engines import resident
 from lazypipe.errors import DiskFullError
+from lazypipe.io.kept import release_kept
 from lazypipe.io.matrix import Matrix, Reader
 from lazypipe.plan import FAN_IN
 from lazypipe.stats.base import Axis, Statistic, Windowed
@@ -32,6 +33,15 @@ def settle_worker() -> None:
 def _settle(with_scipy: bool) -> None:
     threadpool_limits(1)
     resident.return_large_arrays()
+
+
+def emptied_base(threads: int) -> int:
+    """What the interpreter and its libraries take in a process that lets go of what runs before this one kept.
+
+    What tasks of others are reading stays.
+    """
+    release_kept()
+    return resident.base_nbytes(threads)
 
 
 @contextmanager

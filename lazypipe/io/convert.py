@@ -41,7 +41,7 @@ def convert(
     *,
     column: str | None = None,
     overwrite: bool = False,
-    memory: str | int = "256MiB",
+    memory: str | float = "256MiB",
     panel_columns: int | None = None,
     n_columns: int | None = None,
     zero_based: bool | None = None,

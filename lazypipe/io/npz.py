@@ -7,7 +7,6 @@ makes such a file cheap to read.
 
 from __future__ import annotations
 
-import threading
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -31,6 +30,7 @@ from lazypipe.io.csr import (
     checked_sparse_shape,
     index_dtype,
 )
+from lazypipe.io.kept import Kept
 from lazypipe.io.matrix import Piece
 from lazypipe.io.npy import read_header
 from lazypipe.io.raw_csr import ROWS_AT_ONCE, CsrSegment, RawCsrMatrix, Stretch, count_entries
@@ -42,29 +42,16 @@ LOCAL_HEADER_NBYTES = 30  # of a zip member, before its name and its extra field
 DAMAGED = (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, KeyError, NotImplementedError)
 
 
-class Decompressed:
+class Arrays(dict[str, np.ndarray]):
+    """``indptr``, ``indices`` and ``data`` of a file, in native byte order, not to be changed."""
+
+
+class Decompressed(Kept[Arrays]):
     """The arrays of compressed files, shared by all readers of this process; those of the last file are kept."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._kept: tuple[str, dict[str, np.ndarray]] | None = None
-
-    def of(self, source: CompressedCsrMatrix) -> dict[str, np.ndarray]:
-        """``indptr``, ``indices`` and ``data`` of a file, in native byte order, not to be changed."""
-        key = source.fingerprint()
-        with self._lock:
-            if self._kept is None or self._kept[0] != key:
-                self._kept = None  # before the next is read: never two at a time
-                arrays = _load(source.uri)
-                if (len(arrays["indptr"]), len(arrays["indices"])) != (source.shape[0] + 1, source.nnz):
-                    raise DataError(f"{source.uri}: has been changed since it was opened. Open the matrix again.")
-                self._kept = key, arrays
-            return self._kept[1]
-
-    def release(self) -> None:
-        """Let go of the kept arrays."""
-        with self._lock:
-            self._kept = None
+    def of(self, source: CompressedCsrMatrix) -> Arrays:
+        """Those of a file, decompressed where nobody holds them. Raises DataError if it is not what was opened."""
+        return self.get(source.fingerprint(), lambda: _load(source))
 
 
 DECOMPRESSED = Decompressed()
@@ -219,12 +206,16 @@ def _count_compressed(archive: zipfile.ZipFile, n_entries: int, uri: str) -> Ent
     return counter
 
 
-def _load(uri: str) -> dict[str, np.ndarray]:
+def _load(source: CompressedCsrMatrix) -> Arrays:
+    uri = source.uri
     try:
-        with path_of(uri).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return {name: _native(arrays[name]) for name in MEMBERS}
+        with path_of(uri).open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            arrays = Arrays({name: _native(stored[name]) for name in MEMBERS})
     except DAMAGED as error:
         raise _damaged(uri, error) from error
+    if (len(arrays["indptr"]), len(arrays["indices"])) != (source.shape[0] + 1, source.nnz):
+        raise DataError(f"{uri}: has been changed since it was opened. Open the matrix again.")
+    return arrays
 
 
 def _native(array: np.ndarray) -> np.ndarray:

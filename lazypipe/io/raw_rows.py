@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import threading
 from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass
 
@@ -18,6 +17,7 @@ import numpy as np
 
 from lazypipe.blocks import Span
 from lazypipe.errors import DataError
+from lazypipe.io.kept import Kept
 from lazypipe.io.matrix import Dense, Piece
 from lazypipe.io.sources import checked_rectangle, fingerprint_files, one_line, touched
 from lazypipe.sizes import KIB, MIB
@@ -27,30 +27,17 @@ SCRATCH_NBYTES = 4 * MIB  # stays in the caches while it is cast
 NARROW_ROW_NBYTES = 16 * KIB  # below this, reading whole rows costs less than a call for each
 
 
-class Maps:
+class Maps(Kept[mmap.mmap]):
     """Files mapped whole, shared by all readers of this process.
 
-    The last one stays mapped for the next pass (faulting 4 GB in anew costs half a second of work)
-    until another file takes its place or ``release`` is called.
+    The last one stays mapped for the next pass: faulting 4 GB in anew costs half a second of work.
     """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._kept: tuple[tuple[int, int, int, int], mmap.mmap] | None = None
 
     def of(self, descriptor: int) -> mmap.mmap:
         """The map of an open file; closed once neither this nor a reader holds it."""
         status = os.fstat(descriptor)
         key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-        with self._lock:
-            if self._kept is None or self._kept[0] != key:
-                self._kept = key, mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
-            return self._kept[1]
-
-    def release(self) -> None:
-        """Let go of the kept map."""
-        with self._lock:
-            self._kept = None
+        return self.get(key, lambda: mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))
 
 
 MAPS = Maps()

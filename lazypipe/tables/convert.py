@@ -47,7 +47,7 @@ def convert_table(
     max_categories: int = MOST_CATEGORIES,
     dtype: str | None = None,
     overwrite: bool = False,
-    memory: str | int = "512MiB",
+    memory: str | float = "512MiB",
     progress: Progress | None = None,
 ) -> record.Converted:
     """Write a table to a .npy, a row a row, in two passes of Spark over it; no row goes through the driver.

@@ -12,7 +12,7 @@ from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as sql
 
-from lazypipe.engines.spark_java import java_told
+from lazypipe.engines.spark_java import java_told, said
 from lazypipe.errors import DataError
 from lazypipe.tables.formats import format_of
 
@@ -102,18 +102,3 @@ def condition_of(error: BaseException) -> str:
     """Spark's name of what went wrong, such as PATH_NOT_FOUND; empty where it gives none."""
     found = re.search(r"\[([A-Z][A-Z0-9_.]+)\]", str(error))
     return found[1] if found else ""
-
-
-def said(error: BaseException) -> str:
-    """What Spark, or the Python in one of its tasks, says in one line, without its codes."""
-    text = str(error)
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    raised = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b: ", line)]
-    found = re.search(r"\[[A-Z][A-Z0-9_.]+\] *([^\n]+)", text)
-    if "Traceback (most recent call last)" in text and raised:
-        line = raised[-1]
-    elif found:
-        line = found[1]
-    else:
-        line = raised[0] if raised else lines[0] if lines else type(error).__name__
-    return line.split(" SQLSTATE")[0].strip().rstrip(".")[:300]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,16 +12,21 @@ import venv
 from contextlib import ExitStack
 from pathlib import Path
 
+import cloudpickle
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
 import lazypipe as lp
 from lazypipe import plan
+from lazypipe.engines import resident
+from lazypipe.io import open_matrix
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.service
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not find tests
 
 
 def fitted(path, engine):
@@ -47,8 +53,30 @@ def test_the_budget_of_a_dask_cluster_is_its_workers_limit_less_the_libraries(da
     with dask_worker("--nthreads", "1", "--memory-limit", "2GiB"):
         with lp.open_engine("dask", address=dask_scheduler) as engine:
             assert 2**28 < engine.host.memory < 0.8 * 2**31 - 2**26
-        with pytest.raises(lp.MemoryPlanError, match="exceed the workers' limit of 2GiB"):
-            lp.open_engine("dask", address=dask_scheduler, memory="2GiB")
+        with pytest.raises(
+            lp.MemoryPlanError, match="exceed the workers' limit of 2GiB, of which Dask leaves 80%"
+        ) as told:
+            lp.open_engine("dask", address=dask_scheduler, memory="1500MiB")
+        fits = re.search(r"Lower the budget to (\d+MiB)", str(told.value))[1]
+        lp.open_engine("dask", address=dask_scheduler, memory=fits).close()
+
+
+def keep(path):
+    """What a run leaves on a worker: the decompressed file."""
+    with open_matrix(path).open():
+        return resident.resident_nbytes()
+
+
+def test_what_a_run_left_on_dask_workers_is_no_library_of_the_next(dask_scheduler, dask_worker, tmp_path):
+    n = 2**23
+    rows = sp.csr_array((np.ones(n), np.zeros(n, np.int32), np.arange(n + 1)), shape=(n, 1))
+    sp.save_npz(tmp_path / "x.npz", rows)  # 160 MiB decompressed
+    with dask_worker("--nthreads", "1", "--memory-limit", "2GiB", "--no-nanny"):
+        with lp.open_engine("dask", address=dask_scheduler) as engine:
+            (left,) = engine.client.run(keep, tmp_path / "x.npz").values()
+        with lp.open_engine("dask", address=dask_scheduler) as engine:
+            (now,) = engine.client.run(resident.resident_nbytes).values()
+    assert now < left - 2**26
 
 
 def test_a_killed_dask_worker_costs_no_answer(dask_scheduler, dask_worker, tmp_path):

@@ -1,5 +1,7 @@
 """Jobs of Spark while they run: ended when the caller is, told where nothing ends; and who their workers are."""
 
+import os
+import re
 import subprocess
 import sys
 import time
@@ -9,7 +11,8 @@ import clocks
 import pytest
 
 import lazypipe as lp
-from lazypipe.engines import spark_gpus, spark_still
+from lazypipe.engines import spark_gpus, spark_session, spark_still
+from lazypipe.engines.spark_java import said
 from lazypipe.engines.spark_jobs import Ends, run_job
 from lazypipe.engines.spark_session import WORKERS_LIMIT, by_worker, workers_limit
 from lazypipe.engines.spark_still import Stillness
@@ -85,6 +88,55 @@ def test_the_limit_of_python_workers_is_read_as_spark_writes_it(spark_engine, co
     conf.set(WORKERS_LIMIT, configured)
     try:
         assert workers_limit(spark_engine.context) == mib * MIB
+    finally:
+        conf.remove(WORKERS_LIMIT)
+
+
+LIMITED = """
+import sys
+import lazypipe as lp
+from pyspark.sql import SparkSession
+
+limit, *budgets = sys.argv[1:]
+SparkSession.builder.master("local[1]").config("spark.executor.pyspark.memory", limit).getOrCreate()
+for budget in budgets:
+    try:
+        with lp.open_engine("spark", memory=None if budget == "all" else budget) as engine:
+            print(engine.host.memory)
+    except lp.MemoryPlanError as error:
+        print(error)
+"""
+
+
+def opened_below(limit, *budgets):
+    command = [sys.executable, "-c", LIMITED, limit, *budgets]
+    env = {**os.environ, "PYSPARK_PYTHON": sys.executable}
+    return subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout.splitlines()
+
+
+def test_a_budget_beyond_the_limit_of_python_workers_is_refused():
+    room, given, too_much = opened_below("2g", "all", "64MiB", "2000MiB")
+    assert 2**30 < int(room) < 2**31 - 128 * MIB and int(given) == 64 * MIB
+    assert re.fullmatch(
+        r"spark: a budget of 2.0GiB and the libraries' \d+MiB exceed the workers' limit of 2GiB "
+        r"\(spark.executor.pyspark.memory\)\. Lower the budget to 1\d\d\dMiB, or raise that limit, or leave it unset\.",
+        too_much,
+    )
+
+
+def test_what_the_cores_of_an_executor_share_is_a_part_of_the_limit(spark_engine, monkeypatch):
+    monkeypatch.setattr(spark_session, "memory_here", lambda _: (1000 * 2**20, 300 * 2**20))
+    conf = spark_engine.context._jsc.sc().conf()
+    conf.set(WORKERS_LIMIT, "4000m")
+    try:
+        assert spark_session.checked_limit(spark_engine.context, None) == 700 * MIB
+        with pytest.raises(lp.MemoryPlanError, match=r"1000MiB \(spark.executor.pyspark.memory, shared by the cores"):
+            spark_session.checked_limit(spark_engine.context, 701 * MIB)
+        conf.set(WORKERS_LIMIT, "200m")
+        with pytest.raises(lp.MemoryPlanError, match="leave no room to work in below the workers' limit of 200MiB"):
+            spark_session.checked_limit(spark_engine.context, None)
+        conf.set(WORKERS_LIMIT, "0")
+        assert spark_session.checked_limit(spark_engine.context, None) is None
     finally:
         conf.remove(WORKERS_LIMIT)
 
@@ -172,3 +224,32 @@ def test_first_tasks_may_take_long(still):
     after, _ = still
     assert not after(spark_still.FIRST_SECONDS - 1, 0)
     assert "no task has ended for 302 s. It is slow" in after(3, 0)[0]
+
+
+FAILED = """An error occurred while calling z:org.apache.spark.api.python.PythonRDD.collectAndServe.
+: org.apache.spark.SparkException: Job aborted due to stage failure: Task 0 in stage 1.0 failed 1 times
+Traceback (most recent call last):
+  File "a.py", line 1, in f
+KeyError: 'first'
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "a.py", line 3, in f
+numpy.linalg.LinAlgError: singular.
+
+\tat org.apache.spark.api.python.BasePythonRunner$ReaderIterator.handlePythonException(PythonRunner.scala:581)
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (FAILED, "numpy.linalg.LinAlgError: singular"),
+        ("[PATH_NOT_FOUND] Path does not exist: x. SQLSTATE: 42K03\n\tat org", "Path does not exist: x"),
+        ("nothing\nof the kind", "nothing"),
+        ("\n", "ValueError"),
+    ],
+)
+def test_what_spark_says_is_one_line_of_it(text, line):
+    assert said(ValueError(text)) == line
