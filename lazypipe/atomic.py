@@ -40,7 +40,7 @@ def replacing(path: AnyPath, overwrite: bool = False, n_bytes: int | None = None
     What goes to a store is written to this machine's temporary folder ($TMPDIR), and uploaded on success.
 
     On any failure what was written is removed and ``path`` stays as it was. Missing parent folders are
-    made. Raises DataError before anything is written if ``path`` exists and not ``overwrite``, or if
+    made. It goes behind a link, not in place of it. Raises DataError before anything is written if ``path`` exists and not ``overwrite``, or if
     less than ``n_bytes`` are free; and while writing, for a full disk, a quota, or missing rights. Where the
     disk is at fault that is a DiskFullError.
     """
@@ -48,8 +48,8 @@ def replacing(path: AnyPath, overwrite: bool = False, n_bytes: int | None = None
         with _staged(path, overwrite, n_bytes) as partial:
             yield partial
         return
-    path = Path(path).absolute()
     require_free(path, overwrite)
+    path = _behind_links(path)
     partial = _partial_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -132,8 +132,8 @@ def require_makeable(path: Path) -> None:
     """Raise DataError where no file or folder can be made at ``path``, as far as that can be told beforehand."""
     try:
         with suppress(FileNotFoundError):
-            os.lstat(_partial_of(path.absolute()))
-        above = next(folder for folder in path.absolute().parents if folder.exists())
+            os.lstat(_partial_of(_behind_links(path)))
+        above = next(folder for folder in _behind_links(path).parents if folder.exists())
         if not os.access(above, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
@@ -169,7 +169,7 @@ def require_space(path: AnyPath, n_bytes: int) -> None:
 def free_nbytes(path: AnyPath) -> int:
     """Free bytes of the disk that ``path`` would be on; for a store that of the temporary folder."""
     path = staging_of(path) if isinstance(path, Place) else path
-    folder = path.expanduser().absolute().parent
+    folder = _behind_links(path.expanduser()).parent
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free
@@ -183,6 +183,11 @@ def room_at(path: AnyPath) -> str:
     return f"{path}; {free} of disk free"
 
 
+def _behind_links(path: Path) -> Path:
+    """The absolute path of what a path leads to, also where nothing is there yet."""
+    return Path(os.path.realpath(path))
+
+
 def _partial_of(path: Path) -> Path:
     """Where what goes to ``path`` is written first."""
     return path.with_name(f".{path.name}.partial-{socket.gethostname()}-{os.getpid()}")
@@ -191,7 +196,7 @@ def _partial_of(path: Path) -> Path:
 def _move(partial: Path, path: Path) -> None:
     if partial.is_file():
         sync(partial)
-    if path.is_dir() and not path.is_symlink():  # os.replace cannot replace a folder that holds something
+    if path.is_dir():  # os.replace cannot replace a folder that holds something
         old = path.with_name(partial.name.replace(".partial-", ".old-"))
         path.rename(old)
         try:

@@ -171,6 +171,26 @@ def test_a_folder_replaces_a_folder(tmp_path):
     assert names(tmp_path / "made" / "result") == ["two"]
 
 
+@pytest.mark.parametrize("write", [Path.touch, Path.mkdir], ids=["file", "folder"])
+def test_an_output_goes_behind_a_link_and_is_written_beside_what_it_leads_to(write, tmp_path):
+    (tmp_path / "kept").mkdir()
+    write(tmp_path / "kept" / "three")
+    (tmp_path / "links").mkdir()
+    link, dangling = tmp_path / "links" / "latest", tmp_path / "links" / "next"
+    link.symlink_to(Path("..", "kept", "three"))
+    dangling.symlink_to(Path("..", "kept", "four"))
+    before = os.stat(link).st_ino
+    for path in (link, dangling):
+        with pytest.raises(DataError, match=f"{path.name}: exists"), replacing(path):
+            pass
+        with replacing(path, overwrite=True) as partial:
+            assert partial.parent == tmp_path / "kept"
+            write(partial)
+        assert path.is_symlink() and path.exists()
+    assert os.stat(link).st_ino != before
+    assert names(tmp_path / "kept") == ["four", "three"] and names(tmp_path / "links") == ["latest", "next"]
+
+
 def test_what_a_killed_process_left_is_removed(tmp_path):
     script = (
         "import os, signal, sys, pathlib\nfrom lazypipe.atomic import replacing\n"

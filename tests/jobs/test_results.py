@@ -49,6 +49,16 @@ def test_result_json_tells_everything(jobs):
     assert found["mlflow"] is None
 
 
+def test_a_result_and_scores_go_behind_links(jobs):
+    jobs.ok("pca", "--source", "rows.npy", "--n-components", "2", "--out", "three", "--scores", "three.zarr", *QUIET)
+    (jobs.folder / "latest").symlink_to("three")
+    (jobs.folder / "latest.zarr").symlink_to("three.zarr")
+    again = ("--out", "latest", "--scores", "latest.zarr", "--overwrite")
+    jobs.ok("pca", "--source", "rows.npy", "--n-components", "3", *again, *QUIET)
+    assert (jobs.folder / "latest").is_symlink() and (jobs.folder / "latest.zarr").is_symlink()
+    assert jobs.result("three")["components"].shape == (3, 8)
+
+
 def test_covariance(jobs):
     jobs.ok("covariance", "--source", "rows.npy", "--ddof", "0", "--out", "out", *QUIET)
     found = jobs.result("out")
