@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lazypipe.errors import DataError, DiskFullError
 from lazypipe.sizes import show_bytes
-from lazypipe.stores import AnyPath, Place, StoreError, is_remote, path_of, stands, upload
+from lazypipe.stores import AnyPath, Place, StoreError, as_given, stands, upload
 from lazypipe.stores.uploads import require_writable
 
 CAUSES: dict[int | None, str] = {  # None: NumPy tells no number
@@ -40,9 +40,11 @@ def replacing(path: AnyPath, overwrite: bool = False, n_bytes: int | None = None
     What goes to a store is written to this machine's temporary folder ($TMPDIR), and uploaded on success.
 
     On any failure what was written is removed and ``path`` stays as it was. Missing parent folders are
-    made. It goes behind a link, not in place of it. Raises DataError before anything is written if ``path`` exists and not ``overwrite``, or if
-    less than ``n_bytes`` are free; and while writing, for a full disk, a quota, or missing rights. Where the
-    disk is at fault that is a DiskFullError.
+    made. It goes behind a link, not in place of it.
+
+    Raises DataError before anything is written if ``path`` exists and not ``overwrite``, or if less than
+    ``n_bytes`` are free; and while writing, for a full disk, a quota, or missing rights. Where the disk is
+    at fault that is a DiskFullError.
     """
     if isinstance(path, Place):
         with _staged(path, overwrite, n_bytes) as partial:
@@ -119,7 +121,7 @@ def is_there(path: AnyPath) -> bool:
 
 def require_free(path: str | AnyPath, overwrite: bool = False) -> None:
     """Raise DataError where ``path`` is there already and not to be replaced, or nothing can be written there."""
-    place = path_of(path) if is_remote(path) else Path(str(path)).expanduser()
+    place = as_given(path)
     if isinstance(place, Place):
         require_writable(place)
     if not overwrite and is_there(place):

@@ -13,7 +13,7 @@ from typing import Any
 
 from lazypipe.atomic import require_replaceable, require_space, staging_of
 from lazypipe.errors import DataError
-from lazypipe.stores import AnyPath, Place, is_remote, path_of, upload
+from lazypipe.stores import AnyPath, Place, as_given, upload
 
 LOCK = ".lock"
 SHARED = "Write to a folder that all workers share (to a store: set TMPDIR to one)."
@@ -22,7 +22,8 @@ START_OVER = "Delete that folder, or pass overwrite=True (--overwrite), to start
 
 def place_of(out: str | AnyPath) -> AnyPath:
     """Where a store goes: behind a link, not in place of it."""
-    return path_of(out) if is_remote(out) else Path(os.path.realpath(Path(str(out)).expanduser()))
+    place = as_given(out)
+    return Path(os.path.realpath(place)) if isinstance(place, Path) else place
 
 
 @contextmanager

@@ -19,7 +19,7 @@ import numpy as np
 from lazypipe.atomic import is_there, replacing, require_makeable
 from lazypipe.errors import DataError
 from lazypipe.sizes import MIB
-from lazypipe.stores import AnyPath, Place, is_remote, path_of, uploads
+from lazypipe.stores import AnyPath, Place, as_given, uploads
 
 RECORD = "result.json"
 CHUNK_NBYTES = 16 * MIB
@@ -75,7 +75,7 @@ def result_folder(out: str | Path | None, job: str, overwrite: bool) -> AnyPath:
     if out is None:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         out = Path("results") / f"{job}-{now.removesuffix('+00:00').replace(':', '').replace('-', '')}Z"
-    place = path_of(out) if is_remote(out) else Path(out).expanduser()
+    place = as_given(out)
     if isinstance(place, Place):
         uploads.require_writable(place)
     if is_there(place):

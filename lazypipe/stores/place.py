@@ -264,6 +264,11 @@ def path_of(source: str | AnyPath) -> AnyPath:
     return Place(f"{address.scheme}://{rest}")
 
 
+def as_given(source: str | AnyPath) -> AnyPath:
+    """The same as ``path_of``, but a local path is not made absolute: lines and records name it as it was given."""
+    return path_of(source) if isinstance(source, Place) or "://" in str(source) else Path(source).expanduser()
+
+
 def _known() -> str:
     return ", ".join(f"{scheme}://" for scheme in OPTIONS if scheme != "memory")
 
