@@ -232,14 +232,15 @@ def _remove(path: Path) -> None:
 def _remove_stale(path: Path) -> None:
     """Delete what processes of this host that are no more left half-written of the same target.
 
-    A folder that was set aside when its process died is put back, if nothing has taken its place.
+    What has the number of this process was left by an earlier one: in a container all may have the number 1. A
+    folder that was set aside when its process died is put back, if nothing has taken its place.
     """
     host = socket.gethostname()
     for kind in ("old", "partial"):
         prefix = f".{path.name}.{kind}-{host}-"
         for left in path.parent.iterdir():
             pid = left.name.removeprefix(prefix)
-            if not left.name.startswith(prefix) or not pid.isdigit() or _alive(int(pid)):
+            if not left.name.startswith(prefix) or not pid.isdigit() or _another_has(int(pid)):
                 continue
             if kind == "old" and not path.exists():
                 left.rename(path)
@@ -247,9 +248,10 @@ def _remove_stale(path: Path) -> None:
                 _remove(left)
 
 
-def _alive(pid: int) -> bool:
+def _another_has(pid: int) -> bool:
+    """Whether a process other than this one has that number."""
     if pid == os.getpid():
-        return True
+        return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

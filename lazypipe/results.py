@@ -109,7 +109,7 @@ def save_result(
     tables, groups, files = tables or {}, groups or {}, files or {}
     n_bytes = sum(array.nbytes for array in arrays.values()) + sum(group.nbytes for group in groups.values())
     with replacing(out, overwrite, n_bytes) as folder:
-        folder.mkdir(exist_ok=True)
+        folder.mkdir()
         for name, array in arrays.items():
             np.save(folder / f"{name}.npy", array)
         for name, group in groups.items():

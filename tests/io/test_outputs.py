@@ -207,6 +207,26 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
     assert names(tmp_path) == ["x"]
 
 
+def test_what_an_earlier_process_of_the_same_number_left_is_not_taken_over(staging, tmp_path):
+    """In containers of one name that share a disk, every run may be process 1."""
+    targets = tmp_path / "x", path_of(f"memory://{tmp_path.name}/x")
+    partials = []
+    for target in targets:
+        with replacing(target) as partial:
+            partial.mkdir()
+            partials.append(partial)
+    (tmp_path / "x").rename(partials[0].with_name(partials[0].name.replace(".partial-", ".old-")))
+    for target, partial in zip(targets, partials, strict=True):
+        partial.mkdir(parents=True)
+        (partial / "half").touch()
+        with replacing(target, overwrite=True) as found:
+            assert found == partial and not found.exists()
+            assert not isinstance(target, Path) or target.is_dir()  # what was set aside is back
+            found.mkdir()
+            (found / "whole").touch()
+    assert names(tmp_path) == ["staging", "x"] and names(tmp_path / "x") == ["whole"] and names(staging) == []
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", [(40, 700), (300, 30)])
 def test_generated_spectrum_is_exact(shape, dtype, tmp_path):
