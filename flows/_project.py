@@ -17,8 +17,9 @@ from prefect.flows import Flow, load_flow_from_entrypoint
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from jobs._config import read_yaml
-from jobs._messages import nearest, some
+from jobs._messages import some
 from jobs.recordings import RecordingsConfig, state_of
+from lazypipe.checks import nearest
 from lazypipe.errors import ConfigError
 from lazypipe.stores import as_given, is_remote
 

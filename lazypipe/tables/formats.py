@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 
+from lazypipe.checks import nearest
 from lazypipe.errors import ConfigError, DataError
 
 FORMATS = {
@@ -31,10 +31,9 @@ def require_known(kind: str) -> None:
     """
     if "." in kind or kind.lower() in READERS:
         return
-    close = difflib.get_close_matches(kind.lower(), READERS, n=1, cutoff=0.6)
-    nearest = f"; the nearest is {close[0]!r}" if close else ""
+    close = nearest(kind.lower(), READERS)
     raise ConfigError(
-        f"format (--format): {kind!r} is no format that Spark reads{nearest}. Give one of {', '.join(READERS)}, or the "
+        f"format (--format): {kind!r} is no format that Spark reads{close}. Give one of {', '.join(READERS)}, or the "
         "class of a reader, such as com.example.Source."
     )
 
