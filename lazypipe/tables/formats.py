@@ -6,18 +6,9 @@ from pathlib import Path
 
 from lazypipe.checks import nearest
 from lazypipe.errors import ConfigError, DataError
+from lazypipe.io.formats import TABLES
 
-FORMATS = {
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".json": "json",
-    ".jsonl": "json",
-    ".ndjson": "json",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".orc": "orc",
-    ".avro": "avro",
-}
+FORMATS = TABLES | {".parquet": "parquet", ".pq": "parquet"}
 PACKED = (".gz", ".bz2", ".zst", ".lz4", ".snappy")
 # What Spark reads by itself, and with the packages for it that we know of.
 READERS = ("csv", "json", "parquet", "orc", "text", "xml", "jdbc", "avro", "delta", "hudi", "iceberg")
