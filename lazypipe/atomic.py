@@ -133,9 +133,10 @@ def require_free(path: str | AnyPath, overwrite: bool = False) -> None:
 def require_makeable(path: Path) -> None:
     """Raise DataError where no file or folder can be made at ``path``, as far as that can be told beforehand."""
     try:
+        target = _behind_links(path)
         with suppress(FileNotFoundError):
-            os.lstat(_partial_of(_behind_links(path)))
-        above = next(folder for folder in _behind_links(path).parents if folder.exists())
+            os.lstat(_partial_of(target))
+        above = next((folder for folder in target.parents if folder.exists()), target)  # nothing is above the root
         if not os.access(above, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
@@ -144,11 +145,11 @@ def require_makeable(path: Path) -> None:
         raise _told(error, f"{path}: cannot be written") from error
 
 
-def require_replaceable(path: AnyPath, overwrite: bool, is_own: Callable[[AnyPath], bool], kind: str) -> None:
-    """Raise DataError where ``path`` is there and not to be replaced, or is no store of ``kind``."""
+def require_replaceable(path: AnyPath, overwrite: bool, is_own: Callable[[AnyPath], bool], what: str) -> None:
+    """Raise DataError where ``path`` is there and not to be replaced, or is no ``what``."""
     require_free(path, overwrite)
     if overwrite and is_there(path) and not is_own(path):
-        raise DataError(f"{path}: is no store of {kind}, so it is not replaced. Write elsewhere.")
+        raise DataError(f"{path}: is no {what}, so it is not replaced. Write elsewhere.")
 
 
 def require_space(path: AnyPath, n_bytes: int) -> None:
@@ -192,7 +193,7 @@ def _behind_links(path: Path) -> Path:
 
 def _partial_of(path: Path) -> Path:
     """Where what goes to ``path`` is written first."""
-    return path.with_name(f".{path.name}.partial-{socket.gethostname()}-{os.getpid()}")
+    return path.parent / f".{path.name}.partial-{socket.gethostname()}-{os.getpid()}"
 
 
 def _move(partial: Path, path: Path) -> None:

@@ -45,10 +45,10 @@ def building(
     ``overwrite``, where ``nbytes`` of disk are not free, where the store was begun from other data or options,
     or another run is writing it.
     """
-    require_writable(out, overwrite, attributes_of, kind)
+    require_free_or_own(out, overwrite, attributes_of, kind)
     partial = (staging_of(out) / out.name if isinstance(out, Place) else out).with_name(f".{out.name}.partial-tiles")
     with held(partial, "cannot be written", f"another run is writing these {kind}", "write elsewhere"):
-        require_writable(out, overwrite, attributes_of, kind)  # again: another run may just have put it there
+        require_free_or_own(out, overwrite, attributes_of, kind)  # again: another run may just have put it there
         difference = _difference(partial, identity, attributes_of, kind)
         if difference and (partial / "zarr.json").exists() and not overwrite:
             raise DataError(f"{partial}: {difference}. {START_OVER}")
@@ -69,7 +69,7 @@ def building(
             _put_in_place(partial, out)
 
 
-def require_writable(
+def require_free_or_own(
     out: AnyPath, overwrite: bool, attributes_of: Callable[[AnyPath], Mapping[str, Any]], kind: str
 ) -> None:
     """Raise DataError where ``out`` is there and not to be replaced, or is no store of ``kind``."""
@@ -81,7 +81,7 @@ def require_writable(
             return False
         return True
 
-    require_replaceable(out, overwrite, is_own, kind)
+    require_replaceable(out, overwrite, is_own, f"store of {kind}")
 
 
 @contextmanager

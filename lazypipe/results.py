@@ -16,10 +16,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from lazypipe.atomic import is_there, replacing, require_makeable
-from lazypipe.errors import DataError
+from lazypipe.atomic import replacing, require_replaceable
 from lazypipe.sizes import MIB
-from lazypipe.stores import AnyPath, Place, as_given, uploads
+from lazypipe.stores import AnyPath, as_given
 
 RECORD = "result.json"
 CHUNK_NBYTES = 16 * MIB
@@ -76,18 +75,13 @@ def result_folder(out: str | Path | None, job: str, overwrite: bool) -> AnyPath:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         out = Path("results") / f"{job}-{now.removesuffix('+00:00').replace(':', '').replace('-', '')}Z"
     place = as_given(out)
-    if isinstance(place, Place):
-        uploads.require_writable(place)
-    if is_there(place):
-        if not overwrite:
-            raise DataError(f"{place}: exists. Pass --overwrite to replace it, or another --out.")
-        if not (place / RECORD).is_file() and not (place.is_dir() and not any(place.iterdir())):
-            raise DataError(
-                f"{place}: is no result of a job (it holds no {RECORD}), so it is not replaced. Pass another --out."
-            )
-    if isinstance(place, Path):
-        require_makeable(place)
+    require_replaceable(place, overwrite, _is_result, f"result of a job (it holds no {RECORD})")
     return place
+
+
+def _is_result(place: AnyPath) -> bool:
+    """Whether a folder holds a result, or nothing."""
+    return (place / RECORD).is_file() or (place.is_dir() and not any(place.iterdir()))
 
 
 def save_result(

@@ -26,6 +26,7 @@ from lazypipe.io.labels import read_labels
 from lazypipe.io.recordings import open_recording
 from lazypipe.io.spikes import read_spikes
 from lazypipe.progress import Progress, StageDone, StageStarted, TaskDone
+from lazypipe.results import result_folder
 from lazypipe.stores import Place, path_of
 
 
@@ -160,6 +161,11 @@ def test_a_failure_leaves_what_was_there(tmp_path):
             write(partial)
             raise KeyError
         assert names(tmp_path) == before
+
+
+def test_the_root_is_no_result_that_can_be_replaced():
+    with pytest.raises(DataError, match="^/: (is no result of a job|cannot be written)"):  # root may write there
+        result_folder("/", "pca", overwrite=True)
 
 
 def test_a_folder_replaces_a_folder(tmp_path):
