@@ -253,7 +253,7 @@ def _state_twice(config: Any, field: str, folder: Path, owner: str, owners: dict
     state = state_of(config) if isinstance(config, RecordingsConfig) else getattr(config, "state", None)
     if state is None or is_remote(state):
         return
-    other = owners.setdefault(str((folder / as_given(state)).resolve()), owner)
+    other = owners.setdefault(str(Path(folder, str(as_given(state))).resolve()), owner)
     if other != owner:
         yield f"{field}.state: {state} is the state folder of {other}, too. Give each deployment its own"
 
