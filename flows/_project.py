@@ -17,9 +17,11 @@ from prefect.flows import Flow, load_flow_from_entrypoint
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from jobs._config import read_yaml
-from jobs._messages import nearest, some
+from jobs._messages import some
 from jobs.recordings import RecordingsConfig, state_of
+from lazypipe.checks import nearest
 from lazypipe.errors import ConfigError
+from lazypipe.stores import as_given, is_remote
 
 
 class _Strict(BaseModel):
@@ -249,9 +251,9 @@ def _of_values(
 def _state_twice(config: Any, field: str, folder: Path, owner: str, owners: dict[str, str]) -> Iterator[str]:
     """Two deployments with one state folder would take each other's for their own, or find it locked."""
     state = state_of(config) if isinstance(config, RecordingsConfig) else getattr(config, "state", None)
-    if state is None or "://" in str(state):
+    if state is None or is_remote(state):
         return
-    other = owners.setdefault(str((folder / Path(state).expanduser()).resolve()), owner)
+    other = owners.setdefault(str(Path(folder, str(as_given(state))).resolve()), owner)
     if other != owner:
         yield f"{field}.state: {state} is the state folder of {other}, too. Give each deployment its own"
 

@@ -6,7 +6,8 @@ import sys
 from importlib import import_module
 
 from jobs import JOBS
-from jobs._cli import nearest, piped, reported
+from jobs._cli import piped, reported
+from lazypipe.checks import nearest
 from lazypipe.errors import ConfigError
 
 USAGE = "usage: python -m jobs NAME [--config FILE] [--option value ...]\n\njobs:\n{jobs}\n\n{more}"

@@ -21,7 +21,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from jobs._config import Config, ConfigType, resolve
-from jobs._messages import nearest, option
+from jobs._messages import option
+from lazypipe.checks import nearest
 from lazypipe.errors import ConfigError, LazypipeError
 from lazypipe.secrets import hidden
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from lazypipe.checks import nearest
 from lazypipe.secrets import hidden
 
 FIELD_ERRORS_SHOWN = 3
@@ -30,12 +30,6 @@ def explain(error: ValidationError, model: type[BaseModel], origin: Mapping[str,
 def option(name: str) -> str:
     """The command-line option of a dotted field name: ``engine.kind`` is ``--engine.kind``."""
     return "--" + name.replace("_", "-")
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """``; the nearest is 'x'``, or nothing where no known name is near."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"; the nearest is {close[0]!r}" if close else ""
 
 
 def some(known: Iterable[str], others: str = "") -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -16,7 +15,7 @@ from jobs._config import Config
 from jobs._values import ids, numbers, one_or_more_numbers, pair, path_or_pairs, words
 from lazypipe.io.recordings import Recording
 from lazypipe.io.spikes import Spikes, is_in_seconds
-from lazypipe.stores import AnyPath, is_remote, path_of
+from lazypipe.stores import AnyPath, as_given
 
 IN_TIME = ("s", "ms")
 
@@ -214,7 +213,7 @@ def excluded(intervals: str | tuple[tuple[int, int], ...] | None) -> tuple[tuple
     """Intervals (start, stop) in samples, read from a .npy or .csv file where a path is given."""
     if intervals is None or isinstance(intervals, tuple):
         return intervals or ()
-    path = path_of(intervals) if is_remote(intervals) else Path(intervals)
+    path = as_given(intervals)
     if path.suffix not in (".npy", ".csv"):
         raise lp.ConfigError(f"exclude: {intervals!r} is neither start,stop in samples nor a .npy or .csv file.")
     try:

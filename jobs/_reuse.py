@@ -10,7 +10,7 @@ from typing import Any
 
 from jobs._key import LENGTH, files_of
 from lazypipe.results import RECORD
-from lazypipe.stores import AnyPath, path_of
+from lazypipe.stores import AnyPath, as_given, path_of
 
 RESULTS = Path("results")
 LOOKED_AT = 1000  # of the default folders, newest first
@@ -59,11 +59,6 @@ def record_of(folder: AnyPath) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return record if isinstance(record, dict) else None
-
-
-def as_given(folder: str) -> AnyPath:
-    """A path that lines name as it was given: a local one is not made absolute."""
-    return path_of(folder) if "://" in folder else Path(folder).expanduser()
 
 
 def _newest_first(job: str) -> Iterator[Path]:

@@ -19,13 +19,12 @@ import lazypipe as lp
 from jobs._cli import command
 from jobs._config import Config, TrackingConfig
 from jobs._late import PATIENCE, forget, keep, kept, write_whole
-from jobs._reuse import as_given
 from jobs._tracked import tracked
 from jobs._work import browse
 from lazypipe import tracking
 from lazypipe.results import RECORD
 from lazypipe.secrets import hidden
-from lazypipe.stores import AnyPath, on_disk
+from lazypipe.stores import AnyPath, as_given, on_disk
 from lazypipe.tracking import Model, Record, TrackedRun
 
 SHOWN = (".png", ".csv")  # files of a result that MLflow gets, besides result.json

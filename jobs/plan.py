@@ -8,8 +8,9 @@ from pathlib import Path
 if __name__ == "__main__":  # run as a file: jobs and lazypipe are in the folder above
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from jobs._cli import command, nearest, reported
+from jobs._cli import command, reported
 from jobs._paper import Paper
+from lazypipe.checks import nearest
 from lazypipe.errors import ConfigError
 
 # The module of a job is imported when that job is asked for: all of them together take seconds.

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lazypipe.errors import DataError, DiskFullError
 from lazypipe.sizes import show_bytes
-from lazypipe.stores import AnyPath, Place, StoreError, is_remote, path_of, stands, upload
+from lazypipe.stores import AnyPath, Place, StoreError, as_given, stands, upload
 from lazypipe.stores.uploads import require_writable
 
 CAUSES: dict[int | None, str] = {  # None: NumPy tells no number
@@ -40,16 +40,18 @@ def replacing(path: AnyPath, overwrite: bool = False, n_bytes: int | None = None
     What goes to a store is written to this machine's temporary folder ($TMPDIR), and uploaded on success.
 
     On any failure what was written is removed and ``path`` stays as it was. Missing parent folders are
-    made. Raises DataError before anything is written if ``path`` exists and not ``overwrite``, or if
-    less than ``n_bytes`` are free; and while writing, for a full disk, a quota, or missing rights. Where the
-    disk is at fault that is a DiskFullError.
+    made. It goes behind a link, not in place of it.
+
+    Raises DataError before anything is written if ``path`` exists and not ``overwrite``, or if less than
+    ``n_bytes`` are free; and while writing, for a full disk, a quota, or missing rights. Where the disk is
+    at fault that is a DiskFullError.
     """
     if isinstance(path, Place):
         with _staged(path, overwrite, n_bytes) as partial:
             yield partial
         return
-    path = Path(path).absolute()
     require_free(path, overwrite)
+    path = _behind_links(path)
     partial = _partial_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -119,7 +121,7 @@ def is_there(path: AnyPath) -> bool:
 
 def require_free(path: str | AnyPath, overwrite: bool = False) -> None:
     """Raise DataError where ``path`` is there already and not to be replaced, or nothing can be written there."""
-    place = path_of(path) if is_remote(path) else Path(str(path)).expanduser()
+    place = as_given(path)
     if isinstance(place, Place):
         require_writable(place)
     if not overwrite and is_there(place):
@@ -131,9 +133,10 @@ def require_free(path: str | AnyPath, overwrite: bool = False) -> None:
 def require_makeable(path: Path) -> None:
     """Raise DataError where no file or folder can be made at ``path``, as far as that can be told beforehand."""
     try:
+        target = _behind_links(path)
         with suppress(FileNotFoundError):
-            os.lstat(_partial_of(path.absolute()))
-        above = next(folder for folder in path.absolute().parents if folder.exists())
+            os.lstat(_partial_of(target))
+        above = next((folder for folder in target.parents if folder.exists()), target)  # nothing is above the root
         if not os.access(above, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
@@ -142,11 +145,11 @@ def require_makeable(path: Path) -> None:
         raise _told(error, f"{path}: cannot be written") from error
 
 
-def require_replaceable(path: AnyPath, overwrite: bool, is_own: Callable[[AnyPath], bool], kind: str) -> None:
-    """Raise DataError where ``path`` is there and not to be replaced, or is no store of ``kind``."""
+def require_replaceable(path: AnyPath, overwrite: bool, is_own: Callable[[AnyPath], bool], what: str) -> None:
+    """Raise DataError where ``path`` is there and not to be replaced, or is no ``what``."""
     require_free(path, overwrite)
     if overwrite and is_there(path) and not is_own(path):
-        raise DataError(f"{path}: is no store of {kind}, so it is not replaced. Write elsewhere.")
+        raise DataError(f"{path}: is no {what}, so it is not replaced. Write elsewhere.")
 
 
 def require_space(path: AnyPath, n_bytes: int) -> None:
@@ -169,7 +172,7 @@ def require_space(path: AnyPath, n_bytes: int) -> None:
 def free_nbytes(path: AnyPath) -> int:
     """Free bytes of the disk that ``path`` would be on; for a store that of the temporary folder."""
     path = staging_of(path) if isinstance(path, Place) else path
-    folder = path.expanduser().absolute().parent
+    folder = _behind_links(path.expanduser()).parent
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free
@@ -183,15 +186,20 @@ def room_at(path: AnyPath) -> str:
     return f"{path}; {free} of disk free"
 
 
+def _behind_links(path: Path) -> Path:
+    """The absolute path of what a path leads to, also where nothing is there yet."""
+    return Path(os.path.realpath(path))
+
+
 def _partial_of(path: Path) -> Path:
     """Where what goes to ``path`` is written first."""
-    return path.with_name(f".{path.name}.partial-{socket.gethostname()}-{os.getpid()}")
+    return path.parent / f".{path.name}.partial-{socket.gethostname()}-{os.getpid()}"
 
 
 def _move(partial: Path, path: Path) -> None:
     if partial.is_file():
         sync(partial)
-    if path.is_dir() and not path.is_symlink():  # os.replace cannot replace a folder that holds something
+    if path.is_dir():  # os.replace cannot replace a folder that holds something
         old = path.with_name(partial.name.replace(".partial-", ".old-"))
         path.rename(old)
         try:
@@ -225,14 +233,15 @@ def _remove(path: Path) -> None:
 def _remove_stale(path: Path) -> None:
     """Delete what processes of this host that are no more left half-written of the same target.
 
-    A folder that was set aside when its process died is put back, if nothing has taken its place.
+    What has the number of this process was left by an earlier one: in a container all may have the number 1. A
+    folder that was set aside when its process died is put back, if nothing has taken its place.
     """
     host = socket.gethostname()
     for kind in ("old", "partial"):
         prefix = f".{path.name}.{kind}-{host}-"
         for left in path.parent.iterdir():
             pid = left.name.removeprefix(prefix)
-            if not left.name.startswith(prefix) or not pid.isdigit() or _alive(int(pid)):
+            if not left.name.startswith(prefix) or not pid.isdigit() or _another_has(int(pid)):
                 continue
             if kind == "old" and not path.exists():
                 left.rename(path)
@@ -240,9 +249,10 @@ def _remove_stale(path: Path) -> None:
                 _remove(left)
 
 
-def _alive(pid: int) -> bool:
+def _another_has(pid: int) -> bool:
+    """Whether a process other than this one has that number."""
     if pid == os.getpid():
-        return True
+        return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -13,7 +13,7 @@ from typing import Any
 
 from lazypipe.atomic import require_replaceable, require_space, staging_of
 from lazypipe.errors import DataError
-from lazypipe.stores import AnyPath, Place, is_remote, path_of, upload
+from lazypipe.stores import AnyPath, Place, as_given, upload
 
 LOCK = ".lock"
 SHARED = "Write to a folder that all workers share (to a store: set TMPDIR to one)."
@@ -22,7 +22,8 @@ START_OVER = "Delete that folder, or pass overwrite=True (--overwrite), to start
 
 def place_of(out: str | AnyPath) -> AnyPath:
     """Where a store goes: behind a link, not in place of it."""
-    return path_of(out) if is_remote(out) else Path(os.path.realpath(Path(str(out)).expanduser()))
+    place = as_given(out)
+    return Path(os.path.realpath(place)) if isinstance(place, Path) else place
 
 
 @contextmanager
@@ -44,10 +45,10 @@ def building(
     ``overwrite``, where ``nbytes`` of disk are not free, where the store was begun from other data or options,
     or another run is writing it.
     """
-    require_writable(out, overwrite, attributes_of, kind)
+    require_free_or_own(out, overwrite, attributes_of, kind)
     partial = (staging_of(out) / out.name if isinstance(out, Place) else out).with_name(f".{out.name}.partial-tiles")
     with held(partial, "cannot be written", f"another run is writing these {kind}", "write elsewhere"):
-        require_writable(out, overwrite, attributes_of, kind)  # again: another run may just have put it there
+        require_free_or_own(out, overwrite, attributes_of, kind)  # again: another run may just have put it there
         difference = _difference(partial, identity, attributes_of, kind)
         if difference and (partial / "zarr.json").exists() and not overwrite:
             raise DataError(f"{partial}: {difference}. {START_OVER}")
@@ -68,7 +69,7 @@ def building(
             _put_in_place(partial, out)
 
 
-def require_writable(
+def require_free_or_own(
     out: AnyPath, overwrite: bool, attributes_of: Callable[[AnyPath], Mapping[str, Any]], kind: str
 ) -> None:
     """Raise DataError where ``out`` is there and not to be replaced, or is no store of ``kind``."""
@@ -80,7 +81,7 @@ def require_writable(
             return False
         return True
 
-    require_replaceable(out, overwrite, is_own, kind)
+    require_replaceable(out, overwrite, is_own, f"store of {kind}")
 
 
 @contextmanager

@@ -20,7 +20,7 @@ import numpy as np
 from lazypipe.atomic import replacing
 from lazypipe.building import held
 from lazypipe.errors import DataError
-from lazypipe.stores import is_remote
+from lazypipe.stores import is_remote, path_of
 
 FORMAT = 1
 HEADER = "header"
@@ -35,7 +35,9 @@ def local_folder(path: str | Path) -> Path:
             f"{path}: cannot hold a state: one run at a time locks its folder, and object stores have no locks. "
             f"Pass a local folder as --state (state=)."
         )
-    return Path(path).expanduser().absolute()
+    place = path_of(path)
+    assert isinstance(place, Path)
+    return place
 
 
 def require_own(folder: Path, is_own: Callable[[Path], bool]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -50,9 +50,14 @@ def named(what: str, name: object, known: Mapping[str, Entry]) -> Entry:
     """The entry of that name; the error lists the names that there are, and tells the nearest."""
     if isinstance(name, str) and name in known:
         return known[name]
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6) if isinstance(name, str) else []
-    nearest = f"; the nearest is {close[0]!r}" if close else ""
-    raise ConfigError(f"{what}: {name!r} is not one of {', '.join(known)}{nearest}.")
+    close = nearest(name, known) if isinstance(name, str) else ""
+    raise ConfigError(f"{what}: {name!r} is not one of {', '.join(known)}{close}.")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``; the nearest is 'x'``, or nothing where no known name is near."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; the nearest is {close[0]!r}" if close else ""
 
 
 def _as_float(value: Any, name: str) -> float | None:

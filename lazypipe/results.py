@@ -16,10 +16,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from lazypipe.atomic import is_there, replacing, require_makeable
-from lazypipe.errors import DataError
+from lazypipe.atomic import replacing, require_replaceable
 from lazypipe.sizes import MIB
-from lazypipe.stores import AnyPath, Place, is_remote, path_of, uploads
+from lazypipe.stores import AnyPath, as_given
 
 RECORD = "result.json"
 CHUNK_NBYTES = 16 * MIB
@@ -75,19 +74,14 @@ def result_folder(out: str | Path | None, job: str, overwrite: bool) -> AnyPath:
     if out is None:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         out = Path("results") / f"{job}-{now.removesuffix('+00:00').replace(':', '').replace('-', '')}Z"
-    place = path_of(out) if is_remote(out) else Path(out).expanduser()
-    if isinstance(place, Place):
-        uploads.require_writable(place)
-    if is_there(place):
-        if not overwrite:
-            raise DataError(f"{place}: exists. Pass --overwrite to replace it, or another --out.")
-        if not (place / RECORD).is_file() and not (place.is_dir() and not any(place.iterdir())):
-            raise DataError(
-                f"{place}: is no result of a job (it holds no {RECORD}), so it is not replaced. Pass another --out."
-            )
-    if isinstance(place, Path):
-        require_makeable(place)
+    place = as_given(out)
+    require_replaceable(place, overwrite, _is_result, f"result of a job (it holds no {RECORD})")
     return place
+
+
+def _is_result(place: AnyPath) -> bool:
+    """Whether a folder holds a result, or nothing."""
+    return (place / RECORD).is_file() or (place.is_dir() and not any(place.iterdir()))
 
 
 def save_result(
@@ -109,7 +103,7 @@ def save_result(
     tables, groups, files = tables or {}, groups or {}, files or {}
     n_bytes = sum(array.nbytes for array in arrays.values()) + sum(group.nbytes for group in groups.values())
     with replacing(out, overwrite, n_bytes) as folder:
-        folder.mkdir(exist_ok=True)
+        folder.mkdir()
         for name, array in arrays.items():
             np.save(folder / f"{name}.npy", array)
         for name, group in groups.items():

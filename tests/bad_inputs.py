@@ -662,12 +662,10 @@ SOURCES = {
 }
 
 OUTPUTS = {
-    "an output that exists": Bad(
-        f"{PCA} --out rows.npy", "DataError: rows.npy: exists. Pass --overwrite to replace it, or another --out."
-    ),
+    "an output that exists": Bad(f"{PCA} --out rows.npy", f"DataError: rows.npy: {EXISTS}"),
     "an output that is no result": Bad(
         f"{PCA} --out . --overwrite",
-        "DataError: .: is no result of a job (it holds no result.json), so it is not replaced. Pass another --out.",
+        "DataError: .: is no result of a job (it holds no result.json), so it is not replaced. Write elsewhere.",
     ),
     "an output without a name": Bad(f"{PCA} --out=", "ConfigError: --out: is empty; give a value, or leave it out."),
     "an output below a file": Bad(f"{PCA} --out rows.npy/deep/new", f"DataError: rows.npy/deep/new: {FILE_ABOVE}"),

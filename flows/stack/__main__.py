@@ -18,7 +18,7 @@ from flows.stack.servers import environment, servers, shown
 from flows.stack.status import seen, table
 from flows.stack.up import up
 from jobs._cli import parse, piped, reported, terminated
-from jobs._messages import nearest
+from lazypipe.checks import nearest
 from lazypipe.errors import ConfigError, LazypipeError
 
 KINDS = ("postgres", "prefect", "mlflow", "worker", "dask", "spark")

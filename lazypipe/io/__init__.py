@@ -8,7 +8,7 @@ import numpy as np
 
 from lazypipe.errors import DataError
 from lazypipe.io.array import from_array
-from lazypipe.io.formats import Format, format_of, suffixes_of, unknown
+from lazypipe.io.formats import TABLES, Format, format_of, suffixes_of, unknown
 from lazypipe.io.idx import is_idx
 from lazypipe.io.images import is_image_folder
 from lazypipe.io.matrix import Matrix, Reader
@@ -29,7 +29,6 @@ FORMATS = (
     Format("lazypipe.io.zarr", (".zarr",), inside=("zarr.json", ".zarray", ".zgroup")),
     IDX,
 )
-TABLES = {".csv": "csv", ".tsv": "csv", ".json": "json", ".orc": "orc", ".avro": "avro"}  # what Spark reads them as
 
 
 def open_matrix(source: str | AnyPath | np.ndarray | Matrix, column: str | None = None) -> Matrix:

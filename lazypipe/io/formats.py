@@ -12,6 +12,17 @@ from lazypipe.extras import require_packages
 from lazypipe.io.sources import one_line
 from lazypipe.stores import AnyPath
 
+# What Spark reads alone, by suffix, and as what.
+TABLES = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".json": "json",
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".orc": "orc",
+    ".avro": "avro",
+}
+
 
 @dataclass(frozen=True)
 class Format:

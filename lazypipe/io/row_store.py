@@ -73,7 +73,7 @@ class RowStore:
 
 def is_store(path: AnyPath) -> bool:
     """Whether a folder is a store of this kind, and holds nothing else but what a killed worker left of a part."""
-    if not path.is_dir() or path.is_symlink():
+    if not path.is_dir():
         return False
     if path.suffix == ".parquet":
         names = [child.name for child in path.iterdir() if not LEFT.match(child.name)]

@@ -32,7 +32,7 @@ from lazypipe.operations import Operations
 from lazypipe.plan import FoldPlan, Host, Plan, or_say_what_fits, plan_fold
 from lazypipe.stats.covariance import Covariance, CovarianceMatrix, sparse_scratch_nbytes
 from lazypipe.stats.provisional import provisional_shift
-from lazypipe.stores import AnyPath, is_remote, path_of
+from lazypipe.stores import AnyPath, as_given
 
 REMEDY = "or write tiles to disk (out='cov.zarr'; --tiles cov.zarr): the answer alone is columns x columns x 8 bytes."
 
@@ -208,7 +208,7 @@ def _tiled(
 
 
 def _store(out: str | Path) -> AnyPath:
-    place = path_of(out) if is_remote(out) else Path(out)
+    place = as_given(out)
     if place.suffix not in ("", ".zarr"):
         raise ConfigError(f"out (--tiles): {str(out)!r} is no .zarr, which tiles are written to. Name it cov.zarr.")
     return place

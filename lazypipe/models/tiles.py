@@ -17,7 +17,7 @@ import numpy as np
 
 from lazypipe.atomic import room_at
 from lazypipe.blocks import Block, Run, Span, compute_dtype
-from lazypipe.building import SHARED, building, place_of, require_writable
+from lazypipe.building import SHARED, building, place_of, require_free_or_own
 from lazypipe.engines import Engine
 from lazypipe.errors import DataError, MemoryPlanError, PlanError
 from lazypipe.io import tile_store
@@ -133,7 +133,7 @@ def write_tiles(
     """
     out = place_of(out)
     kind, attributes_of = "covariance tiles", tile_store.attributes_of
-    require_writable(out, overwrite, attributes_of, kind)  # before the pass that finds the moments
+    require_free_or_own(out, overwrite, attributes_of, kind)  # before the pass that finds the moments
     fold, *before = plan.folds
     dtype = compute_dtype(matrix.dtype)
     identity = {

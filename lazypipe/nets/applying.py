@@ -65,7 +65,7 @@ def applied(
     blocks = _blocks(make, matrix, alive, options, device, memory)
     n_bytes = math.prod((matrix.shape[0], n_outputs, 4 if path.suffix == NPY else 8))
     if path.suffix != NPY:
-        require_replaceable(path, overwrite, is_store, "scores")
+        require_replaceable(path, overwrite, is_store, "store of scores")
     with replacing(path, overwrite, n_bytes) as partial:
         shape = matrix.shape[0], n_outputs
         if path.suffix == NPY:

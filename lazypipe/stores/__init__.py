@@ -5,11 +5,11 @@ copied whole; outputs are written to this machine's temporary folder, and upload
 """
 
 from lazypipe.stores.errors import StoreError
-from lazypipe.stores.place import AnyPath, Place, SomePath, is_remote, on_disk, path_of
+from lazypipe.stores.place import AnyPath, Place, SomePath, as_given, is_remote, on_disk, path_of
 from lazypipe.stores.ranges import RANGES_NBYTES, RemoteFile
 from lazypipe.stores.uploads import stands, upload
 
 __all__ = [
-    "RANGES_NBYTES", "AnyPath", "Place", "RemoteFile", "SomePath", "StoreError", "is_remote", "on_disk", "path_of",
-    "stands", "upload",
+    "RANGES_NBYTES", "AnyPath", "Place", "RemoteFile", "SomePath", "StoreError", "as_given", "is_remote", "on_disk",
+    "path_of", "stands", "upload",
 ]  # fmt: skip

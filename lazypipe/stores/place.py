@@ -17,18 +17,27 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Literal, NamedTuple, TypeAlias, TypeVar, overload
 from urllib.parse import unquote, urlsplit
+from uuid import uuid4
 
 from lazypipe.errors import DataError
 from lazypipe.stores.errors import StoreError, told
 from lazypipe.stores.filesystems import FILE_SYSTEMS, LIST_SECONDS, OPTIONS, answer
 
+# Names of what changes with an object in what fsspec tells of it: tags and hashes, else times.
+TOLD = ("ETag", "etag", "blob_id", "xet_hash",
+        "LastModified", "Last-Modified", "mtime", "updated", "last_modified", "created")  # fmt: skip
+UNTOLD = uuid4().hex  # instead of them, another in each process: no later run may take such an object for unchanged
+
 
 class Status(NamedTuple):
-    """What a store tells of an object; ``st_mtime_ns`` is another number whenever it was written with other bytes."""
+    """What a store tells of an object; ``st_mtime_ns`` is another number whenever it was written with other bytes.
+
+    Where the store does not tell that, it is another number in each process.
+    """
 
     st_size: int
     st_mtime_ns: int
-    tag: str  # the ETag, or the time of the last change
+    tag: str  # the ETag, or the time of the last change; nothing where the store tells neither
     is_dir: bool
 
 
@@ -264,15 +273,18 @@ def path_of(source: str | AnyPath) -> AnyPath:
     return Place(f"{address.scheme}://{rest}")
 
 
+def as_given(source: str | AnyPath) -> AnyPath:
+    """The same as ``path_of``, but a local path is not made absolute: lines and records name it as it was given."""
+    return path_of(source) if isinstance(source, Place) or "://" in str(source) else Path(source).expanduser()
+
+
 def _known() -> str:
     return ", ".join(f"{scheme}://" for scheme in OPTIONS if scheme != "memory")
 
 
 def status_of(info: dict[str, Any]) -> Status:
     """What fsspec tells of an object, of any store."""
-    told_time = next((info[key] for key in ("LastModified", "mtime", "updated", "last_modified", "created")
-                      if info.get(key)), "")  # fmt: skip
-    time = told_time.isoformat() if isinstance(told_time, datetime) else str(told_time)
-    tag = str(info.get("ETag") or info.get("etag") or time)
-    number = int.from_bytes(hashlib.blake2b(tag.encode(), digest_size=6).digest(), "big")
+    mark = next((info[key] for key in TOLD if info.get(key)), "")
+    tag = mark.isoformat() if isinstance(mark, datetime) else str(mark)
+    number = int.from_bytes(hashlib.blake2b((tag or UNTOLD).encode(), digest_size=6).digest(), "big")
     return Status(int(info.get("size") or 0), number, tag, info.get("type") == "directory")

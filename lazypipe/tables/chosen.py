@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 
 from pyspark.ml.linalg import VectorUDT
 from pyspark.sql import Column, types
 from pyspark.sql import functions as sql
 
+from lazypipe.checks import nearest
 from lazypipe.errors import DataError
 from lazypipe.tables.features import Feature, Kind
 
@@ -114,8 +114,7 @@ def _label(field: types.StructField, uri: str) -> Feature:
 def _require_known(names: Sequence[str], known: Sequence[str], uri: str) -> None:
     for name in names:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-            others = f"; the nearest is {close[0]!r}" if close else f". Its columns are {_some(known)}"
+            others = nearest(name, known) or f". Its columns are {_some(known)}"
             raise DataError(f"{uri}: has no column {name!r}{others}.")
 
 

@@ -19,6 +19,7 @@ from lazypipe.io.convert import npy_header
 from lazypipe.io.images import labels_path
 from lazypipe.progress import Progress
 from lazypipe.sizes import KIB, parse_bytes, show_bytes
+from lazypipe.stores import is_remote, path_of
 from lazypipe.tables import record
 from lazypipe.tables.chosen import choose, selected
 from lazypipe.tables.features import Feature
@@ -139,9 +140,10 @@ def require_good(
     whole(max_categories, "max_categories")
     if dtype is not None:
         named("dtype", dtype, dict.fromkeys(SUPPORTED_DTYPES))
-    if "://" in str(target):
+    if is_remote(target):
         raise DataError(f"{target}: the tasks of Spark write into files. Name a folder that all workers share.")
-    path = Path(target).expanduser().absolute()
+    path = path_of(target)
+    assert isinstance(path, Path)
     if path.suffix != ".npy":
         raise DataError(
             f"{path}: a table is not written to {path.suffix or 'no suffix'!r}. Write a .npy, and convert that: "

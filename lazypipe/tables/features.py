@@ -45,7 +45,7 @@ def entries(feature: Feature, column: Array) -> tuple[Array, np.ndarray | None]:
 def numbers(feature: Feature, values: Array) -> np.ndarray:
     """Entries as numbers (n,), in float64 where they are not integers or float32; nulls are 0."""
     if values.null_count:
-        values = pc.fill_null(values, pa.scalar(0).cast(values.type) if feature.kind != "truth" else False)
+        values = pc.fill_null(values, pa.scalar(False if feature.kind == "truth" else 0, values.type))
     if feature.kind == "truth":
         return values.cast(pa.uint8()).to_numpy(zero_copy_only=False)
     if feature.kind == "day":

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 
+from lazypipe.checks import nearest
 from lazypipe.errors import ConfigError, DataError
+from lazypipe.io.formats import TABLES
 
-FORMATS = {
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".json": "json",
-    ".jsonl": "json",
-    ".ndjson": "json",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".orc": "orc",
-    ".avro": "avro",
-}
+FORMATS = TABLES | {".parquet": "parquet", ".pq": "parquet"}
 PACKED = (".gz", ".bz2", ".zst", ".lz4", ".snappy")
 # What Spark reads by itself, and with the packages for it that we know of.
 READERS = ("csv", "json", "parquet", "orc", "text", "xml", "jdbc", "avro", "delta", "hudi", "iceberg")
@@ -31,10 +22,9 @@ def require_known(kind: str) -> None:
     """
     if "." in kind or kind.lower() in READERS:
         return
-    close = difflib.get_close_matches(kind.lower(), READERS, n=1, cutoff=0.6)
-    nearest = f"; the nearest is {close[0]!r}" if close else ""
+    close = nearest(kind.lower(), READERS)
     raise ConfigError(
-        f"format (--format): {kind!r} is no format that Spark reads{nearest}. Give one of {', '.join(READERS)}, or the "
+        f"format (--format): {kind!r} is no format that Spark reads{close}. Give one of {', '.join(READERS)}, or the "
         "class of a reader, such as com.example.Source."
     )
 

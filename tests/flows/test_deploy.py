@@ -72,7 +72,7 @@ def test_a_fault_is_told_by_deployment_and_field(check, old, new, said):
     assert any(line.startswith(said) for line in found), found
 
 
-def test_all_faults_are_told_at_once_and_states_are_not_shared(check):
+def test_all_faults_are_told_at_once_and_states_are_not_shared(check, tmp_path):
     assert check(GOOD) == []
     found = check(GOOD.replace("rows.npy", "rows.npy, colour: 1") + OTHER)
     assert len(found) == 1 and "colour" in found[0]  # a config that is refused has no state
@@ -80,6 +80,9 @@ def test_all_faults_are_told_at_once_and_states_are_not_shared(check):
     assert found == (
         "two: parameters.config.state: ./states/one is the state folder of pca/one, too. Give each deployment its own."
     )
+    address = f"file://{tmp_path}/states/one"
+    [found] = check(GOOD + OTHER.replace("./states/one", address))
+    assert found.startswith(f"two: parameters.config.state: {address} is the state folder of pca/one, too")
     found = check(GOOD + OTHER.replace("./states/one", "states/two") + GOOD.partition("deployments:")[2])
     assert found == ["one: name: there are two deployments pca/one. Give one another name."]
 

@@ -26,6 +26,7 @@ from lazypipe.io.labels import read_labels
 from lazypipe.io.recordings import open_recording
 from lazypipe.io.spikes import read_spikes
 from lazypipe.progress import Progress, StageDone, StageStarted, TaskDone
+from lazypipe.results import result_folder
 from lazypipe.stores import Place, path_of
 
 
@@ -162,6 +163,11 @@ def test_a_failure_leaves_what_was_there(tmp_path):
         assert names(tmp_path) == before
 
 
+def test_the_root_is_no_result_that_can_be_replaced():
+    with pytest.raises(DataError, match="^/: (is no result of a job|cannot be written)"):  # root may write there
+        result_folder("/", "pca", overwrite=True)
+
+
 def test_a_folder_replaces_a_folder(tmp_path):
     for content in ("one", "two"):
         with replacing(tmp_path / "made" / "result", overwrite=True) as partial:
@@ -169,6 +175,26 @@ def test_a_folder_replaces_a_folder(tmp_path):
             (partial / content).touch()
     assert names(tmp_path / "made") == ["result"]
     assert names(tmp_path / "made" / "result") == ["two"]
+
+
+@pytest.mark.parametrize("write", [Path.touch, Path.mkdir], ids=["file", "folder"])
+def test_an_output_goes_behind_a_link_and_is_written_beside_what_it_leads_to(write, tmp_path):
+    (tmp_path / "kept").mkdir()
+    write(tmp_path / "kept" / "three")
+    (tmp_path / "links").mkdir()
+    link, dangling = tmp_path / "links" / "latest", tmp_path / "links" / "next"
+    link.symlink_to(Path("..", "kept", "three"))
+    dangling.symlink_to(Path("..", "kept", "four"))
+    before = os.stat(link).st_ino
+    for path in (link, dangling):
+        with pytest.raises(DataError, match=f"{path.name}: exists"), replacing(path):
+            pass
+        with replacing(path, overwrite=True) as partial:
+            assert partial.parent == tmp_path / "kept"
+            write(partial)
+        assert path.is_symlink() and path.exists()
+    assert os.stat(link).st_ino != before
+    assert names(tmp_path / "kept") == ["four", "three"] and names(tmp_path / "links") == ["latest", "next"]
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path):
@@ -185,6 +211,26 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
     with replacing(target) as partial:
         partial.touch()
     assert names(tmp_path) == ["x"]
+
+
+def test_what_an_earlier_process_of_the_same_number_left_is_not_taken_over(staging, tmp_path):
+    """In containers of one name that share a disk, every run may be process 1."""
+    targets = tmp_path / "x", path_of(f"memory://{tmp_path.name}/x")
+    partials = []
+    for target in targets:
+        with replacing(target) as partial:
+            partial.mkdir()
+            partials.append(partial)
+    (tmp_path / "x").rename(partials[0].with_name(partials[0].name.replace(".partial-", ".old-")))
+    for target, partial in zip(targets, partials, strict=True):
+        partial.mkdir(parents=True)
+        (partial / "half").touch()
+        with replacing(target, overwrite=True) as found:
+            assert found == partial and not found.exists()
+            assert not isinstance(target, Path) or target.is_dir()  # what was set aside is back
+            found.mkdir()
+            (found / "whole").touch()
+    assert names(tmp_path) == ["staging", "x"] and names(tmp_path / "x") == ["whole"] and names(staging) == []
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -15,6 +15,7 @@ from matrix_writers import list_table, write_ipc
 from lazypipe.blocks import Span
 from lazypipe.errors import DataError
 from lazypipe.io import open_matrix
+from lazypipe.tables.formats import FORMATS
 
 ONES = np.ones((4, 3), np.float32)
 
@@ -215,3 +216,10 @@ def test_a_rectangle_outside_is_refused():
             reader.read(Span(0, 5), Span(0, 3), np.empty((5, 3)))
         with pytest.raises(DataError, match="out has shape"):
             reader.read(Span(0, 4), Span(0, 3), np.empty((3, 3)))
+
+
+@pytest.mark.parametrize(("suffix", "kind"), [one for one in FORMATS.items() if one[1] != "parquet"])
+def test_a_table_is_to_be_converted_by_the_name_of_its_format(suffix, kind, tmp_path):
+    (tmp_path / f"a{suffix}").write_bytes(b'{"a": 1}\n')
+    with pytest.raises(DataError, match=rf"A table is converted first: python -m jobs convert --format {kind}\."):
+        open_matrix(tmp_path / f"a{suffix}")

@@ -6,6 +6,9 @@ import mlflow
 import numpy as np
 import pytest
 
+import lazypipe as lp
+from jobs import covariance, pca
+from jobs._recording import excluded
 from jobs._work import browse
 
 QUIET = ("--tracking.enabled", "false")
@@ -47,6 +50,36 @@ def test_result_json_tells_everything(jobs):
     assert len(found["history"][0]["explained_variance"]) >= 2
     assert 0 < found["peak_memory_bytes"] <= found["plan"]["peak_bytes"]
     assert found["mlflow"] is None
+
+
+def test_outputs_and_states_may_be_file_addresses(place, capsys):
+    there = f"file://{place}/there"
+    rows = ("--source", f"file://{place}/rows.npy", "--engine.kind", "serial", *QUIET)
+    names = {"out": "pca", "state": "pca-state", "scores": "scores.zarr"}
+    given = [word for name, file in names.items() for word in (f"--{name}", f"{there}/{file}")]
+    assert pca.main(["--n-components", "2", *given, *rows]) == 0
+    names = {"out": "covariance", "state": "covariance-state"}
+    given = [word for name, file in names.items() for word in (f"--{name}", f"{there}/{file}")]
+    assert covariance.main([*given, *rows]) == 0
+    tiles = ["--out", f"{there}/tiled", "--tiles", f"{there}/tiles.zarr"]
+    assert covariance.main([*tiles, *rows]) == 0
+    found = {path.name for path in (place / "there").iterdir()}
+    assert found == {"pca", "pca-state", "scores.zarr", "covariance", "covariance-state", "tiled", "tiles.zarr"}
+    assert {path.name for path in place.iterdir()} == {"rows.npy", "there"}
+    assert capsys.readouterr().err == ""
+    assert lp.PCA.load(f"{there}/pca").components_.shape == (2, 8)
+    np.save(place / "there" / "exclude.npy", np.array([[0, 5]]))
+    assert excluded(f"{there}/exclude.npy") == ((0, 5),)
+
+
+def test_a_result_and_scores_go_behind_links(jobs):
+    jobs.ok("pca", "--source", "rows.npy", "--n-components", "2", "--out", "three", "--scores", "three.zarr", *QUIET)
+    (jobs.folder / "latest").symlink_to("three")
+    (jobs.folder / "latest.zarr").symlink_to("three.zarr")
+    again = ("--out", "latest", "--scores", "latest.zarr", "--overwrite")
+    jobs.ok("pca", "--source", "rows.npy", "--n-components", "3", *again, *QUIET)
+    assert (jobs.folder / "latest").is_symlink() and (jobs.folder / "latest.zarr").is_symlink()
+    assert jobs.result("three")["components"].shape == (3, 8)
 
 
 def test_covariance(jobs):

@@ -50,7 +50,9 @@ def test_pca_of_objects_to_objects_by_the_command_line(s3, rows, tmp_path):
     np.testing.assert_allclose(lp.PCA.load(out).components_, local.components_, atol=1e-5)
     again = run(tmp_path, "pca", "--source", source, "--n-components", "2", "--out", out, "--engine.kind", "serial")
     assert again.returncode == 2
-    assert again.stderr == f"DataError: {out}: exists. Pass --overwrite to replace it, or another --out.\n"
+    assert again.stderr == (
+        f"DataError: {out}: exists. Pass --overwrite (overwrite=True) to replace it, or another name.\n"
+    )
 
 
 def test_a_key_that_is_missing_is_one_line_of_the_command(s3, tmp_path):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lazypipe.errors import DataError
 from lazypipe.io.convert import npy_header
-from lazypipe.tables.features import Feature
+from lazypipe.tables.features import Feature, numbers
 from lazypipe.tables.judged import judge
 from lazypipe.tables.passes import Labels, Measure, Write
 
@@ -57,6 +57,28 @@ def expected(nulls):
         out.append([fill if i % 7 == 3 else i, share, *city, *place])
         kept.append(f"class {i % 4}")
     return np.array(out, np.float64), np.array(kept)
+
+
+@pytest.mark.parametrize(
+    ("kind", "type", "dtype"),
+    [
+        ("truth", pa.bool_(), np.uint8),
+        ("integer", pa.int8(), np.int8),
+        ("integer", pa.int64(), np.int64),
+        ("float32", pa.float32(), np.float32),
+        ("float64", pa.float64(), np.float64),
+        ("day", pa.date32(), np.int32),
+        ("second", pa.timestamp("us", "UTC"), np.float64),
+        ("second", pa.timestamp("us"), np.float64),
+    ],
+    ids=str,
+)
+def test_nulls_of_every_kind_are_0_among_the_numbers(kind, type, dtype):
+    whole, gap = pa.array([1], pa.int64() if type.bit_width == 64 else pa.int32()), pa.array([None], type)
+    values = pa.concat_arrays([whole.cast(type), gap])
+    found = numbers(Feature("a", "b", kind), values)
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found, [1e-6 if kind == "second" else 1, 0])
 
 
 def answer(work, batches):

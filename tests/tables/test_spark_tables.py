@@ -181,6 +181,17 @@ def test_nulls_are_refused_by_column_unless_told_otherwise(with_nulls, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
+def test_dates_times_and_truth_values_may_have_nulls(session, tmp_path):
+    day, time = datetime.date(1970, 1, 11), datetime.datetime(1970, 1, 1, 0, 1, tzinfo=datetime.UTC)
+    columns = ["d", "t", "b"]
+    frame = session.createDataFrame([(day, time, True), (None, None, None)], "d date, t timestamp, b boolean")
+    with pytest.raises(lp.DataError, match="t: has nulls: 1 in 'd', 1 in 't', 1 in 'b'. Fill them, nulls='nan'"):
+        convert_table(frame, tmp_path / "raise.npy", columns=columns, name="t")
+    for nulls, fill in (("nan", NAN), ("zero", 0)):
+        made = convert_table(frame, tmp_path / f"{nulls}.npy", columns=columns, nulls=nulls)
+        np.testing.assert_array_equal(np.load(made.path), [[10, 60, 1], [fill] * 3])
+
+
 def test_lists_vectors_decimals_and_times(session, tmp_path):
     from pyspark.ml.linalg import Vectors
     from pyspark.sql import types

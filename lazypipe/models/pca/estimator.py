@@ -27,7 +27,7 @@ from lazypipe.models.pca.sides import Problem
 from lazypipe.models.preparation import Preparation, preparation
 from lazypipe.plan import Plan, or_say_what_fits
 from lazypipe.progress import PassDone
-from lazypipe.stores import AnyPath, is_remote, path_of
+from lazypipe.stores import AnyPath, as_given, path_of
 
 SAVED = ("components", "mean", "explained_variance", "explained_variance_ratio", "residuals")
 ROUNDING = {4: 2.0, 8: 64.0}  # units, of float32 products summed in float64, and of float64 throughout
@@ -213,7 +213,7 @@ class PCA(Parameterised):
     @classmethod
     def load(cls, folder: str | Path) -> PCA:
         """The fitted estimator of a result folder that ``python -m jobs pca`` wrote. DataError for any other."""
-        place = path_of(folder) if is_remote(folder) else Path(folder).expanduser()
+        place = as_given(folder)
         text = _record_in(place)
         try:
             record = json.loads(text)

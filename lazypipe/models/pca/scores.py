@@ -148,7 +148,7 @@ def require_scores(out: AnyPath, matrix: Matrix, overwrite: bool) -> None:
     """Raise DataError where replacing ``out`` would take what is no store of scores, or the source itself."""
     if overwrite and is_source(out, matrix):
         raise DataError(f"{out}: is the source itself. Write the scores elsewhere.")
-    require_replaceable(out, overwrite, is_store, "scores")
+    require_replaceable(out, overwrite, is_store, "store of scores")
 
 
 @dataclass(frozen=True)
