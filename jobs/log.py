@@ -26,7 +26,7 @@ from lazypipe import tracking
 from lazypipe.results import RECORD
 from lazypipe.secrets import hidden
 from lazypipe.stores import AnyPath, on_disk
-from lazypipe.tracking import Model, Record, TrackedRun
+from lazypipe.tracking import PROJECTION, Model, Record, TrackedRun
 
 SHOWN = (".png", ".csv")  # files of a result that MLflow gets, besides result.json
 NETWORKS = ("mlp", "dbn")
@@ -196,7 +196,7 @@ def _model(out: AnyPath, figures: dict[str, Any]) -> Model | None:
     """Components of a pca, layers of a network."""
     files = figures.get("files", ())
     if figures["job"] == "pca" and "components.npy" in files:
-        names = [name for name in ("mean", "components", "scale") if f"{name}.npy" in files]
+        names = [name for name in PROJECTION if f"{name}.npy" in files]
         return Model("projection", {name: _array(out / f"{name}.npy") for name in names})
     if figures["job"] in NETWORKS:
         from jobs._trained import network_of

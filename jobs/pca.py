@@ -28,6 +28,7 @@ from lazypipe.models.pca.scores import require_scores
 from lazypipe.plan import Plan
 from lazypipe.progress import PassDone
 from lazypipe.stores import path_of
+from lazypipe.tracking import PROJECTION
 
 
 class PCAConfig(PreparedJobConfig):
@@ -174,7 +175,7 @@ def _answer(pca: lp.PCA, history: list[PassDone]) -> Answer:
         figures=figures,
         metrics=metrics | {"explained_variance_ratio_sum": float(pca.explained_variance_ratio_.sum())},
         pictures=lambda: {"scree.png": scree(pca)} | drawn,
-        projection=(pca.mean_, pca.components_, pca.scale_),
+        projection={name: arrays[name] for name in PROJECTION if name in arrays},
         note="\n".join(table(figures)),
         warnings=_warnings(pca, worst),
     )

@@ -92,6 +92,23 @@ def test_a_network_that_was_not_tracked_brings_its_epochs_and_its_layers(place):
     assert set(classes) <= {0, 1}
 
 
+def test_a_model_fills_gaps_as_the_fit_did(place):
+    """At once, and sent later."""
+    rows = np.load("rows.npy")
+    rows[::7, 2] = np.nan
+    np.save("gaps.npy", rows)
+    fit = ("--source", "gaps.npy", "--n-components", "2", "--nan", "mean", "--scale", "unit", "--engine.kind", "serial")
+    assert pca.main([*fit, "--out", "first"]) == 0
+    assert pca.main([*fit, "--tracking.enabled", "false", "--out", "second"]) == 0
+    assert log.main(["--result", "second"]) == 0
+    wanted = lp.PCA.load("first").transform(rows)
+    runs = found(place, "pca")[1]
+    assert len(runs) == 2 and np.isfinite(wanted).all()
+    for run in runs:
+        scores = mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/model").predict(rows)
+        np.testing.assert_allclose(scores, wanted, rtol=1e-5, atol=1e-5)
+
+
 def test_a_result_in_a_store_of_objects_brings_its_model(place):
     out = "memory://log/pca"
     fit = ("--source", "rows.npy", "--n-components", "2", "--scale", "unit", *UNTRACKED[:-1], out)
