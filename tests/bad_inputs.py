@@ -1054,6 +1054,10 @@ NETWORKS = {
         f"{SWEEP} --validation rows.npy --validation-labels y.npy",
         "ConfigError: --hold-out: goes without validation; give one of the two.",
     ),
+    "strengths that ridge is to give up": Bad(
+        f"jobs plan {SWEEP.removeprefix('jobs ')} --model ridge --early-stopping",
+        "ConfigError: early_stopping: ridge gives no strength up. Leave it out.",
+    ),
     "a model of no kind": Bad(
         f"{SWEEP} --model logstic",
         "ConfigError: --model: 'logstic' is not one of logistic, sgd, mlp, deep, dbn, ridge.",
