@@ -134,7 +134,7 @@ def work_of(config: PCAConfig) -> Work:
 
     if config.scores:
         suffix_of(path_of(config.scores))
-    return Work("pca", lambda matrix, engine: lp.plan_pca(matrix, pca, engine), fit)
+    return Work("pca", lambda matrix, engine: lp.plan_pca(matrix, pca, engine, config.state), fit)
 
 
 def _answer(pca: lp.PCA, history: list[PassDone]) -> Answer:

@@ -749,12 +749,22 @@ OUTPUTS = {
     ),
     "tiles below a file": Bad(f"{COV} --tiles rows.npy/c.zarr", f"DataError: rows.npy/c.zarr: {FILE_ABOVE}"),
     "tiles with a state": Bad(
-        f"{COV} --tiles c.zarr --state st",
+        f"jobs plan {COV.removeprefix('jobs ')} --tiles c.zarr --state st",
         "ConfigError: state: tiles (out=, --tiles) keep their own state in the store. Leave state out.",
     ),
 }
 
 STATISTICS = {
+    "a state of what every row changes": Bad(
+        f"jobs plan {COV.removeprefix('jobs ')} --nan mean --state st",
+        "ConfigError: nan: 'mean' fills in other values with every new row, so nothing saved stays true. Use "
+        "nan='omit', or leave state out.",
+    ),
+    "a state of what every row changes, of components": Bad(
+        f"jobs plan {PCA.removeprefix('jobs ')} {Q} --solver covariance --nan mean --state st",
+        "ConfigError: nan: 'mean' fills in other values with every new row, so nothing saved stays true. Use "
+        "nan='omit', or leave state out.",
+    ),
     "a divisor of no rows": Bad(
         f"{COV} --ddof 60",
         "PlanError: {folder}/rows.npy: ddof=60 with 60 rows would divide by zero or less. Use a smaller ddof or more "

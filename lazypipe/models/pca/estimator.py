@@ -16,7 +16,7 @@ from lazypipe.errors import ClosePairWarning, ConfigError, ConvergenceWarning, D
 from lazypipe.io import open_matrix
 from lazypipe.io.matrix import Matrix
 from lazypipe.io.sources import one_line
-from lazypipe.models.covariance import require_lasting
+from lazypipe.models.covariance import require_state
 from lazypipe.models.parameters import Parameterised
 from lazypipe.models.pca.certificates import certificate, told
 from lazypipe.models.pca.choice import Choice, Solver, choose
@@ -150,9 +150,7 @@ class PCA(Parameterised):
         return self
 
     def _fit(self, matrix: Matrix, asked: Preparation, engine: Engine, state: str | Path | None, restart: bool) -> None:
-        choice = self._choose(matrix, asked, engine)
-        if state is not None and choice.solver == "covariance":
-            require_lasting(asked)
+        choice = self._choose(matrix, asked, engine, state)
         self.history_: list[dict[str, Any]] = []
 
         def on_pass(event: PassDone) -> None:
@@ -270,10 +268,13 @@ class PCA(Parameterised):
         weights = self.row_weights if row_weights is None else row_weights
         return preparation(matrix, self.center, self.scale, self.nan, weights)
 
-    def _choose(self, matrix: Matrix, asked: Preparation, engine: Engine) -> Choice:
-        return or_say_what_fits(
+    def _choose(self, matrix: Matrix, asked: Preparation, engine: Engine, state: str | Path | None) -> Choice:
+        choice = or_say_what_fits(
             lambda host: choose(matrix, int(self.n_components), self.solver, asked, host), engine.host, REMEDY
         )
+        if choice.solver == "covariance":  # the others keep vectors, which they judge anew
+            require_state(state, None, asked)
+        return choice
 
     def _identity(self, matrix: Matrix, asked: Preparation, choice: Choice) -> dict[str, Any]:
         """What a state must have been made with to be gone on with."""
@@ -338,11 +339,11 @@ class PCA(Parameterised):
             )
 
 
-def plan_pca(source: Any, pca: PCA, engine: Engine) -> Plan:
-    """What ``pca.fit(source, engine=engine)`` would take, from metadata alone."""
+def plan_pca(source: Any, pca: PCA, engine: Engine, state: str | Path | None = None) -> Plan:
+    """What ``pca.fit(source, engine=engine, state=state)`` would take, from metadata alone."""
     pca._check()
     matrix = open_matrix(source)
-    return pca._choose(matrix, pca._asked(matrix), engine).plan
+    return pca._choose(matrix, pca._asked(matrix), engine, state).plan
 
 
 def plan_transform(source: Any, pca: PCA, engine: Engine) -> Plan:
