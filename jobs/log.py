@@ -23,6 +23,8 @@ from jobs._reuse import as_given
 from jobs._tracked import tracked
 from jobs._work import browse
 from lazypipe import tracking
+from lazypipe.io.damaged import DAMAGED
+from lazypipe.io.sources import one_line
 from lazypipe.results import RECORD
 from lazypipe.secrets import hidden
 from lazypipe.stores import AnyPath, on_disk
@@ -206,8 +208,13 @@ def _model(out: AnyPath, figures: dict[str, Any]) -> Model | None:
 
 
 def _array(path: AnyPath) -> np.ndarray:
-    with on_disk(path) as local:
-        return np.asarray(np.load(local, allow_pickle=False))
+    try:
+        with on_disk(path) as local:
+            return np.asarray(np.load(local, allow_pickle=False))
+    except lp.DataError:
+        raise
+    except DAMAGED as error:
+        raise lp.DataError(f"{path}: is not a readable .npy file ({one_line(error)}). Run the job again.") from error
 
 
 def show(logged: Logged) -> None:

@@ -650,6 +650,16 @@ SOURCES = {
         "DataError: row_weights w.npy: is not a readable .npy file (...). Write it again.",
         (raw("w.npy", b"garbage" * 9),),
     ),
+    "weights of an empty file": Bad(
+        f"{PCA} {Q} --row-weights w.npy",
+        "DataError: row_weights w.npy: is not a readable .npy file (No data left in file). Write it again.",
+        (raw("w.npy", b""),),
+    ),
+    "weights of a torn archive": Bad(
+        f"{COV} --row-weights w.npy",
+        "DataError: row_weights w.npy: is not a readable .npy file (File is not a zip file). Write it again.",
+        (raw("w.npy", b"PK\x03\x04"),),
+    ),
     "weights below zero": Bad(
         f"{PCA} {Q} --row-weights w.npy",
         "DataError: row_weights w.npy: entry 0 is negative (-1; first of 60). Give weights of 0 or above.",
@@ -854,6 +864,11 @@ STATISTICS = {
         f"{SCORES} --model pca",
         "DataError: pca: is a damaged result of a pca job (...). Run the job again.",
         (f"{PCA} {Q} --out pca", truncated("pca/components.npy", 10)),
+    ),
+    "scores of a model that is empty": Bad(
+        f"{SCORES} --model pca",
+        "DataError: pca: is a damaged result of a pca job (No data left in file). Run the job again.",
+        (f"{PCA} {Q} --out pca", raw("pca/components.npy", b"")),
     ),
     "scores of a model of another width": Bad(
         f"jobs transform --source narrow.npy --scores s.zarr {Q} --model pca",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from lazypipe.io.csr import (
     checked_sparse_shape,
     index_dtype,
 )
+from lazypipe.io.damaged import DAMAGED
 from lazypipe.io.matrix import Piece
 from lazypipe.io.npy import read_header
 from lazypipe.io.raw_csr import ROWS_AT_ONCE, CsrSegment, RawCsrMatrix, Stretch, count_entries
@@ -39,7 +39,6 @@ from lazypipe.stores import AnyPath, path_of
 
 MEMBERS = ("indptr", "indices", "data")
 LOCAL_HEADER_NBYTES = 30  # of a zip member, before its name and its extra field
-DAMAGED = (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, KeyError, NotImplementedError)
 
 
 class Decompressed:

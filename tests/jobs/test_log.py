@@ -201,6 +201,22 @@ def test_a_damaged_record_is_told(place, capsys):
     assert "out/not_logged.json: is damaged" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x93NUMPY\x01\x00v\x00{'descr':"])
+def test_a_damaged_array_is_told(place, capsys, refused, content):
+    assert pca.main(["--source", "rows.npy", "--n-components", "2", *UNTRACKED]) == 0
+    capsys.readouterr()
+    (place / "out" / "components.npy").write_bytes(content)
+    line = refused(log.main, {"--result": "out"})
+    assert re.fullmatch(r"DataError: out/components.npy: is not a readable .npy file \(.+\). Run the job again.\n", line)
+
+
+def test_damaged_arrays_of_what_waits_are_told(place, run):
+    _late.keep(place, run, some_record(place))
+    (place / "not_logged.npz").write_bytes(b"PK\x03\x04")
+    with pytest.raises(lp.DataError, match="not_logged.json: is damaged .*Delete it"):
+        _late.kept(place)
+
+
 def test_to_log_without_tracking_is_refused(capsys):
     assert log.main(["--result", "out", "--tracking.enabled", "false"]) == 2
     assert capsys.readouterr().err.startswith("ConfigError: tracking.enabled: is false")

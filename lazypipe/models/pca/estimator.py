@@ -14,6 +14,7 @@ from lazypipe.checkpoint import StateFolder
 from lazypipe.engines import Engine, engine_or_own
 from lazypipe.errors import ClosePairWarning, ConfigError, ConvergenceWarning, DataError, require_fitted
 from lazypipe.io import open_matrix
+from lazypipe.io.damaged import DAMAGED
 from lazypipe.io.matrix import Matrix
 from lazypipe.io.sources import one_line
 from lazypipe.models.covariance import require_state
@@ -226,7 +227,7 @@ class PCA(Parameterised):
             pca.fill_ = _array_in(fill) if fill.exists() else None
         except DataError:
             raise
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except DAMAGED as error:
             what = f"no {error}" if isinstance(error, KeyError) else one_line(error)
             raise DataError(f"{place}: is a damaged result of a pca job ({what}). Run the job again.") from error
         for name, array in arrays.items():
