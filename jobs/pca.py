@@ -24,6 +24,7 @@ from lazypipe.engines import Engine
 from lazypipe.io.matrix import Matrix
 from lazypipe.io.row_store import suffix_of
 from lazypipe.models.pca.certificates import told
+from lazypipe.models.pca.choice import LEAST_PASSES
 from lazypipe.models.pca.scores import require_scores
 from lazypipe.plan import Plan
 from lazypipe.progress import PassDone
@@ -43,8 +44,9 @@ class PCAConfig(PreparedJobConfig):
     tol: float = Field(1e-6, gt=0, lt=1, description="stop once every relative residual |Cv - λv|/λ is at most this")
     max_passes: int | None = Field(
         None,
-        ge=1,
-        description="give up after so many passes over the data; without it the solver's own limit",
+        ge=LEAST_PASSES,
+        description="give up after so many passes over the data; without it the solver's own limit. deflation takes "
+        "two a component at least",
     )
     step: Literal["adaptive", "fixed"] = Field(
         "adaptive", description="step of the deflation solver: the best one each pass, or 1/λ₁ throughout"

@@ -256,6 +256,15 @@ OPTIONS = {
         "jobs pca --source rows.npy --n-components 0",
         "ConfigError: --n-components: '0': input should be greater than or equal to 1.",
     ),
+    "fewer passes than deflation takes": Bad(
+        f"jobs plan pca --source rows.npy --n-components 4 {Q} --solver deflation --max-passes 8",
+        "ConfigError: max_passes: 8 is too few for deflation of n_components=4 of {folder}/rows.npy. Give 9 or more, or "
+        "leave it out.",
+    ),
+    "fewer passes than any solver takes": Bad(
+        f"{PCA} --max-passes 2",
+        "ConfigError: --max-passes: '2': input should be greater than or equal to 3.",
+    ),
     "a word for a number": Bad(f"{PCA} --tol small", "ConfigError: --tol: 'small': input should be a valid number."),
     "NaN for a number": Bad(f"{PCA} --tol nan", "ConfigError: --tol: 'nan': input should be less than 1."),
     "a word for a truth value": Bad(

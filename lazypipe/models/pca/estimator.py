@@ -20,7 +20,7 @@ from lazypipe.io.sources import one_line
 from lazypipe.models.covariance import require_state
 from lazypipe.models.parameters import Parameterised
 from lazypipe.models.pca.certificates import certificate, told
-from lazypipe.models.pca.choice import Choice, Solver, choose
+from lazypipe.models.pca.choice import LEAST_PASSES, Choice, Solver, choose
 from lazypipe.models.pca.fitting import Fitted, Iteration, fit
 from lazypipe.models.pca.journal import Journal
 from lazypipe.models.pca.scores import Projector
@@ -50,7 +50,7 @@ class PCA(Parameterised):
     tol : stop once ‖C v - λ v‖ ≤ tol λ for every component (gradient, deflation). float32 data carry
         about 1e-6.
     max_passes : stop after so many passes over the data, all counted; None: 100 for gradient, 20,000
-        for deflation.
+        for deflation, which takes two a component at least.
     step : of deflation: "adaptive" takes the best step on each line; a number fixes it, in units of
         1/λ₁ (1.0 is the textbook's).
     seed : of the random start. The same seed, data and memory budget give the same bits on any engine.
@@ -258,9 +258,9 @@ class PCA(Parameterised):
             raise ConfigError(f"seed: {self.seed!r} is no seed. Give an integer of 0 or above.")
         if not self.tol > 0:
             raise ConfigError(f"tol: {self.tol!r} cannot be reached. Give a relative residual above 0, as 1e-6.")
-        if self.max_passes is not None and self.max_passes < 3:
+        if self.max_passes is not None and self.max_passes < LEAST_PASSES:
             raise ConfigError(
-                f"max_passes: {self.max_passes} is too few for this solver. Give 3 or more, or leave it out."
+                f"max_passes: {self.max_passes} is too few for any solver. Give {LEAST_PASSES} or more, or leave it out."
             )
         if self.step != "adaptive" and not (isinstance(self.step, int | float) and self.step > 0):
             raise ConfigError(f"step: {self.step!r} is neither 'adaptive' nor a positive number.")
@@ -275,6 +275,12 @@ class PCA(Parameterised):
         )
         if choice.solver == "covariance":  # the others keep vectors, which they judge anew
             require_state(state, None, asked)
+        least = choice.least_passes(int(self.n_components), state is not None)
+        if self.max_passes is not None and self.max_passes < least:
+            raise ConfigError(
+                f"max_passes: {self.max_passes} is too few for {choice.solver} of n_components={self.n_components} of "
+                f"{matrix.uri}. Give {least:,} or more, or leave it out."
+            )
         return choice
 
     def _identity(self, matrix: Matrix, asked: Preparation, choice: Choice) -> dict[str, Any]:
