@@ -195,15 +195,18 @@ def _series(history: list[dict[str, Any]]) -> list[tracking.Point]:
 
 
 def _model(out: AnyPath, figures: dict[str, Any]) -> Model | None:
-    """Components of a pca, layers of a network."""
+    """Components of a pca, layers of a network, or of a machine."""
     files = figures.get("files", ())
     if figures["job"] == "pca" and "components.npy" in files:
         names = [name for name in PROJECTION if f"{name}.npy" in files]
         return Model("projection", {name: _array(out / f"{name}.npy") for name in names})
-    if figures["job"] in NETWORKS:
-        from jobs._trained import network_of
+    if figures["job"] in (*NETWORKS, "rbm"):
+        from jobs._trained import network_of, network_of_machine
 
-        return Model("network", network_of(lp.MLP.load(out / "model.safetensors"), figures["config"]["divide_by"]))
+        path, divide_by = out / "model.safetensors", figures["config"]["divide_by"]
+        if figures["job"] in NETWORKS:
+            return Model("network", network_of(lp.MLP.load(path), divide_by))
+        return Model("network", network_of_machine(lp.RBM.load(path), divide_by))
     return None
 
 

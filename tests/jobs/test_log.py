@@ -10,7 +10,7 @@ import pytest
 from web_servers import answering
 
 import lazypipe as lp
-from jobs import _late, covariance, log, mlp, pca
+from jobs import _late, covariance, log, mlp, pca, rbm
 from lazypipe import tracking
 from lazypipe.stores import path_of
 from lazypipe.tracking import Child, Model, Record
@@ -90,6 +90,16 @@ def test_a_network_that_was_not_tracked_brings_its_epochs_and_its_layers(place):
     assert len(client.get_metric_history(run.info.run_id, "validation_accuracy")) == 3
     classes = mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/model").predict(np.load("rows.npy"))
     assert set(classes) <= {0, 1}
+
+
+def test_a_machine_that_was_not_tracked_brings_its_units(place):
+    machine = ("--source", "rows.npy", "--visible", "gaussian", "--divide-by", "2", "--n-hidden", "3", "--epochs", "1")
+    machine += ("--batch-size", "20", "--sample-steps", "0", "--threads", "1")
+    assert rbm.main([*machine, *UNTRACKED]) == 0
+    assert log.main(["--result", "out"]) == 0
+    _, (run,) = found(place, "rbm")
+    units = mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/model").predict(np.load("rows.npy"))
+    np.testing.assert_allclose(units, lp.RBM.load("out/model.safetensors").transform("rows.npy"), atol=1e-5)
 
 
 def test_a_model_fills_gaps_as_the_fit_did(place):
