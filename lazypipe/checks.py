@@ -55,6 +55,12 @@ def named(what: str, name: object, known: Mapping[str, Entry]) -> Entry:
     raise ConfigError(f"{what}: {name!r} is not one of {', '.join(known)}{nearest}.")
 
 
+def require_restart(state: object, restart: bool) -> None:
+    """ConfigError where a state is to be forgotten and there is none."""
+    if restart and state is None:
+        raise ConfigError("restart: there is no state to forget. Give state= (--state), or leave restart out.")
+
+
 def _as_float(value: Any, name: str) -> float | None:
     if not isinstance(value, REAL) or isinstance(value, bool):
         return None

@@ -277,7 +277,7 @@ OPTIONS = {
     ),
     "a restart of no state": Bad(
         f"{PCA} --restart",
-        "ConfigError: --restart: there is no state to forget; give state, or leave restart out.",
+        "ConfigError: --restart: there is no state to forget. Give state= (--state), or leave restart out.",
     ),
     "an engine of no kind": Bad(
         f"{PCA} --engine.kind sprak", "ConfigError: --engine.kind: 'sprak' is not one of serial, dask, spark."

@@ -11,6 +11,7 @@ import numpy as np
 
 from lazypipe.blocks import Span, compute_dtype
 from lazypipe.checkpoint import StateFolder
+from lazypipe.checks import require_restart
 from lazypipe.engines import Engine, engine_or_own
 from lazypipe.engines.checkpointed import Beside, Checkpointed
 from lazypipe.errors import ConfigError, DataError, PlanError
@@ -104,6 +105,7 @@ def covariance(
     ConfigError, PlanError, MemoryPlanError : before any data is read.
     DataError : NaN or infinity, weights that do not fit, a state of something else, data that changed.
     """
+    require_restart(state, restart)
     matrix = open_matrix(source)
     ddof = checked_ddof(matrix, ddof)
     asked = _preparation(matrix, center, scale, nan, row_weights)

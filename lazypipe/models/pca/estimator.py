@@ -11,6 +11,7 @@ from typing import Any, get_args
 import numpy as np
 
 from lazypipe.checkpoint import StateFolder
+from lazypipe.checks import require_restart
 from lazypipe.engines import Engine, engine_or_own
 from lazypipe.errors import ClosePairWarning, ConfigError, ConvergenceWarning, DataError, require_fitted
 from lazypipe.io import open_matrix
@@ -142,6 +143,7 @@ class PCA(Parameterised):
         ConvergenceWarning : ``max_passes`` came before ``tol``.
         ClosePairWarning : two eigenvalues are too close for their components to mean anything alone.
         """
+        require_restart(state, restart)
         matrix = open_matrix(source)
         self._check()
         asked = self._asked(matrix, row_weights)

@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 
 import lazypipe
 from lazypipe.checkpoint import local_folder
+from lazypipe.checks import require_restart
 from lazypipe.engines import Engine, engine_or_own
 from lazypipe.errors import ConfigError
 from lazypipe.io.examples import Problem, problem_of
@@ -115,8 +116,7 @@ def regularization_sweep(
         epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, hidden=hidden, momentum=momentum,
         pretrained=pretrained, tol=tol, max_passes=max_passes,
     )  # fmt: skip
-    if restart and state is None:
-        raise ConfigError("restart: there is no state to forget. Give state= (--state), or leave restart out.")
+    require_restart(state, restart)
     require_pruning(grid, early_stopping)
     problem, grid, records = _opened(train, validation, divide_by, grid, allow_smaller, state, options)
     with engine_or_own(engine) as running, threadpool_limits(1):
