@@ -290,7 +290,6 @@ def stack_work(
     state: str | Path | None,
     restart: bool,
     stages: tuple[str, ...] = (),
-    given: Stack | None = None,
 ) -> FitStack:
     """What is to be trained, checked; ``memory`` is not known yet."""
     place = checked_state(state, restart)
@@ -304,7 +303,6 @@ def stack_work(
         memory=0,
         state=place,
         stages=stages,
-        given=given,
     )
 
 
