@@ -258,8 +258,8 @@ OPTIONS = {
     ),
     "fewer passes than deflation takes": Bad(
         f"jobs plan pca --source rows.npy --n-components 4 {Q} --solver deflation --max-passes 8",
-        "ConfigError: max_passes: 8 is too few for deflation of n_components=4 of {folder}/rows.npy. Give 9 or more, or "
-        "leave it out.",
+        "ConfigError: max_passes: 8 is too few for deflation of n_components=4 of {folder}/rows.npy. Give 9 or more, "
+        "or leave it out.",
     ),
     "fewer passes than any solver takes": Bad(
         f"{PCA} --max-passes 2",

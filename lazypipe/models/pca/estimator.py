@@ -262,7 +262,8 @@ class PCA(Parameterised):
             raise ConfigError(f"tol: {self.tol!r} cannot be reached. Give a relative residual above 0, as 1e-6.")
         if self.max_passes is not None and self.max_passes < LEAST_PASSES:
             raise ConfigError(
-                f"max_passes: {self.max_passes} is too few for any solver. Give {LEAST_PASSES} or more, or leave it out."
+                f"max_passes: {self.max_passes} is too few for any solver. Give {LEAST_PASSES} or more, or leave it "
+                f"out."
             )
         if self.step != "adaptive" and not (isinstance(self.step, int | float) and self.step > 0):
             raise ConfigError(f"step: {self.step!r} is neither 'adaptive' nor a positive number.")

@@ -116,9 +116,10 @@ def spike_triggered_significance(
     nothing, n_lags x n_channels in all: name ``channels`` beforehand for a test that sees more. (The band knows of
     no choice.) ``band`` draws up to 200 blocks of time with replacement: Künsch, Ann. Stat. 17:1217 (1989).
 
-    Two passes, and one before them (the average, unless it is given) to find best channels; as many again for each group of units
-    whose sums fit the budget. Memory: 8 bytes a sample of a block for each unit and channel, some 60 more for a
-    transform, and the sums of windows of each block of time; nothing grows with the recording but 16 bytes a spike.
+    Two passes, and one before them (the average, unless it is given) to find best channels; two more for each
+    further group of units whose sums fit the budget. Memory: 8 bytes a sample of a block for each unit and channel,
+    some 60 more for a transform, and the sums of windows of each block of time; nothing grows with the recording but
+    16 bytes a spike.
 
     Raises
     ------
