@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from jobs._messages import explain
+from lazypipe.checks import require_restart
 from lazypipe.errors import ConfigError
 from lazypipe.secrets import PASSWORD_IN_ADDRESS, holds_password
 from lazypipe.sizes import parse_bytes
@@ -36,8 +37,7 @@ MemorySize = Annotated[str, AfterValidator(_checked_size)]
 
 def restart_of_a_state(value: bool, info: ValidationInfo) -> bool:
     """For the field ``restart`` after ``state``."""
-    if value and info.data.get("state") is None:
-        raise ValueError("there is no state to forget; give state, or leave restart out")
+    require_restart(info.data.get("state"), value)
     return value
 
 

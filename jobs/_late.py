@@ -13,6 +13,7 @@ import numpy as np
 from jobs._work import command_to_log
 from lazypipe.atomic import replacing
 from lazypipe.errors import DataError, LazypipeError
+from lazypipe.io.damaged import DAMAGED
 from lazypipe.results import RECORD
 from lazypipe.secrets import hidden
 from lazypipe.stores import AnyPath
@@ -73,7 +74,7 @@ def kept(out: AnyPath) -> tuple[Record, Mapping[str, str]] | None:
             with np.load(io.BytesIO((out / ARRAYS).read_bytes()), allow_pickle=False) as packed:
                 arrays = dict(packed)
         return Record.of(values, arrays), values["run"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except DAMAGED as error:
         raise DataError(
             f"{out / NAME}: is damaged ({said(error)}). Delete it: jobs log then sends what result.json holds."
         ) from error

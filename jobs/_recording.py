@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, field_validator
 import lazypipe as lp
 from jobs._config import Config
 from jobs._values import ids, numbers, one_or_more_numbers, pair, path_or_pairs, words
+from lazypipe.io.damaged import DAMAGED
 from lazypipe.io.recordings import Recording
 from lazypipe.io.spikes import Spikes, is_in_seconds
 from lazypipe.stores import AnyPath, as_given
@@ -221,7 +222,7 @@ def excluded(intervals: str | tuple[tuple[int, int], ...] | None) -> tuple[tuple
         return tuple((_sample(start), _sample(stop)) for start, stop in rows)
     except OSError as error:
         raise lp.DataError(f"{path}: cannot be read: {error.strerror or error}. Check the path.") from error
-    except (ValueError, TypeError, OverflowError, EOFError, csv.Error) as error:
+    except (*DAMAGED, OverflowError, csv.Error) as error:
         raise lp.DataError(
             f"{path}: holds no rows of start, stop in whole samples. Write two integers a row."
         ) from error

@@ -210,8 +210,7 @@ def _record(answer: Answer, measured: dict[str, Any], files: list[str]) -> Recor
     record = Record(tags=tracking.note(answer.note), files=files, children=list(answer.children()))
     record.add_metrics(answer.metrics | measured, answer.series)
     if answer.projection is not None:
-        names = ("mean", "components", "scale")
-        record.model = Model("projection", dict(zip(names, answer.projection, strict=True)))
+        record.model = Model("projection", answer.projection)
     if answer.network is not None:
         record.model = Model("network", answer.network)
     return record

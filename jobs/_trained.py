@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +14,7 @@ from jobs._run import Answer
 from jobs._training import ComputingConfig
 from lazypipe.engines import Engine
 from lazypipe.io.row_range import first_rows
+from lazypipe.plain import plain
 from lazypipe.progress import EpochDone
 from lazypipe.results import Table
 from lazypipe.sizes import show_bytes
@@ -79,15 +79,6 @@ def history_table(history: History) -> Table:
     """A row an epoch, the head first; what an epoch was not measured by is empty."""
     names = list(dict.fromkeys(name for epoch in history for name in epoch))
     return [names, *([epoch.get(name, "") for name in names] for epoch in history)]
-
-
-def plain(value: Any) -> Any:
-    """As JSON has it: no NaN, no infinity."""
-    if isinstance(value, Mapping):
-        return {name: plain(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def epochs_table(history: History, best_epoch: int | None) -> list[tuple[str, ...]]:
@@ -263,6 +254,11 @@ def network_of(network: lp.MLP, divide_by: float) -> dict[str, Any]:
         "classes": network.classes_ if network.loss == "cross_entropy" else None,
         "divide_by": divide_by,
     }
+
+
+def network_of_machine(machine: lp.RBM, divide_by: float) -> dict[str, Any]:
+    """The same of a Boltzmann machine: rows in, probabilities of its hidden units out."""
+    return {"layers": machine.stack_.entered(), "output": "sigmoid", "divide_by": divide_by}
 
 
 def metrics(figures: Mapping[str, Any]) -> dict[str, float]:

@@ -32,7 +32,7 @@ class Answer:
     tables: dict[str, Table] = field(default_factory=dict)  # name -> rows, the first one its head
     groups: dict[str, Group] = field(default_factory=dict)  # name -> arrays that go to one Zarr group
     files: dict[str, Callable[[Path], Any]] = field(default_factory=dict)  # name -> what writes it
-    projection: tuple[np.ndarray, np.ndarray, np.ndarray | None] | None = None  # mean, components, scale
+    projection: dict[str, np.ndarray] | None = None  # arguments of tracking.log_projection
     network: dict[str, Any] | None = None  # arguments of tracking.log_network
     series: Sequence[Point] = ()  # metrics that have several steps
     note: str = ""  # what MLflow shows above all else, as markdown

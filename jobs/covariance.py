@@ -108,7 +108,9 @@ def work_of(config: CovarianceConfig) -> Work:
 
     return Work(
         "covariance",
-        lambda matrix, engine: lp.plan_covariance(matrix, engine=engine, out=config.tiles, **options),
+        lambda matrix, engine: lp.plan_covariance(
+            matrix, engine=engine, out=config.tiles, state=config.state, **options
+        ),
         compute,
         config.tiles,
     )

@@ -22,10 +22,12 @@ from jobs._late import PATIENCE, forget, keep, kept, write_whole
 from jobs._tracked import tracked
 from jobs._work import browse
 from lazypipe import tracking
+from lazypipe.io.damaged import DAMAGED
+from lazypipe.io.sources import one_line
 from lazypipe.results import RECORD
 from lazypipe.secrets import hidden
 from lazypipe.stores import AnyPath, as_given, on_disk
-from lazypipe.tracking import Model, Record, TrackedRun
+from lazypipe.tracking import PROJECTION, Model, Record, TrackedRun
 
 SHOWN = (".png", ".csv")  # files of a result that MLflow gets, besides result.json
 NETWORKS = ("mlp", "dbn")
@@ -192,21 +194,29 @@ def _series(history: list[dict[str, Any]]) -> list[tracking.Point]:
 
 
 def _model(out: AnyPath, figures: dict[str, Any]) -> Model | None:
-    """Components of a pca, layers of a network."""
+    """Components of a pca, layers of a network, or of a machine."""
     files = figures.get("files", ())
     if figures["job"] == "pca" and "components.npy" in files:
-        names = [name for name in ("mean", "components", "scale") if f"{name}.npy" in files]
+        names = [name for name in PROJECTION if f"{name}.npy" in files]
         return Model("projection", {name: _array(out / f"{name}.npy") for name in names})
-    if figures["job"] in NETWORKS:
-        from jobs._trained import network_of
+    if figures["job"] in (*NETWORKS, "rbm"):
+        from jobs._trained import network_of, network_of_machine
 
-        return Model("network", network_of(lp.MLP.load(out / "model.safetensors"), figures["config"]["divide_by"]))
+        path, divide_by = out / "model.safetensors", figures["config"]["divide_by"]
+        if figures["job"] in NETWORKS:
+            return Model("network", network_of(lp.MLP.load(path), divide_by))
+        return Model("network", network_of_machine(lp.RBM.load(path), divide_by))
     return None
 
 
 def _array(path: AnyPath) -> np.ndarray:
-    with on_disk(path) as local:
-        return np.asarray(np.load(local, allow_pickle=False))
+    try:
+        with on_disk(path) as local:
+            return np.asarray(np.load(local, allow_pickle=False))
+    except lp.DataError:
+        raise
+    except DAMAGED as error:
+        raise lp.DataError(f"{path}: is not a readable .npy file ({one_line(error)}). Run the job again.") from error
 
 
 def show(logged: Logged) -> None:

@@ -24,10 +24,12 @@ from lazypipe.engines import Engine
 from lazypipe.io.matrix import Matrix
 from lazypipe.io.row_store import suffix_of
 from lazypipe.models.pca.certificates import told
+from lazypipe.models.pca.choice import LEAST_PASSES
 from lazypipe.models.pca.scores import require_scores, with_scores
 from lazypipe.plan import Plan
 from lazypipe.progress import PassDone
 from lazypipe.stores import path_of
+from lazypipe.tracking import PROJECTION
 
 
 class PCAConfig(PreparedJobConfig):
@@ -42,8 +44,9 @@ class PCAConfig(PreparedJobConfig):
     tol: float = Field(1e-6, gt=0, lt=1, description="stop once every relative residual |Cv - λv|/λ is at most this")
     max_passes: int | None = Field(
         None,
-        ge=1,
-        description="give up after so many passes over the data; without it the solver's own limit",
+        ge=LEAST_PASSES,
+        description="give up after so many passes over the data; without it the solver's own limit. deflation takes "
+        "two a component at least",
     )
     step: Literal["adaptive", "fixed"] = Field(
         "adaptive", description="step of the deflation solver: the best one each pass, or 1/λ₁ throughout"
@@ -136,7 +139,7 @@ def work_of(config: PCAConfig) -> Work:
 
     if config.scores:
         suffix_of(path_of(config.scores))
-    return Work("pca", lambda matrix, engine: whole(lp.plan_pca(matrix, pca, engine), matrix), fit)
+    return Work("pca", lambda matrix, engine: whole(lp.plan_pca(matrix, pca, engine, config.state), matrix), fit)
 
 
 def _answer(pca: lp.PCA, plan: Plan, history: list[PassDone]) -> Answer:
@@ -177,7 +180,7 @@ def _answer(pca: lp.PCA, plan: Plan, history: list[PassDone]) -> Answer:
         figures=figures,
         metrics=metrics | {"explained_variance_ratio_sum": float(pca.explained_variance_ratio_.sum())},
         pictures=lambda: {"scree.png": scree(pca)} | drawn,
-        projection=(pca.mean_, pca.components_, pca.scale_),
+        projection={name: arrays[name] for name in PROJECTION if name in arrays},
         note="\n".join(table(figures)),
         warnings=_warnings(pca, worst),
     )

@@ -9,7 +9,6 @@ from typing import Any
 if __name__ == "__main__":  # run as a file: jobs and lazypipe are in the folder above
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import numpy as np
 from pydantic import Field
 
 import lazypipe as lp
@@ -21,6 +20,7 @@ from jobs._tables import aligned
 from jobs._training import ComputingConfig, Count, MachineConfig, fields_of, require_images
 from lazypipe.engines import Engine
 from lazypipe.io.row_range import first_rows
+from lazypipe.plain import plain
 from lazypipe.plan import Plan
 from lazypipe.progress import EpochDone, PassDone
 
@@ -100,6 +100,7 @@ def _others(inputs: Inputs) -> Any:
 
 
 def _answer(config: RBMConfig, inputs: Inputs, model: lp.RBM, epochs: list[EpochDone]) -> Answer:
+    from lazypipe.nets.layers import n_parameters_of
     from lazypipe.nets.rbm import learning_note, machine_of, machine_options
 
     n_rows, n_columns = inputs.train[0].shape
@@ -107,7 +108,7 @@ def _answer(config: RBMConfig, inputs: Inputs, model: lp.RBM, epochs: list[Epoch
         "network": f"{n_columns}-{config.n_hidden}, {config.visible} visible units",
         "learning": learning_note(machine_of(model), machine_options(vars(model))),
         "units": [n_columns, config.n_hidden],
-        "n_parameters": n_columns * config.n_hidden + n_columns + config.n_hidden,
+        "n_parameters": sum(n_parameters_of((n_columns, config.n_hidden))),
         "n_rows": n_rows,
         "n_features": n_columns,
         "n_validation": 0 if inputs.validation is None else inputs.validation[0].shape[0],
@@ -116,7 +117,7 @@ def _answer(config: RBMConfig, inputs: Inputs, model: lp.RBM, epochs: list[Epoch
     }
     figures["samples_per_parameter"] = n_rows / figures["n_parameters"]
     figures["kept"] = dict(model.history_[-1])
-    figures = _trained.plain(figures | {"best_epoch": None})
+    figures = plain(figures | {"best_epoch": None})
     return Answer(
         model=model,
         plan=model.plan_,
@@ -126,26 +127,13 @@ def _answer(config: RBMConfig, inputs: Inputs, model: lp.RBM, epochs: list[Epoch
         pictures=lambda: _pictures(config, inputs, model),
         tables={"history": _trained.history_table(model.history_)},
         files={"model.safetensors": model.save},
-        network={
-            "layers": [_raw(model)],
-            "output": "sigmoid",
-            "divide_by": config.divide_by,
-            "example": first_rows(inputs.train[0], _trained.EXAMPLE_ROWS),
-        },
+        network=_trained.network_of_machine(model, config.divide_by)
+        | {"example": first_rows(inputs.train[0], _trained.EXAMPLE_ROWS)},
         series=_trained.unheard(model.history_, epochs),
         note=f"- {_trained.parameters_line(figures)}\n- {figures['learning']}\n"
         f"- {_trained.stage_line(model.history_)}\n\n{_trained.BY_STEP}",
         warnings=[*inputs.warnings(), *model.notes_],
     )
-
-
-def _raw(model: lp.RBM) -> tuple[np.ndarray, np.ndarray]:
-    """Weights (n_hidden, D) and biases (n_hidden,) that take rows as they are once divided: not standardised."""
-    weights, biases = model.components_, model.intercept_hidden_
-    if model.mean_ is None or model.scale_ is None:
-        return weights, biases
-    weights = weights / model.scale_
-    return weights, biases - weights @ model.mean_
 
 
 def _pictures(config: RBMConfig, inputs: Inputs, model: lp.RBM) -> dict[str, Any]:

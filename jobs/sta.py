@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if __name__ == "__main__":  # run as a file: jobs and lazypipe are in the folder above
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
 
 import lazypipe as lp
@@ -57,7 +58,7 @@ class AverageConfig(Config):
     significance: bool = Field(
         False,
         description="test each lag of each unit's best channel against all circular shifts of its spikes, with a "
-        "confidence band by bootstrap; two or three more passes over the recording",
+        "confidence band by bootstrap; two more passes over the recording, or two for each group of units that fits",
     )
     level: float = Field(
         0.05, gt=0, lt=1, description="with significance: rate of false discoveries among the lags of a unit"
@@ -173,7 +174,7 @@ def work_of(config: StaConfig) -> Work:
     options = windows | {name: getattr(config, name) for name in ("spread", "ddof", "chunk_length", "state")}
     options |= {"dtype": config.result_dtype, "out": config.arrays}
 
-    notes = ["significance is planned once the best channels are known; two or three more passes"]
+    notes = ["significance is planned once the best channels are known; two more passes, or two a group of units"]
     notes *= config.significance
 
     def planned(inputs: Inputs, engine: Engine) -> Plan:
@@ -193,9 +194,9 @@ def work_of(config: StaConfig) -> Work:
             engine=engine,
             **options,
         )
-        return _answer(config, inputs, sta, tested(inputs, engine) if config.significance else None)
+        return _answer(config, inputs, sta, tested(inputs, engine, sta) if config.significance else None)
 
-    def tested(inputs: Inputs, engine: Engine) -> Significance:
+    def tested(inputs: Inputs, engine: Engine, sta: lp.SpikeTriggeredAverage) -> Significance:
         from lazypipe.models.spike_triggered.significance import spike_triggered_significance
 
         names = ("level", "confidence", "n_bootstrap", "seed")
@@ -206,6 +207,7 @@ def work_of(config: StaConfig) -> Work:
                 inputs.spikes,
                 config.window,
                 exclude=inputs.exclude,
+                average=sta,
                 engine=engine,
                 **windows,
                 **{name: getattr(config, name) for name in names},
@@ -259,9 +261,10 @@ def _answer(
 
 
 def _plan_of_both(sta: lp.SpikeTriggeredAverage, significance: Significance) -> Plan:
-    """One plan for the average and the test of its lags, during which the average is held."""
+    """One plan for the average and the test of its lags, during which an average in memory is held."""
     first, second = sta.plan, significance.plan
-    later = tuple(replace(fold, reserved=fold.reserved + first.output_nbytes) for fold in second.folds)
+    held = first.output_nbytes if isinstance(sta.mean, np.ndarray) else 0
+    later = tuple(replace(fold, reserved=fold.reserved + held) for fold in second.folds)
     return replace(
         first,
         folds=first.folds + later,

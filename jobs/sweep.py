@@ -106,7 +106,7 @@ class SweepConfig(RunConfig, ExamplesConfig):
     early_stopping: bool = Field(
         False,
         description="go from small sizes to large, and give up strengths that regularize too little: at two sizes in "
-        "a row three standard errors behind the best; sizes then go one after another. No effect on ridge",
+        "a row three standard errors behind the best; sizes then go one after another. Not for ridge",
     )
     epochs: int = Field(
         UNLESS_GIVEN.epochs,
@@ -230,7 +230,7 @@ def main(argv: list[str] | None = None) -> int:
 def work_of(config: SweepConfig) -> Work:
     import lazypipe.models.sweep.verdict  # noqa: F401  # before the plan is made, which counts the memory of libraries
 
-    names = ("sizes", "strengths", "seeds", "model", "divide_by", "allow_smaller", *OPTIONS)
+    names = ("sizes", "strengths", "seeds", "model", "divide_by", "allow_smaller", "early_stopping", *OPTIONS)
     options: dict[str, Any] = {name: getattr(config, name) for name in names}
 
     def planned(inputs: Inputs, engine: Engine) -> Plan:
@@ -241,7 +241,6 @@ def work_of(config: SweepConfig) -> Work:
         found = lp.regularization_sweep(
             inputs.train,
             inputs.validation,
-            early_stopping=config.early_stopping,
             state=config.state,
             restart=config.restart,
             engine=engine,

@@ -60,6 +60,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; the nearest is {close[0]!r}" if close else ""
 
 
+def require_restart(state: object, restart: bool) -> None:
+    """ConfigError where a state is to be forgotten and there is none."""
+    if restart and state is None:
+        raise ConfigError("restart: there is no state to forget. Give state= (--state), or leave restart out.")
+
+
 def _as_float(value: Any, name: str) -> float | None:
     if not isinstance(value, REAL) or isinstance(value, bool):
         return None

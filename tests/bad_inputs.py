@@ -256,6 +256,15 @@ OPTIONS = {
         "jobs pca --source rows.npy --n-components 0",
         "ConfigError: --n-components: '0': input should be greater than or equal to 1.",
     ),
+    "fewer passes than deflation takes": Bad(
+        f"jobs plan pca --source rows.npy --n-components 4 {Q} --solver deflation --max-passes 8",
+        "ConfigError: max_passes: 8 is too few for deflation of n_components=4 of {folder}/rows.npy. Give 9 or more, "
+        "or leave it out.",
+    ),
+    "fewer passes than any solver takes": Bad(
+        f"{PCA} --max-passes 2",
+        "ConfigError: --max-passes: '2': input should be greater than or equal to 3.",
+    ),
     "a word for a number": Bad(f"{PCA} --tol small", "ConfigError: --tol: 'small': input should be a valid number."),
     "NaN for a number": Bad(f"{PCA} --tol nan", "ConfigError: --tol: 'nan': input should be less than 1."),
     "a word for a truth value": Bad(
@@ -268,7 +277,7 @@ OPTIONS = {
     ),
     "a restart of no state": Bad(
         f"{PCA} --restart",
-        "ConfigError: --restart: there is no state to forget; give state, or leave restart out.",
+        "ConfigError: --restart: there is no state to forget. Give state= (--state), or leave restart out.",
     ),
     "an engine of no kind": Bad(
         f"{PCA} --engine.kind sprak", "ConfigError: --engine.kind: 'sprak' is not one of serial, dask, spark."
@@ -654,6 +663,16 @@ SOURCES = {
         "DataError: row_weights w.npy: is not a readable .npy file (...). Write it again.",
         (raw("w.npy", b"garbage" * 9),),
     ),
+    "weights of an empty file": Bad(
+        f"{PCA} {Q} --row-weights w.npy",
+        "DataError: row_weights w.npy: is not a readable .npy file (No data left in file). Write it again.",
+        (raw("w.npy", b""),),
+    ),
+    "weights of a torn archive": Bad(
+        f"{COV} --row-weights w.npy",
+        "DataError: row_weights w.npy: is not a readable .npy file (File is not a zip file). Write it again.",
+        (raw("w.npy", b"PK\x03\x04"),),
+    ),
     "weights below zero": Bad(
         f"{PCA} {Q} --row-weights w.npy",
         "DataError: row_weights w.npy: entry 0 is negative (-1; first of 60). Give weights of 0 or above.",
@@ -751,12 +770,22 @@ OUTPUTS = {
     ),
     "tiles below a file": Bad(f"{COV} --tiles rows.npy/c.zarr", f"DataError: rows.npy/c.zarr: {FILE_ABOVE}"),
     "tiles with a state": Bad(
-        f"{COV} --tiles c.zarr --state st",
+        f"jobs plan {COV.removeprefix('jobs ')} --tiles c.zarr --state st",
         "ConfigError: state: tiles (out=, --tiles) keep their own state in the store. Leave state out.",
     ),
 }
 
 STATISTICS = {
+    "a state of what every row changes": Bad(
+        f"jobs plan {COV.removeprefix('jobs ')} --nan mean --state st",
+        "ConfigError: nan: 'mean' fills in other values with every new row, so nothing saved stays true. Use "
+        "nan='omit', or leave state out.",
+    ),
+    "a state of what every row changes, of components": Bad(
+        f"jobs plan {PCA.removeprefix('jobs ')} {Q} --solver covariance --nan mean --state st",
+        "ConfigError: nan: 'mean' fills in other values with every new row, so nothing saved stays true. Use "
+        "nan='omit', or leave state out.",
+    ),
     "a divisor of no rows": Bad(
         f"{COV} --ddof 60",
         "PlanError: {folder}/rows.npy: ddof=60 with 60 rows would divide by zero or less. Use a smaller ddof or more "
@@ -846,6 +875,11 @@ STATISTICS = {
         f"{SCORES} --model pca",
         "DataError: pca: is a damaged result of a pca job (...). Run the job again.",
         (f"{PCA} {Q} --out pca", truncated("pca/components.npy", 10)),
+    ),
+    "scores of a model that is empty": Bad(
+        f"{SCORES} --model pca",
+        "DataError: pca: is a damaged result of a pca job (No data left in file). Run the job again.",
+        (f"{PCA} {Q} --out pca", raw("pca/components.npy", b"")),
     ),
     "scores of a model of another width": Bad(
         f"jobs transform --source narrow.npy --scores s.zarr {Q} --model pca",
@@ -1055,6 +1089,10 @@ NETWORKS = {
     "two ways to validate": Bad(
         f"{SWEEP} --validation rows.npy --validation-labels y.npy",
         "ConfigError: --hold-out: goes without validation; give one of the two.",
+    ),
+    "strengths that ridge is to give up": Bad(
+        f"jobs plan {SWEEP.removeprefix('jobs ')} --model ridge --early-stopping",
+        "ConfigError: early_stopping: ridge gives no strength up. Leave it out.",
     ),
     "a model of no kind": Bad(
         f"{SWEEP} --model logstic",

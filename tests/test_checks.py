@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+import lazypipe as lp
 from lazypipe.checks import above_0, from_0, named, whole
 from lazypipe.errors import ConfigError
+from lazypipe.models.codes import code_errors
 
 
 def test_numbers_come_as_plain_python_values():
@@ -35,3 +37,23 @@ def test_what_they_cannot_be_is_told_in_one_line(call, said):
     with pytest.raises(ConfigError) as caught:
         call()
     assert str(caught.value) == said
+
+
+RESTARTS = {
+    "covariance": lambda x: lp.covariance(x, restart=True),
+    "tiles": lambda x: lp.covariance(x, out="no.zarr", restart=True),
+    "PCA": lambda x: lp.PCA(1).fit(x, restart=True),
+    "averages": lambda x: lp.spike_triggered_average(x, [5], (-1, 1), restart=True),
+    "averages in a store": lambda x: lp.spike_triggered_average(x, [5], (-1, 1), out="no.zarr", restart=True),
+    "networks": lambda x: lp.MLP((2,)).fit(x, np.arange(10) % 2, restart=True),
+    "machines": lambda x: lp.RBM(2).fit(x, restart=True),
+    "codes": lambda x: code_errors(x, x, [1], stack=None, restart=True),
+}
+
+
+@pytest.mark.parametrize("kind", RESTARTS)
+def test_a_restart_of_no_state_is_refused_everywhere(kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="^restart: there is no state to forget. Give state="):
+        RESTARTS[kind](np.random.default_rng(0).random((10, 3)))
+    assert not list(tmp_path.iterdir())

@@ -8,10 +8,8 @@ from __future__ import annotations
 import csv
 import re
 import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from tokenize import TokenError
 from typing import IO, Any
 
 import numpy as np
@@ -19,6 +17,7 @@ from numpy.lib import format as npy_format
 
 from lazypipe.blocks import Span
 from lazypipe.errors import DataError
+from lazypipe.io.damaged import DAMAGED
 from lazypipe.io.formats import Format, format_of, suffixes_of, unknown
 from lazypipe.io.idx import is_idx, open_idx
 from lazypipe.io.label_values import checked, from_memory, of_arrow, of_numbers, require_shape
@@ -36,10 +35,6 @@ FORMATS = (
     IDX,
 )
 NAMED = ("npz", "arrow", "parquet")  # those that may hold several
-DAMAGED = (
-    zipfile.BadZipFile, zlib.error, csv.Error, ValueError, OSError, EOFError, SyntaxError, TypeError, TokenError,
-    RuntimeError,
-)  # fmt: skip
 WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?inf(inity)?", re.ASCII | re.IGNORECASE)
 MISSING = ("", "nan", "na", "n/a", "null", "none")  # in text
@@ -83,7 +78,7 @@ def _from_file(path: AnyPath, column: str | None, n_rows: int | None) -> np.ndar
         return READERS[found.module](path, column, n_rows)
     except DataError:
         raise
-    except DAMAGED as error:
+    except (*DAMAGED, csv.Error) as error:
         raise DataError(
             f"{path}: is no readable {found.suffixes[0]} file ({one_line(error)}). Write or copy it again."
         ) from error

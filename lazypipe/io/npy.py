@@ -8,6 +8,7 @@ import numpy as np
 from numpy.lib import format as npy_format
 
 from lazypipe.errors import DataError
+from lazypipe.io.damaged import DAMAGED
 from lazypipe.io.raw_rows import RawRowsMatrix, Segment
 from lazypipe.io.sources import checked_dtype, checked_shape, one_line
 from lazypipe.stores import AnyPath, path_of
@@ -56,7 +57,7 @@ def header(path: AnyPath) -> tuple[tuple[int, ...], bool, np.dtype, int, int]:
     try:
         with path.open("rb") as file:
             return (*read_header(file), file.tell(), file.seek(0, 2))
-    except (ValueError, OSError, EOFError, SyntaxError) as error:
+    except DAMAGED as error:
         raise DataError(f"{path}: is not a readable .npy file ({one_line(error)}). Write it again.") from error
 
 

@@ -8,7 +8,6 @@ makes such a file cheap to read.
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from lazypipe.io.csr import (
     checked_sparse_shape,
     index_dtype,
 )
+from lazypipe.io.damaged import DAMAGED
 from lazypipe.io.kept import Kept
 from lazypipe.io.matrix import Piece
 from lazypipe.io.npy import read_header
@@ -39,7 +39,6 @@ from lazypipe.stores import AnyPath, path_of
 
 MEMBERS = ("indptr", "indices", "data")
 LOCAL_HEADER_NBYTES = 30  # of a zip member, before its name and its extra field
-DAMAGED = (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, KeyError, NotImplementedError)
 
 
 class Arrays(dict[str, np.ndarray]):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lazypipe.checkpoint import local_folder
-from lazypipe.checks import whole
+from lazypipe.checks import require_restart, whole
 from lazypipe.engines import Engine, engine_or_own
 from lazypipe.errors import ClosePairWarning, ConfigError
 from lazypipe.io import open_matrix
@@ -40,6 +40,7 @@ def code_errors(
     by the ``divide_by`` of the stack. Raises ConfigError for an n that X has no components for, and what ``PCA.fit``
     and ``Autoencoder.fit`` raise; the passes and the memory are theirs.
     """
+    require_restart(state, restart)
     matrix, judged = open_matrix(X), open_matrix(others)
     wanted = checked_codes(n_components, matrix.shape)
     with engine_or_own(engine) as running:
@@ -51,7 +52,7 @@ def code_errors(
         for n in wanted:
             model = Autoencoder((*stack.units[1:], n), divide_by=stack.divide_by, **options)
             place = None if state is None else Path(f"{local_folder(state)}-codes-{n}")
-            model.fit(matrix, stack=stack, engine=running, state=place, restart=restart and place is not None)
+            model.fit(matrix, stack=stack, engine=running, state=place, restart=restart)
             error = model.reconstruction_error(judged)
             rows.append({"n_components": n, "autoencoder": error, "PCA": float(of_components[n - 1])})
     return rows

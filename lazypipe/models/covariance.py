@@ -12,6 +12,7 @@ import numpy as np
 
 from lazypipe.blocks import Span, compute_dtype
 from lazypipe.checkpoint import StateFolder
+from lazypipe.checks import require_restart
 from lazypipe.engines import Engine, engine_or_own
 from lazypipe.engines.checkpointed import Beside, Checkpointed
 from lazypipe.errors import ConfigError, DataError, PlanError
@@ -105,12 +106,12 @@ def covariance(
     ConfigError, PlanError, MemoryPlanError : before any data is read.
     DataError : NaN or infinity, weights that do not fit, a state of something else, data that changed.
     """
+    require_restart(state, restart)
     matrix = open_matrix(source)
     ddof = checked_ddof(matrix, ddof)
     asked = _preparation(matrix, center, scale, nan, row_weights)
+    require_state(state, out, asked)
     if out is not None:
-        if state is not None:
-            raise ConfigError("state: tiles (out=, --tiles) keep their own state in the store. Leave state out.")
         with engine_or_own(engine) as running:
             return _tiled(matrix, ddof, asked, running, _store(out), overwrite)
     with engine_or_own(engine) as running:
@@ -121,8 +122,6 @@ def _in_memory(
     matrix: Matrix, ddof: int, asked: Preparation, engine: Engine, state: str | Path | None, restart: bool
 ) -> CovarianceResult:
     plan = or_say_what_fits(lambda host: _plan(matrix, asked, host), engine.host, REMEDY)
-    if state is not None:
-        require_lasting(asked)
     fold, *before = plan.folds
     with nullcontext() if state is None else StateFolder(state, restart) as folder:
         filling = find_moments(matrix, asked, engine, before[0]).mean if before else None
@@ -190,9 +189,11 @@ def folded(
     return result, n_new
 
 
-def require_lasting(asked: Preparation) -> None:
-    """Raise ConfigError where a state of the fold would not stay true of more rows."""
-    if asked.nan == "mean":
+def require_state(state: str | Path | None, out: str | Path | None, asked: Preparation) -> None:
+    """Raise ConfigError for a state beside tiles, or one that would not stay true of more rows."""
+    if state is not None and out is not None:
+        raise ConfigError("state: tiles (out=, --tiles) keep their own state in the store. Leave state out.")
+    if state is not None and asked.nan == "mean":
         raise ConfigError(
             "nan: 'mean' fills in other values with every new row, so nothing saved stays true. "
             "Use nan='omit', or leave state out."
@@ -233,11 +234,13 @@ def plan_covariance(
     scale: bool = False,
     nan: str = "raise",
     row_weights: Any = None,
+    state: str | Path | None = None,
 ) -> Plan:
     """What ``covariance`` would take on ``engine``, from metadata alone."""
     matrix = open_matrix(source)
     checked_ddof(matrix, ddof)
     asked = _preparation(matrix, center, scale, nan, row_weights)
+    require_state(state, out, asked)
     if out is not None:
         path = _store(out)
         return or_say_what_fits(lambda host: plan_tiles(matrix, asked, host, path), engine.host, TILES_REMEDY)

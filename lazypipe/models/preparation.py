@@ -17,6 +17,7 @@ import numpy as np
 from lazypipe.blocks import compute_dtype
 from lazypipe.engines import Engine
 from lazypipe.errors import ConfigError, DataError
+from lazypipe.io.damaged import DAMAGED
 from lazypipe.io.matrix import Matrix
 from lazypipe.io.prepared import Prepared
 from lazypipe.io.sources import one_line, require_there
@@ -100,7 +101,7 @@ def _checked_weights(row_weights: Any, matrix: Matrix) -> np.ndarray:
         try:
             with place.open("rb") as file:
                 row_weights = np.load(file, allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except DAMAGED as error:
             raise DataError(f"{what}: is not a readable .npy file ({one_line(error)}). Write it again.") from error
     try:
         weights = np.asarray(row_weights, dtype=np.float64)

@@ -20,7 +20,8 @@ from torch import Tensor
 from lazypipe.atomic import replacing
 from lazypipe.building import held
 from lazypipe.checkpoint import REMEDY, local_folder, require_own
-from lazypipe.errors import ConfigError, DataError
+from lazypipe.checks import require_restart
+from lazypipe.errors import DataError
 from lazypipe.stores import AnyPath, on_disk
 
 FORMAT = 1
@@ -38,8 +39,7 @@ class Checkpoint(NamedTuple):
 
 def checked_state(state: str | Path | None, restart: bool) -> str | None:
     """The whole path of a folder of checkpoints; ConfigError where there is none to restart from."""
-    if state is None and restart:
-        raise ConfigError("restart: there is no state to forget. Give state= (--state), or leave restart out.")
+    require_restart(state, restart)
     return None if state is None else str(local_folder(state))
 
 

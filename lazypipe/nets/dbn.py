@@ -16,9 +16,10 @@ from lazypipe.nets.applying import matched
 from lazypipe.nets.belief import FitBelief
 from lazypipe.nets.checkpoints import forget
 from lazypipe.nets.fitting import Fit, fit_memory
-from lazypipe.nets.layers import FitStack, FitStackResult, fit_stack_memory
+from lazypipe.nets.layers import FitStack, FitStackResult, Machine, fit_stack_memory
 from lazypipe.nets.mlp import MLP, network_note, rule_of_thumb
 from lazypipe.nets.network import units_of
+from lazypipe.nets.options import Options
 from lazypipe.nets.placing import budget_of, carried_out, plan_training
 from lazypipe.nets.rbm import RBM, learning_note, machine_of, machine_options, plan_stack, stack_work
 from lazypipe.nets.stack import Stack, load_stack
@@ -93,11 +94,10 @@ class Pretrained:
         return self
 
     def _stack_work(self, X: Any, validation: Any, stack: Any, state: str | Path | None, restart: bool) -> FitStack:
-        machines, hidden = self._machines(), units_of(self.hidden)
+        hidden = units_of(self.hidden)
         if not hidden:
             raise ConfigError("hidden: a stack has one layer at least. Give the units of each.")
-        with options_of_part("pretraining"):
-            machine, options = machine_of(machines), machine_options(vars(machines))
+        machine, options = self._machine()
         work = stack_work(hidden, machine, options, X, validation, state, restart, stages=self._stages(hidden))
         return work if stack is None else replace(work, given=kept_layers(opened(stack), work))
 
@@ -108,6 +108,12 @@ class Pretrained:
     def _machines(self) -> RBM:
         given = dict(self.pretraining or {})
         return _made("pretraining", {"n_hidden"}, {**self._shared(), **given}, given)
+
+    def _machine(self) -> tuple[Machine, Options]:
+        """How each machine is trained, checked."""
+        machines = self._machines()
+        with options_of_part("pretraining"):
+            return machine_of(machines), machine_options(vars(machines))
 
     def _network(self, **fixed: Any) -> MLP:
         given = self.FINE_TUNING | dict(self.fine_tuning or {})
@@ -149,6 +155,7 @@ class Pretrained:
         if not pretrain:
             if stack is not None:
                 raise ConfigError("pretrain: False goes without a stack. Leave one of the two out.")
+            self._machine()  # an autoencoder's loss follows from its units
             return None, None
         given = self.stack_ if stack is None and getattr(self, "_goes_on", False) else stack
         work = self._stack_work(X, validation, given, state, restart)

@@ -156,6 +156,7 @@ class MLP:
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """The probabilities (n, K) of the classes, float32."""
+        require_fitted(self, "coefs_")
         if self.loss != "cross_entropy":
             raise ConfigError(f"predict_proba: there are no classes where the loss is {self.loss}. Call predict.")
         said = self._outputs(X)

@@ -291,7 +291,6 @@ def stack_work(
     state: str | Path | None,
     restart: bool,
     stages: tuple[str, ...] = (),
-    given: Stack | None = None,
 ) -> FitStack:
     """What is to be trained, checked; ``memory`` is not known yet."""
     place = checked_state(state, restart)
@@ -305,7 +304,6 @@ def stack_work(
         memory=0,
         state=place,
         stages=stages,
-        given=given,
     )
 
 

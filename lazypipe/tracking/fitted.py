@@ -19,6 +19,7 @@ from lazypipe.errors import ConfigError
 
 STORE = "MLFLOW_TRACKING_URI"  # which jobs that follow read, too
 CODE = Path(__file__).parent
+PROJECTION = ("mean", "components", "scale", "fill")  # arguments of log_projection
 NEEDS = ("mlflow", "numpy", "pandas")
 ACTIVATIONS = ("relu", "tanh", "sigmoid", "linear")
 OUTPUTS = ("softmax", "sigmoid", "linear")
@@ -29,16 +30,22 @@ _store = threading.Lock()
 
 
 def log_projection(
-    uri: str, run_id: str, mean: np.ndarray, components: np.ndarray, scale: np.ndarray | None = None
-) -> None:  # fmt: skip
+    uri: str,
+    run_id: str,
+    mean: np.ndarray,
+    components: np.ndarray,
+    scale: np.ndarray | None = None,
+    fill: np.ndarray | None = None,
+) -> None:
     """Mean (D,), components (k, D) and scale (D,) as a pyfunc model of a run: rows (n, D) in, scores (n, k) out.
+
+    ``fill`` (D,) takes the place of NaN in the rows.
 
     ``mlflow.pyfunc.load_model("runs:/<run id>/model")`` brings it back; it needs numpy alone, not
     lazypipe. It has no signature: a million columns would make one of 100 MB.
     """
     arrays = {"mean": mean, "components": components}
-    if scale is not None:
-        arrays["scale"] = scale
+    arrays |= {name: array for name, array in (("scale", scale), ("fill", fill)) if array is not None}
     with tempfile.TemporaryDirectory(prefix="lazypipe-model-") as folder:
         _save(folder, arrays)
         _log(uri, run_id, "model", "projection.py", {name: f"{folder}/{name}.npy" for name in arrays})

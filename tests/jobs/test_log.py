@@ -10,7 +10,7 @@ import pytest
 from web_servers import answering
 
 import lazypipe as lp
-from jobs import _late, covariance, log, mlp, pca
+from jobs import _late, covariance, log, mlp, pca, rbm
 from lazypipe import tracking
 from lazypipe.stores import path_of
 from lazypipe.tracking import Child, Model, Record
@@ -90,6 +90,33 @@ def test_a_network_that_was_not_tracked_brings_its_epochs_and_its_layers(place):
     assert len(client.get_metric_history(run.info.run_id, "validation_accuracy")) == 3
     classes = mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/model").predict(np.load("rows.npy"))
     assert set(classes) <= {0, 1}
+
+
+def test_a_machine_that_was_not_tracked_brings_its_units(place):
+    machine = ("--source", "rows.npy", "--visible", "gaussian", "--divide-by", "2", "--n-hidden", "3", "--epochs", "1")
+    machine += ("--batch-size", "20", "--sample-steps", "0", "--threads", "1")
+    assert rbm.main([*machine, *UNTRACKED]) == 0
+    assert log.main(["--result", "out"]) == 0
+    _, (run,) = found(place, "rbm")
+    units = mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/model").predict(np.load("rows.npy"))
+    np.testing.assert_allclose(units, lp.RBM.load("out/model.safetensors").transform("rows.npy"), atol=1e-5)
+
+
+def test_a_model_fills_gaps_as_the_fit_did(place):
+    """At once, and sent later."""
+    rows = np.load("rows.npy")
+    rows[::7, 2] = np.nan
+    np.save("gaps.npy", rows)
+    fit = ("--source", "gaps.npy", "--n-components", "2", "--nan", "mean", "--scale", "unit", "--engine.kind", "serial")
+    assert pca.main([*fit, "--out", "first"]) == 0
+    assert pca.main([*fit, "--tracking.enabled", "false", "--out", "second"]) == 0
+    assert log.main(["--result", "second"]) == 0
+    wanted = lp.PCA.load("first").transform(rows)
+    runs = found(place, "pca")[1]
+    assert len(runs) == 2 and np.isfinite(wanted).all()
+    for run in runs:
+        scores = mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/model").predict(rows)
+        np.testing.assert_allclose(scores, wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_a_result_in_a_store_of_objects_brings_its_model(place):
@@ -182,6 +209,22 @@ def test_a_damaged_record_is_told(place, capsys):
     (place / "out" / "not_logged.json").write_text('{"model": null}')
     assert log.main(["--result", "out"]) == 2
     assert "out/not_logged.json: is damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x93NUMPY\x01\x00v\x00{'descr':"])
+def test_a_damaged_array_is_told(place, capsys, refused, content):
+    assert pca.main(["--source", "rows.npy", "--n-components", "2", *UNTRACKED]) == 0
+    capsys.readouterr()
+    (place / "out" / "components.npy").write_bytes(content)
+    line = refused(log.main, {"--result": "out"})
+    assert re.fullmatch(r"DataError: out/components.npy: is not a readable .npy file \(.+\). Run the job .*\n", line)
+
+
+def test_damaged_arrays_of_what_waits_are_told(place, run):
+    _late.keep(place, run, some_record(place))
+    (place / "not_logged.npz").write_bytes(b"PK\x03\x04")
+    with pytest.raises(lp.DataError, match="not_logged.json: is damaged .*Delete it"):
+        _late.kept(place)
 
 
 def test_to_log_without_tracking_is_refused(capsys):

@@ -163,6 +163,21 @@ def test_significance_is_saved_and_told(folder, capsys):
     assert found["passes"] > 1
 
 
+def test_significance_of_an_average_larger_than_memory(folder, capsys):
+    """That in the store is taken: another one in memory would not fit."""
+    rng = np.random.default_rng(1)
+    np.save("wide.npy", rng.integers(-300, 300, (3000, 300)).astype(np.int16))
+    np.savez("spikes.npz", samples=np.sort(rng.integers(0, 3000, 200)), units=np.arange(200) % 50)
+    given = ["--source", "wide.npy", "--spikes", "spikes.npz", "--window", "-300", "0", "--n-bootstrap", "20", *QUIET]
+    given += ["--engine.memory", "32MiB", "--significance", "--out", "out"]
+    assert main(given) == 2
+    assert "or write it to disk (out='sta.zarr'; --arrays sta.zarr)" in capsys.readouterr().err
+    assert main([*given, "--arrays", "big.zarr"]) == 0
+    found = json.loads((folder / "out" / "result.json").read_text())
+    assert found["plan"]["arrays_bytes"] <= found["plan"]["budget_bytes"]
+    assert group("out")["z"].shape == (50, 300, 1)
+
+
 def test_dropped_spikes_are_told_once_and_kept(folder, capsys):
     np.savez("spikes.npz", samples=[50, 60, 5000])
     given = ["--source", "rec.npy", "--spikes", "spikes.npz", "--window", "-3", "1", *QUIET, "--out", "out"]

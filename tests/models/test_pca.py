@@ -120,6 +120,26 @@ def test_a_fit_that_stops_early_warns_and_says_by_how_much(serial_engine):
     assert pca.residuals_.max() > 1e-6
 
 
+@pytest.mark.parametrize("solver", ["gradient", "deflation"])
+@pytest.mark.parametrize("shape", [(100, 300), (300, 100)], ids=["wide", "tall"])
+@pytest.mark.parametrize("scale", [False, True])
+def test_no_fit_takes_more_passes_than_allowed(solver, shape, scale, serial_engine):
+    x = np.random.default_rng(0).normal(size=shape)
+
+    def fit(max_passes):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", lp.ConvergenceWarning)
+            warnings.simplefilter("ignore", lp.ClosePairWarning)
+            return lp.PCA(10, solver=solver, max_passes=max_passes, scale=scale).fit(x, engine=serial_engine)
+
+    wide_and_scaled = scale and shape[0] < shape[1]  # means by a pass of their own, and another for the components
+    least = 3 if solver == "gradient" else 21 + wide_and_scaled
+    for max_passes in (least, least + 7):
+        assert fit(max_passes).n_passes_ <= max_passes
+    with pytest.raises(lp.ConfigError, match=f"max_passes: {least - 1} is too few .* Give {least} or more"):
+        fit(least - 1)
+
+
 def test_every_pass_is_told(tmp_path):
     events = []
     np.save(tmp_path / "x.npy", low_rank(50, 400))

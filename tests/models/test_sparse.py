@@ -119,6 +119,17 @@ def test_what_needs_column_stripes_says_so(sources, serial_engine, tmp_path):
         lp.covariance(f"{path}.npz", engine=serial_engine, out=tmp_path / "c.zarr")
 
 
+@pytest.mark.filterwarnings("ignore::lazypipe.ConvergenceWarning", "ignore::lazypipe.ClosePairWarning")
+def test_passes_by_row_blocks_are_all_counted(tmp_path):
+    """Means, a product and the components: of the last two each reads the rows twice."""
+    x = sp.random_array((30, 60_000), density=0.01, format="csr", rng=np.random.default_rng(0))
+    sp.save_npz(tmp_path / "x.npz", x, compressed=False)
+    with lp.open_engine("serial", memory="64MiB") as engine:
+        with pytest.raises(lp.ConfigError, match="max_passes: 4 is too few for gradient .* Give 5 or more"):
+            lp.PCA(2, solver="gradient", max_passes=4).fit(tmp_path / "x.npz", engine=engine)
+        assert lp.PCA(2, solver="gradient", max_passes=5).fit(tmp_path / "x.npz", engine=engine).n_passes_ == 5
+
+
 @pytest.mark.filterwarnings("ignore::lazypipe.ConvergenceWarning")
 def test_nothing_is_densified(tmp_path):
     """300 rows x 200,000 columns would be 240 MB dense; the fit stays under its 40 MiB."""

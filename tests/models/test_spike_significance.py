@@ -177,6 +177,37 @@ def test_each_unit_is_tested_on_its_best_channel():
     assert found.n_used.tolist()[3] == 0
 
 
+def test_an_average_that_is_there_saves_a_pass(tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((5_000, 4))
+    spikes = {i: linear_neuron(x[:, i], biphasic(), seed=i) for i in (2, 0, 3)}
+    asked = x, spikes, (-19, 1)
+    want = spike_triggered_significance(*asked, n_bootstrap=50)
+    for out in (None, tmp_path / "sta.zarr"):
+        average = lp.spike_triggered_average(*asked, out=out)
+        found = spike_triggered_significance(*asked, n_bootstrap=50, average=average)
+        assert found.plan.passes == want.plan.passes - 1
+        for name in (*ARRAYS, "channels"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(want, name))
+
+
+@pytest.mark.parametrize(
+    ("changed", "what"),
+    [
+        ({"spikes": {1: [50, 60]}}, "units"),
+        ({"window": (-4, 0)}, "lags"),
+        ({"recording": np.zeros((100, 2))}, "channels"),
+        ({"exclude": [(40, 60)]}, "windows"),
+        ({"edges": "nan"}, "windows"),
+    ],
+)
+def test_an_average_of_something_else_is_refused(changed, what):
+    asked = {"recording": np.zeros((100, 3)), "spikes": {0: [50, 60]}, "window": (-3, 1)}
+    average = lp.spike_triggered_average(**asked | changed)
+    with pytest.raises(lp.ConfigError, match=f"average: is of other {what} than asked here"):
+        spike_triggered_significance(**asked, average=average)
+
+
 def test_values_that_are_missing_count_for_nothing():
     rng = np.random.default_rng(0)
     x = coloured(3_000)

@@ -166,6 +166,7 @@ def test_gaussian_rows_are_given_back_in_their_units(serial_engine):
         ({"pretraining": {"n_hidden": 3}}, "pretraining: 'n_hidden' is not one of"),
         ({"hidden": ()}, "one layer at least"),
         ({"hidden": 2.5}, "hidden: 2.5 is not"),
+        ({"pretraining": {"visible": "gausian"}}, r"^pretraining\.visible: 'gausian' is not one of .* nearest is 'gau"),
         ({"fine_tuning": {"batch_size": 301}}, r"^fine_tuning\.batch_size: 301 is more than the 300 rows"),
         ({"pretraining": {"batch_size": 301}}, r"^pretraining\.batch_size: 301 is more than the 300 rows"),
         ({"fine_tuning": {"epochs": 0}}, r"^fine_tuning\.epochs: 0"),
@@ -222,6 +223,7 @@ def test_an_autoencoder_is_saved_and_refuses_what_is_no_probability(tmp_path, se
     for wrong, said in (
         ({"fine_tuning": {"initial": "he"}}, "'initial' is not one of"),
         ({"hidden": ()}, "hidden: an autoencoder has one layer at least"),
+        ({"pretraining": {"visible": "gausian"}}, r"^pretraining\.visible: 'gausian' is not one of .* nearest is 'gau"),
         ({"fine_tuning": {"batch_size": 301}}, r"^fine_tuning\.batch_size: 301 is more"),
     ):
         with pytest.raises(lp.ConfigError, match=said):

@@ -172,8 +172,9 @@ def test_rows_of_another_width_are_refused(serial_engine):
 
 
 def test_a_model_that_is_not_fitted_says_so():
-    with pytest.raises(lp.NotFittedError, match="Call fit first"):
-        small().predict(digits()[0])
+    for ask in (small().predict, small().predict_proba):
+        with pytest.raises(lp.NotFittedError, match="Call fit first"):
+            ask(digits()[0])
 
 
 def test_the_plan_tells_the_rule_of_thumb(serial_engine):

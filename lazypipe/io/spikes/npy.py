@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from tokenize import TokenError
 
 import numpy as np
 from numpy.lib import format as npy_format
 
 from lazypipe.errors import DataError
+from lazypipe.io.damaged import DAMAGED
 from lazypipe.io.npy import header
 from lazypipe.io.sources import one_line
 from lazypipe.io.spikes.counts import Counts, from_counts
@@ -16,8 +16,6 @@ from lazypipe.io.spikes.options import Options
 from lazypipe.io.spikes.spikes import Spikes
 from lazypipe.io.spikes.trains import from_events
 from lazypipe.stores import AnyPath, Place
-
-DAMAGED_HEADER = (ValueError, OSError, EOFError, SyntaxError, TypeError, TokenError)  # numpy parses it as Python
 
 
 def read(path: AnyPath, options: Options) -> Spikes:
@@ -60,7 +58,7 @@ def load_npy(path: AnyPath) -> np.ndarray:
     try:
         with path.open("rb") as file:
             return np.asarray(npy_format.read_array(file, allow_pickle=False))
-    except DAMAGED_HEADER as error:
+    except DAMAGED as error:
         raise _unreadable(path, error) from error
 
 
@@ -75,7 +73,7 @@ def map_npy(path: Path) -> np.memmap:
     """The array in a .npy, mapped; DataError for a damaged file, and for objects: nobody's file is unpickled."""
     try:
         return npy_format.open_memmap(path, mode="r")
-    except DAMAGED_HEADER as error:
+    except DAMAGED as error:
         raise _unreadable(path, error) from error
 
 

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import zipfile
-import zlib
 
 import numpy as np
 
 from lazypipe.errors import ConfigError, DataError
+from lazypipe.io.damaged import DAMAGED
 from lazypipe.io.sources import one_line
-from lazypipe.io.spikes.npy import DAMAGED_HEADER
 from lazypipe.io.spikes.options import Options
 from lazypipe.io.spikes.spikes import Spikes
 from lazypipe.io.spikes.trains import from_events
 from lazypipe.io.spikes.unit_ids import checked_ids, encode
 from lazypipe.stores import AnyPath, Place
-
-DAMAGED = (zipfile.BadZipFile, zlib.error, KeyError, NotImplementedError, *DAMAGED_HEADER)
 
 
 def read(path: AnyPath, options: Options) -> Spikes:

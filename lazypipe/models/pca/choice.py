@@ -26,6 +26,8 @@ from lazypipe.stats.skinny import has_avx512
 from lazypipe.stores import is_remote
 
 Solver = Literal["auto", "gradient", "deflation", "gram", "covariance"]
+LEAST_PASSES = 3  # that can be asked for: of means, one product, and the components written out
+LEAST_PRODUCTS = {"gradient": 1, "deflation": 2}  # for all components, for each of them
 EXTRA_COLUMNS = 6
 MIN_WIDTH = 16
 GRADIENT_PASSES = 12  # to 1e-6 on a slow spectrum, as measured in benchmarks/pca.py
@@ -58,6 +60,15 @@ class Choice:
     def seconds(self) -> float:
         """On the nominal machine, by one worker; of sparse rows as if they were dense."""
         return predict(self.plan, NOMINAL, 1, as_dense=True).seconds.total
+
+    def least_passes(self, k: int, with_state: bool) -> int:
+        """Passes that ``k`` components take at least; with a state one more may start from the old ones."""
+        if self.solver not in LEAST_PRODUCTS:
+            return 1
+        n_products = LEAST_PRODUCTS[self.solver] * (k if self.solver == "deflation" else 1)
+        reads = 2 if self.side == "row blocks" else 1
+        starting = (self.moments is not None) + (with_state and self.side != "columns")
+        return starting + n_products * reads + EMITTING_PASSES[self.side]
 
 
 @dataclass(frozen=True)

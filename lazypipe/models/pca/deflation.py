@@ -23,14 +23,14 @@ def deflation(
 
     ``step`` is the length of a step along the gradient in units of 1/λ₁ (λ₁ as the first component
     has it); None takes the step that is best on each line, by Rayleigh-Ritz over the vector and its
-    gradient. ``max_passes`` are shared: each component may use its part of what is left.
+    gradient. ``max_passes``, two a component or more, are shared: each may use its part of what is left.
     """
     n, k = start.shape
     found, images = np.zeros((n, 0)), np.zeros((n, 0))
     values: list[float] = []
     left = max_passes
     for j in range(k):
-        share = max(2, left // (k - j))
+        share = left // (k - j)
         used = 1
         vector = orthonormal_to(found, start[:, j : j + 1])
         image = apply(vector)

@@ -11,15 +11,17 @@ from typing import Any, get_args
 import numpy as np
 
 from lazypipe.checkpoint import StateFolder
+from lazypipe.checks import require_restart
 from lazypipe.engines import Engine, engine_or_own
 from lazypipe.errors import ClosePairWarning, ConfigError, ConvergenceWarning, DataError, require_fitted
 from lazypipe.io import open_matrix
+from lazypipe.io.damaged import DAMAGED
 from lazypipe.io.matrix import Matrix
 from lazypipe.io.sources import one_line
-from lazypipe.models.covariance import require_lasting
+from lazypipe.models.covariance import require_state
 from lazypipe.models.parameters import Parameterised
 from lazypipe.models.pca.certificates import certificate, told
-from lazypipe.models.pca.choice import Choice, Solver, choose
+from lazypipe.models.pca.choice import LEAST_PASSES, Choice, Solver, choose
 from lazypipe.models.pca.fitting import Fitted, Iteration, fit
 from lazypipe.models.pca.journal import Journal
 from lazypipe.models.pca.scores import Projector
@@ -49,7 +51,7 @@ class PCA(Parameterised):
     tol : stop once ‖C v - λ v‖ ≤ tol λ for every component (gradient, deflation). float32 data carry
         about 1e-6.
     max_passes : stop after so many passes over the data, all counted; None: 100 for gradient, 20,000
-        for deflation.
+        for deflation, which takes two a component at least.
     step : of deflation: "adaptive" takes the best step on each line; a number fixes it, in units of
         1/λ₁ (1.0 is the textbook's).
     seed : of the random start. The same seed, data and memory budget give the same bits on any engine.
@@ -141,6 +143,7 @@ class PCA(Parameterised):
         ConvergenceWarning : ``max_passes`` came before ``tol``.
         ClosePairWarning : two eigenvalues are too close for their components to mean anything alone.
         """
+        require_restart(state, restart)
         matrix = open_matrix(source)
         self._check()
         asked = self._asked(matrix, row_weights)
@@ -150,9 +153,7 @@ class PCA(Parameterised):
         return self
 
     def _fit(self, matrix: Matrix, asked: Preparation, engine: Engine, state: str | Path | None, restart: bool) -> None:
-        choice = self._choose(matrix, asked, engine)
-        if state is not None and choice.solver == "covariance":
-            require_lasting(asked)
+        choice = self._choose(matrix, asked, engine, state)
         self.history_: list[dict[str, Any]] = []
 
         def on_pass(event: PassDone) -> None:
@@ -228,7 +229,7 @@ class PCA(Parameterised):
             pca.fill_ = _array_in(fill) if fill.exists() else None
         except DataError:
             raise
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except DAMAGED as error:
             what = f"no {error}" if isinstance(error, KeyError) else one_line(error)
             raise DataError(f"{place}: is a damaged result of a pca job ({what}). Run the job again.") from error
         for name, array in arrays.items():
@@ -259,9 +260,10 @@ class PCA(Parameterised):
             raise ConfigError(f"seed: {self.seed!r} is no seed. Give an integer of 0 or above.")
         if not self.tol > 0:
             raise ConfigError(f"tol: {self.tol!r} cannot be reached. Give a relative residual above 0, as 1e-6.")
-        if self.max_passes is not None and self.max_passes < 3:
+        if self.max_passes is not None and self.max_passes < LEAST_PASSES:
             raise ConfigError(
-                f"max_passes: {self.max_passes} is too few for this solver. Give 3 or more, or leave it out."
+                f"max_passes: {self.max_passes} is too few for any solver. Give {LEAST_PASSES} or more, or leave it "
+                f"out."
             )
         if self.step != "adaptive" and not (isinstance(self.step, int | float) and self.step > 0):
             raise ConfigError(f"step: {self.step!r} is neither 'adaptive' nor a positive number.")
@@ -270,10 +272,19 @@ class PCA(Parameterised):
         weights = self.row_weights if row_weights is None else row_weights
         return preparation(matrix, self.center, self.scale, self.nan, weights)
 
-    def _choose(self, matrix: Matrix, asked: Preparation, engine: Engine) -> Choice:
-        return or_say_what_fits(
+    def _choose(self, matrix: Matrix, asked: Preparation, engine: Engine, state: str | Path | None) -> Choice:
+        choice = or_say_what_fits(
             lambda host: choose(matrix, int(self.n_components), self.solver, asked, host), engine.host, REMEDY
         )
+        if choice.solver == "covariance":  # the others keep vectors, which they judge anew
+            require_state(state, None, asked)
+        least = choice.least_passes(int(self.n_components), state is not None)
+        if self.max_passes is not None and self.max_passes < least:
+            raise ConfigError(
+                f"max_passes: {self.max_passes} is too few for {choice.solver} of n_components={self.n_components} of "
+                f"{matrix.uri}. Give {least:,} or more, or leave it out."
+            )
+        return choice
 
     def _identity(self, matrix: Matrix, asked: Preparation, choice: Choice) -> dict[str, Any]:
         """What a state must have been made with to be gone on with."""
@@ -338,11 +349,11 @@ class PCA(Parameterised):
             )
 
 
-def plan_pca(source: Any, pca: PCA, engine: Engine) -> Plan:
-    """What ``pca.fit(source, engine=engine)`` would take, from metadata alone."""
+def plan_pca(source: Any, pca: PCA, engine: Engine, state: str | Path | None = None) -> Plan:
+    """What ``pca.fit(source, engine=engine, state=state)`` would take, from metadata alone."""
     pca._check()
     matrix = open_matrix(source)
-    return pca._choose(matrix, pca._asked(matrix), engine).plan
+    return pca._choose(matrix, pca._asked(matrix), engine, state).plan
 
 
 def plan_transform(source: Any, pca: PCA, engine: Engine) -> Plan:

@@ -10,6 +10,7 @@ import numpy as np
 
 from lazypipe.building import place_of
 from lazypipe.checkpoint import local_folder
+from lazypipe.checks import require_restart
 from lazypipe.engines import Engine, engine_or_own
 from lazypipe.errors import ConfigError
 from lazypipe.models.spike_triggered.job import Job
@@ -85,6 +86,7 @@ def spike_triggered_average(
     ConfigError, MemoryPlanError : before any data is read.
     DataError : spikes and recording that do not fit together, NaN, a state of something else, data that changed.
     """
+    require_restart(state, restart)
     question = ask(recording, spikes, window, window_unit, edges, weights, nan, exclude)
     with engine_or_own(engine) as running:
         statistic = _statistic(question, spread, ddof, dtype)

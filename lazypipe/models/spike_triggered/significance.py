@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from lazypipe.engines import Engine, engine_or_own
-from lazypipe.errors import DroppedSpikesWarning
+from lazypipe.errors import ConfigError, DroppedSpikesWarning
 from lazypipe.io.recordings.recording import Recording
 from lazypipe.models.spike_triggered.average import spike_triggered_average
 from lazypipe.models.spike_triggered.question import Question, ask
-from lazypipe.models.spike_triggered.result import OnLags
+from lazypipe.models.spike_triggered.result import OnLags, SpikeTriggeredAverage
 from lazypipe.models.spike_triggered.shuffling import MOST_SHIFTED, TITLE, Found, Job
 from lazypipe.models.spike_triggered.stimulus import (
     checked_channels,
@@ -75,6 +75,7 @@ def spike_triggered_significance(
     level: float = 0.05,
     seed: int = 0,
     shift_block: int = MOST_SHIFTED,
+    average: SpikeTriggeredAverage | None = None,
     engine: Engine | None = None,
 ) -> Significance:
     """Test the spike-triggered average, lag by lag, against all circular shifts of the spikes; band by bootstrap.
@@ -92,6 +93,8 @@ def spike_triggered_significance(
     seed : of the bootstrap. The shifts are all there are, and not drawn.
     shift_block : samples, at most, in which spikes are shifted round. Bounds the memory, and how far slow changes
         of rate or signal can be taken for chance.
+    average : the average of the same windows, in memory or in a store, where it is there already: best channels are
+        found on it, which saves the pass before the two.
     engine : from ``open_engine``; None works on threads of this process.
 
     Returns
@@ -113,9 +116,10 @@ def spike_triggered_significance(
     nothing, n_lags x n_channels in all: name ``channels`` beforehand for a test that sees more. (The band knows of
     no choice.) ``band`` draws up to 200 blocks of time with replacement: Künsch, Ann. Stat. 17:1217 (1989).
 
-    Two passes, and one before them (the average) to find best channels; as many again for each group of units
-    whose sums fit the budget. Memory: 8 bytes a sample of a block for each unit and channel, some 60 more for a
-    transform, and the sums of windows of each block of time; nothing grows with the recording but 16 bytes a spike.
+    Two passes, and one before them (the average, unless it is given) to find best channels; two more for each
+    further group of units whose sums fit the budget. Memory: 8 bytes a sample of a block for each unit and channel,
+    some 60 more for a transform, and the sums of windows of each block of time; nothing grows with the recording but
+    16 bytes a spike.
 
     Raises
     ------
@@ -130,17 +134,22 @@ def spike_triggered_significance(
     require_seed(seed)
     question = ask(recording, spikes, window, window_unit, edges, weights, nan, exclude)
     asked = checked_channels(channels, question.recording)
+    if average is not None:
+        require_average_of(question, average)
     with engine_or_own(engine) as running:
         pieces = pieces_of(question.recording, exclude)
         n_units, n_choices = question.windows.n_units, len(asked) if channels is None else 1
-        if n_choices > 1:
-            chosen = best_channels(question, weights, exclude, running)
-        else:
+        is_averaged = n_choices > 1 and average is None
+        if n_choices == 1:
             chosen = np.tile(asked, (n_units, 1))
+        elif average is None:
+            chosen = best_channels(average_of(question, weights, exclude, running))
+        else:
+            chosen = best_channels(average)
         job = Job(question, chosen, pieces, shift_block, n_bootstrap, n_choices, running)
         groups = job.groups()
         plan = plan_of(
-            TITLE, question, running.host, groups[0].folds, (n_choices > 1) + 2 * len(groups),
+            TITLE, question, running.host, groups[0].folds, is_averaged + 2 * len(groups),
             8 * 8 * n_units * len(question.lags) * chosen.shape[1],
         )  # fmt: skip
         draws = np.random.default_rng(seed).multinomial(job.n_blocks, [1 / job.n_blocks] * job.n_blocks, n_bootstrap)
@@ -154,12 +163,32 @@ def spike_triggered_significance(
     )  # fmt: skip
 
 
-def best_channels(question: Question, weights: str, exclude: Sequence[tuple[int, int]], engine: Engine) -> np.ndarray:
-    """(n_units, 1) the channel whose average moves most, 0 for a unit without any."""
+def require_average_of(question: Question, average: SpikeTriggeredAverage) -> None:
+    """ConfigError unless the average is of the same units, lags, channels and windows."""
+    dropped = question.dropped_with(average.n_dropped["nan"])
+    same = {
+        "units": np.array_equal(average.unit_ids, question.spikes.unit_ids),
+        "lags": np.array_equal(average.lags, question.lags),
+        "channels": average.mean.shape[-1] == question.recording.n_channels,
+        "windows": average.n_used.ndim == 1  # edges="nan" counts them lag by lag
+        and all(np.array_equal(average.n_dropped[why], n) for why, n in dropped.items()),
+    }
+    if other := [what for what, is_same in same.items() if not is_same]:
+        raise ConfigError(f"average: is of other {other[0]} than asked here. Give that of the same, or leave it out.")
+
+
+def average_of(
+    question: Question, weights: str, exclude: Sequence[tuple[int, int]], engine: Engine
+) -> SpikeTriggeredAverage:
+    """The mean alone, over all channels."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DroppedSpikesWarning)  # told already
-        average = spike_triggered_average(
+        return spike_triggered_average(
             question.recording, question.spikes, question.window, nan=question.nan, weights=weights,
             exclude=exclude, spread=False, engine=engine,
         )  # fmt: skip
+
+
+def best_channels(average: SpikeTriggeredAverage) -> np.ndarray:
+    """(n_units, 1) the channel whose average moves most, 0 for a unit without any."""
     return np.maximum(average.best_channel, 0)[:, None]

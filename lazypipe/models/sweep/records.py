@@ -18,7 +18,7 @@ import numpy as np
 
 from lazypipe.atomic import replacing
 from lazypipe.errors import DataError
-from lazypipe.io.labels import DAMAGED
+from lazypipe.io.damaged import DAMAGED
 from lazypipe.models.sweep.cells import Cell
 from lazypipe.models.sweep.result import Best
 
@@ -29,7 +29,7 @@ VERSION = 1  # of the arithmetic: raise it where a cell would come out otherwise
 IDENTITY = "identity.json"
 ARRAYS = ("confusion", "coef", "intercept", "present")
 NAMES = {field.name for field in fields(Cell)}
-TORN = (*DAMAGED, KeyError, AttributeError, StopIteration)
+TORN = (*DAMAGED, AttributeError, StopIteration)
 
 
 @dataclass(frozen=True)

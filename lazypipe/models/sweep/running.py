@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 
 import lazypipe
 from lazypipe.checkpoint import local_folder
+from lazypipe.checks import require_restart
 from lazypipe.engines import Engine, engine_or_own
 from lazypipe.errors import ConfigError
 from lazypipe.io.examples import Problem, problem_of
@@ -82,7 +83,7 @@ def regularization_sweep(
     divide_by : divides all entries, as 255 does pixels.
     allow_smaller : leave out sizes that the data do not have, which are an error otherwise.
     early_stopping : go from small sizes to large, one after another, and give a strength up where it is less
-        regularized than the best and at two sizes in a row more than three standard errors behind it.
+        regularized than the best and at two sizes in a row more than three standard errors behind it. Not of "ridge".
     epochs, batch_size, learning_rate : of all but "logistic" and "ridge"; 1,000 steps at least, whatever the epochs. A
         prefix that memory does not hold is read in windows of neighbouring rows: shuffle a file sorted by class before.
     hidden : units of each hidden layer of networks, inputs first; ``momentum`` of "deep" and "dbn".
@@ -115,10 +116,8 @@ def regularization_sweep(
         epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, hidden=hidden, momentum=momentum,
         pretrained=pretrained, tol=tol, max_passes=max_passes,
     )  # fmt: skip
-    if restart and state is None:
-        raise ConfigError("restart: there is no state to forget. Give state= (--state), or leave restart out.")
-    if early_stopping and grid.regression:
-        raise ConfigError("early_stopping: ridge gives no strength up. Leave it out.")
+    require_restart(state, restart)
+    require_pruning(grid, early_stopping)
     problem, grid, records = _opened(train, validation, divide_by, grid, allow_smaller, state, options)
     with engine_or_own(engine) as running, threadpool_limits(1):
         done = {} if restart else _recorded(records, grid)
@@ -139,6 +138,7 @@ def plan_regularization_sweep(
     model: str | Sequence[str] = "logistic",
     divide_by: float = 1.0,
     allow_smaller: bool = False,
+    early_stopping: bool = False,
     state: str | Path | None = None,
     engine: Engine | None = None,
     **options: Any,
@@ -149,9 +149,16 @@ def plan_regularization_sweep(
     if unknown:
         raise ConfigError(f"{unknown[0]}: no such option of a sweep. Options: {', '.join(given)}.")
     grid, checked = grid_of(model, sizes, strengths, seeds), checked_options(**(given | options))
+    require_pruning(grid, early_stopping)
     problem, grid, records = _opened(train, validation, divide_by, grid, allow_smaller, state, checked)
     with engine_or_own(engine) as running:
         return _plan(problem, grid, _recorded(records, grid), checked, running)
+
+
+def require_pruning(grid: Grid, early_stopping: bool) -> None:
+    """ConfigError where strengths are to be given up by a model that fits all of them at once."""
+    if early_stopping and grid.regression:
+        raise ConfigError("early_stopping: ridge gives no strength up. Leave it out.")
 
 
 def _opened(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ from lazypipe.models.sweep.result import RegularizationSweep
 from lazypipe.models.sweep.verdict import judgements, words
 from lazypipe.models.sweep.verdict.curves import Curve, Curves
 from lazypipe.models.sweep.verdict.parts import BestCell, Cells, Limit, ModelScore, MoreData, Regularization
+from lazypipe.plain import plain
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         """All numbers as JSON takes them; None for what is not finite."""
-        return dict(_plain(asdict(self)))
+        return dict(plain(asdict(self)))
 
 
 def verdict_of(sweep: RegularizationSweep) -> Verdict:
@@ -73,11 +73,3 @@ def verdict_of(sweep: RegularizationSweep) -> Verdict:
         sweep.score, sweep.n_features, sweep.n_validation, n_sizes, best=best, models=judgements.models(curves),
         cells=judgements.cells(sweep), **found,
     )  # fmt: skip
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
