@@ -126,6 +126,7 @@ def test_who_is_killed_or_stopped_is_named(name):
         with subprocess.Popen([*command, *arguments], env=env) as process:
             try:
                 while place.missing() != [0]:  # so that the time is for the sums alone
+                    assert process.poll() is None
                     time.sleep(0.02)
                 with (
                     pytest.raises(EngineError, match="rank 1 of 2 gave no sign of life"),
