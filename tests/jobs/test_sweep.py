@@ -119,7 +119,7 @@ def test_help_teaches_with_examples(jobs):
     assert "1, 0.1, 0.01 and 0.001, and with deep or dbn 1000, 100, 10 and 1" in " ".join(said.split())
     assert "{logistic,sgd,mlp,deep,dbn,ridge}" in said
     words = " ".join(said.split())
-    assert "fewer than 1,000 steps" in words and "No effect on ridge" in words and "in the order of the file" in words
+    assert "fewer than 1,000 steps" in words and "Not for ridge" in words and "in the order of the file" in words
 
 
 def test_plan_tells_and_does_nothing(jobs, folder):
