@@ -7,7 +7,7 @@ import time
 import httpx
 import numpy as np
 import pytest
-from processes import Processes, ready
+from processes import Processes, ready, wait_until
 
 import lazypipe as lp
 from flows.mlp import mlp
@@ -82,7 +82,8 @@ def test_without_a_gpu_it_says_so_or_is_refused_and_with_one_takes_its_turn(here
     start_worker("--resources", "GPU=1")
     workers_of(address, 2)
     limits = f"http://127.0.0.1:{here.port}/api/v2/concurrency_limits"
-    httpx.delete(f"{limits}/gpu")  # which a deploy has made
+    # A deploy has made it; SQLite may be locked at the first try.
+    wait_until(lambda: httpx.delete(f"{limits}/gpu").status_code in (204, 404), 60, "the limit to be gone")
     begun = time.monotonic()
     mlp(config(address))
     print(f"without a slot: {time.monotonic() - begun:.1f} s")
