@@ -186,16 +186,12 @@ class Filling:
         self._copying.release(buffer)
         self._empty.put(buffer)
 
-    def let_go(self) -> None:
-        """Let the thread end, after the block it is reading, without waiting for it."""
+    def stop(self, seconds: float | None = None) -> None:
+        """End the thread, after the block it is reading; wait so long for it at most."""
         self._stopped = True
         self._empty.put(None)
-
-    def stop(self) -> None:
-        """End the thread, after the block it is reading."""
-        self.let_go()
         if threading.current_thread() is not self._thread:  # the garbage collector may call from any
-            self._thread.join()
+            self._thread.join(seconds)
 
     def _run(self) -> None:
         try:

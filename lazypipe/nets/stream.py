@@ -15,6 +15,8 @@ from lazypipe.io.matrix import Matrix
 from lazypipe.nets.cut import Cut, cut_rows, parts, shuffle_rows
 from lazypipe.nets.filling import Buffer, Copying, Filling, InPlace, Staged, empty_targets, target_nbytes
 
+COLLECTED_SECONDS = 1.0  # that the thread of a stream that is collected has to end
+
 
 class Batch(NamedTuple):
     """Rows and their targets on the device, valid until the next batch."""
@@ -115,8 +117,8 @@ class Stream:
         self._memory = None
 
     def __del__(self) -> None:
-        if self._filling is not None:  # not waited for: whoever collects garbage may hold a lock that the thread needs
-            self._filling.let_go()
+        if self._filling is not None:  # whoever collects garbage may hold a lock that the thread needs
+            self._filling.stop(COLLECTED_SECONDS)
 
     def _batches(self, epoch: int, first_batch: int) -> Iterator[Batch]:
         cut = self.cut
